@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is there before the first operation: the images, each attached as a node.
+
+Everything later (filters, snapshot-access, exports, bitmaps) is an operation of the trace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+
+class Format(StrEnum):
+    """The image formats that QEMU can write."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+    QED = "qed"
+    VDI = "vdi"
+    VMDK = "vmdk"
+    VHDX = "vhdx"
+    VPC = "vpc"
+    PARALLELS = "parallels"
+    LUKS = "luks"
+
+
+class Protocol(StrEnum):
+    """What an image's node reads and writes through."""
+
+    FILE = "file"
+    NBD = "nbd"
+    """Another QEMU serves the image's raw bytes; the format, if any, is on this side."""
+
+
+class RequestKind(StrEnum):
+    """The kinds of storage request; also what a fault can be limited to."""
+
+    READ = "read"
+    WRITE = "write"
+    ZERO = "write-zeroes"
+    DISCARD = "discard"
+    FLUSH = "flush"
+    STATUS = "block-status"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A storage error, injected below the image's node (QEMU's ``blkdebug``).
+
+    Every request of ``kind`` that touches the sector at ``offset`` fails with ``errno`` (a name
+    such as ``EIO``); with ``once``, only the first one does.
+    """
+
+    kind: RequestKind
+    offset: int
+    errno: str = "EIO"
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image and the node it becomes."""
+
+    node: str
+    size: int
+    format: Format = Format.RAW
+    protocol: Protocol = Protocol.FILE
+    cluster_size: int | None = None
+    """qcow2 and others that let one choose; None: the format's default."""
+    subclusters: bool = False
+    """qcow2's ``extended_l2``."""
+    preallocation: str | None = None
+    backing: str | None = None
+    """The node that is this image's backing file: an earlier image of the configuration."""
+    filled: tuple[tuple[int, int], ...] = ()
+    """Ranges (offset, length) that hold data from the start; the rest reads as zero, or shows
+    the backing file."""
+    discard: bool = True
+    """``discard=unmap`` on the node."""
+    faults: tuple[Fault, ...] = ()
+    request_alignment: int | None = None
+    """The alignment that a ``blkdebug`` above the image asks for; None: no such node for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The images of a run, in the order in which they are attached."""
+
+    images: tuple[Image, ...] = field(default=())
+
+    def image(self, node: str) -> Image:
+        """The image that becomes the node; raises KeyError if there is none."""
+        for image in self.images:
+            if image.node == node:
+                return image
+        raise KeyError(node)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How things go wrong: errno for requests, class and text for QMP commands.
+
+An errno is compared by number, since its text differs between C libraries.  The number a client
+sees depends on the channel it came through: see :mod:`model.channels`.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Errno(IntEnum):
+    """The errno values that block requests can end with (Linux numbers)."""
+
+    EPERM = errno.EPERM
+    ENOENT = errno.ENOENT
+    EIO = errno.EIO
+    ENOMEM = errno.ENOMEM
+    EACCES = errno.EACCES
+    EBUSY = errno.EBUSY
+    EINVAL = errno.EINVAL
+    EFBIG = errno.EFBIG
+    ENOSPC = errno.ENOSPC
+    EROFS = errno.EROFS
+    ENOTSUP = errno.ENOTSUP
+    EOVERFLOW = errno.EOVERFLOW
+    ESHUTDOWN = errno.ESHUTDOWN
+    ETIMEDOUT = errno.ETIMEDOUT
+    ECANCELED = errno.ECANCELED
+
+
+class RequestFailed(Exception):
+    """A request ended with an errno."""
+
+    def __init__(self, error: Errno) -> None:
+        super().__init__(error.name)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class QmpError:
+    """A QMP command was refused: error class (nearly always ``GenericError``) and its text."""
+
+    desc: str
+    error_class: str = "GenericError"
+
+    def __str__(self) -> str:
+        return f"{self.error_class}: {self.desc}"
+
+
+class CommandRefused(Exception):
+    """A QMP command was refused."""
+
+    def __init__(self, desc: str, error_class: str = "GenericError") -> None:
+        super().__init__(desc)
+        self.error = QmpError(desc, error_class)

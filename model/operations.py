@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The vocabulary: everything a guest, a backup client or a QMP client can do.
+
+An operation is plain data.  It is given to the model and to the system under test alike, is a
+line of a trace, and is drawn, dropped and made smaller by exploration.  Offsets and lengths are
+bytes.  Nodes are named by their QEMU node-name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Any, ClassVar
+
+
+class Via(StrEnum):
+    """The channel that a request takes to its node."""
+
+    NBD = "nbd"
+    """NBD with structured replies: the server asks block status before it reads."""
+    NBD_DF = "nbd-df"
+    """NBD with structured replies and the "don't fragment" flag on reads: one plain read."""
+    NBD_SIMPLE = "nbd-simple"
+    """NBD without structured replies: one plain read; no block status."""
+    QEMU_IO = "qemu-io"
+    """An interactive qemu-io, itself an NBD client."""
+    MONITOR = "monitor"
+    """The human monitor's qemu-io on the node: no server between, so the errno is QEMU's own."""
+    DEVICE = "device"
+    """The human monitor's qemu-io on the guest's device."""
+
+
+class OnCbwError(StrEnum):
+    """What a failed copy-before-write breaks (option ``on-cbw-error``, since QEMU 7.1)."""
+
+    BREAK_GUEST_WRITE = "break-guest-write"
+    BREAK_SNAPSHOT = "break-snapshot"
+
+
+class Context(StrEnum):
+    """What a block status request asks for; dirty bitmaps are ``qemu:dirty-bitmap:NAME``."""
+
+    ALLOCATION = "base:allocation"
+    DEPTH = "qemu:allocation-depth"
+
+
+@dataclass(frozen=True, slots=True)
+class BitmapRef:
+    """A dirty bitmap, named by node and name."""
+
+    node: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing done to the system.  Subclasses are the vocabulary."""
+
+    name: ClassVar[str] = ""
+
+
+# Requests: what the users of a node send.
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Operation):
+    """A request to an exported node."""
+
+    node: str
+    offset: int = 0
+    length: int = 0
+    via: Via = Via.NBD
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Request):
+    """Read a range: EACCES where a fleecing client has no right."""
+
+    name: ClassVar[str] = "read"
+
+
+@dataclass(frozen=True, slots=True)
+class Write(Request):
+    """Write a range with data of this operation's own; ``fua``: durable when answered."""
+
+    name: ClassVar[str] = "write"
+    fua: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Zero(Request):
+    """Write zeroes; ``unmap``: the space may be freed; ``fast``: ENOTSUP rather than slowly."""
+
+    name: ClassVar[str] = "zero"
+    unmap: bool = False
+    fast: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Discard(Request):
+    """Discard a range (NBD TRIM)."""
+
+    name: ClassVar[str] = "discard"
+
+
+@dataclass(frozen=True, slots=True)
+class Flush(Request):
+    """Flush the node; the range is not used."""
+
+    name: ClassVar[str] = "flush"
+
+
+@dataclass(frozen=True, slots=True)
+class Status(Request):
+    """Ask block status in one metadata context; ``one``: a single extent (NBD REQ_ONE)."""
+
+    name: ClassVar[str] = "status"
+    context: str = Context.ALLOCATION
+    one: bool = False
+
+
+# Graph: nodes and exports.
+
+
+@dataclass(frozen=True, slots=True)
+class AddFilter(Operation):
+    """blockdev-add of a copy-before-write filter; options left out are None."""
+
+    name: ClassVar[str] = "add-filter"
+    node: str
+    file: str | None
+    target: str | None
+    bitmap: BitmapRef | None = None
+    on_cbw_error: str | None = None
+    cbw_timeout: int | None = None
+    min_cluster_size: int | None = None
+    discard: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AddSnapshot(Operation):
+    """blockdev-add of a snapshot-access node over ``file``, normally a copy-before-write."""
+
+    name: ClassVar[str] = "add-snapshot"
+    node: str
+    file: str
+    discard: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNode(Operation):
+    """blockdev-del."""
+
+    name: ClassVar[str] = "remove-node"
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Export(Operation):
+    """block-export-add (NBD), the export's id and name being the node's name."""
+
+    name: ClassVar[str] = "export"
+    node: str
+    writable: bool = True
+    bitmaps: tuple[BitmapRef, ...] = ()
+    allocation_depth: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unexport(Operation):
+    """block-export-del of the node's export, waiting until it is gone."""
+
+    name: ClassVar[str] = "unexport"
+    node: str
+
+
+# Dirty bitmaps.
+
+
+@dataclass(frozen=True, slots=True)
+class BitmapOperation(Operation):
+    """A command about one dirty bitmap, ``bitmap`` being its name."""
+
+    node: str
+    bitmap: str
+
+
+@dataclass(frozen=True, slots=True)
+class BitmapAdd(BitmapOperation):
+    """block-dirty-bitmap-add; ``granularity`` None: QEMU's default for the node."""
+
+    name: ClassVar[str] = "bitmap-add"
+    granularity: int | None = None
+    persistent: bool = False
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BitmapRemove(BitmapOperation):
+    """block-dirty-bitmap-remove."""
+
+    name: ClassVar[str] = "bitmap-remove"
+
+
+@dataclass(frozen=True, slots=True)
+class BitmapClear(BitmapOperation):
+    """block-dirty-bitmap-clear."""
+
+    name: ClassVar[str] = "bitmap-clear"
+
+
+@dataclass(frozen=True, slots=True)
+class BitmapEnable(BitmapOperation):
+    """block-dirty-bitmap-enable: record writes from now on."""
+
+    name: ClassVar[str] = "bitmap-enable"
+
+
+@dataclass(frozen=True, slots=True)
+class BitmapDisable(BitmapOperation):
+    """block-dirty-bitmap-disable: stop recording."""
+
+    name: ClassVar[str] = "bitmap-disable"
+
+
+@dataclass(frozen=True, slots=True)
+class BitmapMerge(BitmapOperation):
+    """block-dirty-bitmap-merge: ``bitmap`` takes on the dirty places of all ``sources``."""
+
+    name: ClassVar[str] = "bitmap-merge"
+    sources: tuple[BitmapRef, ...] = ()
+
+
+# Looking: changes nothing.
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect(Operation):
+    """Compare the node's whole content (and, for a snapshot, the access to each cluster)."""
+
+    name: ClassVar[str] = "inspect"
+    node: str
+
+
+class UnknownOperation(ValueError):
+    """A trace speaks of an operation, or of a field of one, that does not exist."""
+
+
+def vocabulary() -> dict[str, type[Operation]]:
+    """Every operation by its name, as written in traces."""
+    found: dict[str, type[Operation]] = {}
+    pending: list[type[Operation]] = [Operation]
+    while pending:
+        kind = pending.pop()
+        pending.extend(kind.__subclasses__())
+        if "name" in vars(kind) and kind.name:
+            found[kind.name] = kind
+    return found
+
+
+def to_json(operation: Operation) -> dict[str, Any]:
+    """The operation as a JSON object: ``op``, then each field that is not at its default."""
+    out: dict[str, Any] = {"op": operation.name}
+    for field in dataclasses.fields(operation):
+        value = getattr(operation, field.name)
+        if value == field.default:
+            continue
+        out[field.name.replace("_", "-")] = _plain(value)
+    return out
+
+
+def from_json(text: dict[str, Any]) -> Operation:
+    """The operation of a JSON object; raises :class:`UnknownOperation` with one line of why."""
+    fields = dict(text)
+    kind = vocabulary().get(fields.pop("op", None))
+    if kind is None:
+        raise UnknownOperation(f"no operation is called {text.get('op')!r}")
+    hints = typing.get_type_hints(kind)
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    arguments: dict[str, Any] = {}
+    for key, value in fields.items():
+        field_name = key.replace("-", "_")
+        if field_name not in known:
+            raise UnknownOperation(f"operation {kind.name!r} has no field {key!r}")
+        try:
+            arguments[field_name] = _typed(hints[field_name], value)
+        except (TypeError, ValueError, KeyError) as why:
+            raise UnknownOperation(f"operation {kind.name!r}: field {key!r}: {why}") from why
+    for name, field in known.items():
+        if name not in arguments and field.default is dataclasses.MISSING:
+            raise UnknownOperation(f"operation {kind.name!r} lacks field {name!r}")
+    return kind(**arguments)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Operation):
+        return to_json(value)
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name.replace("_", "-"): _plain(getattr(value, field.name))
+                for field in dataclasses.fields(value)}
+    return value
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """``value``, as read from JSON, as the type ``hint``; raises if it is not of that type."""
+    origin = typing.get_origin(hint)
+    if origin is types.UnionType or origin is typing.Union:
+        if value is None:
+            return None
+        hint = next(each for each in typing.get_args(hint) if each is not type(None))
+        return _typed(hint, value)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, not {value!r}")
+        return tuple(_typed(typing.get_args(hint)[0], each) for each in value)
+    if hint is Operation:
+        return from_json(value)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        hints = typing.get_type_hints(hint)
+        return hint(**{key.replace("-", "_"): _typed(hints[key.replace("-", "_")], each)
+                       for key, each in value.items()})
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint(value)
+    if hint is Any:
+        return value
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise TypeError(f"expected {hint.__name__}, not {value!r}")
+    return value

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an operation ends with, and what can be seen of the state after it.
+
+The model answers with :class:`Outcome`; the harness turns what a real system answered into values
+of the same shape and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import TypeAlias
+
+from .content import Content
+from .errors import Errno, QmpError
+
+
+class Allocation(IntFlag):
+    """The flags of NBD's ``base:allocation`` context."""
+
+    DATA = 0
+    HOLE = 1
+    ZERO = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A run of block status: its length in bytes and the flag values it may have.
+
+    Nearly always a single value.  More than one where the storage below QEMU decides: whether
+    the file system keeps a never written part of a raw file as a hole, for instance.
+    """
+
+    length: int
+    allowed: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the model says that an operation ends.
+
+    ``error`` None: success, then ``content`` (reads, inspections) or ``extents`` (block status)
+    hold what was asked for.  ``refused`` holds the QMP error instead, for QMP operations.
+    ``denied`` lists, for an inspected snapshot, the ranges (start, end) that give EACCES.
+    """
+
+    error: Errno | None = None
+    refused: QmpError | None = None
+    content: Content | None = None
+    extents: tuple[Extent, ...] | None = None
+    denied: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BitmapView:
+    """A dirty bitmap as ``query-named-block-nodes`` shows it.
+
+    ``name`` None: anonymous.  ``granularity`` and ``count`` are bytes; count is dirty granules
+    times granularity, so it may exceed the disk.
+    """
+
+    name: str | None
+    granularity: int
+    count: int
+    recording: bool = False
+    busy: bool = False
+    persistent: bool = False
+    inconsistent: bool = False
+
+
+BitmapsByNode: TypeAlias = Mapping[str, tuple[BitmapView, ...]]
+"""The bitmaps of every node that has any, newest first, as QEMU lists them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What is compared after every operation: all bitmaps, and named ones by content.
+
+    ``digests`` has, for each named bitmap (node, name), its SHA-256 as given by
+    ``x-debug-block-dirty-bitmap-sha256``.
+    """
+
+    bitmaps: BitmapsByNode
+    digests: Mapping[tuple[str, str], str]

@@ -177,6 +177,18 @@ class Unexport(Operation):
     node: str
 
 
+@dataclass(frozen=True, slots=True)
+class Attach(Operation):
+    """Put the guest's device on the node: ``device_add`` the first time, then ``qom-set``.
+
+    Requests by :attr:`Via.DEVICE` reach the node that the device is on; naming another node is
+    ENOENT.  The device writes, and lets others write (``share-rw``).  Needs a qemu-system.
+    """
+
+    name: ClassVar[str] = "attach"
+    node: str
+
+
 # Dirty bitmaps.
 
 

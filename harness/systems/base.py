@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from model.errors import QmpError
-from model.operations import BitmapRef, Operation, Via
+from model.operations import BitmapRef, Operation, Request, Via
 from model.outcome import Observation
+
+WHOLE: Final = 64 << 20
+"""A node of up to so many bytes is inspected whole; of a bigger one only what is not zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +21,10 @@ class Answer:
     """What a system answered to an operation; the measured twin of ``model.outcome.Outcome``.
 
     ``error`` is the errno's number as the channel showed it.  ``extents`` are (length, flags).
-    ``denied`` lists, for an inspected snapshot, the ranges (start, end) that could not be read.
+    ``denied`` lists, for an inspected snapshot, the ranges (start, end) that could not be read;
+    ``data`` has zeroes there.  For an inspected node of more than :data:`WHOLE` bytes ``data`` is
+    None and ``parts`` has what may be other than zero, as (offset, bytes) in ascending order; all
+    else reads as zero.  ``disconnected``: the server closed the connection instead of answering.
     """
 
     error: int | None = None
@@ -25,6 +32,8 @@ class Answer:
     data: bytes | None = None
     extents: tuple[tuple[int, int], ...] | None = None
     denied: tuple[tuple[int, int], ...] = ()
+    disconnected: bool = False
+    parts: tuple[tuple[int, bytes], ...] | None = None
 
 
 class System(Protocol):
@@ -36,7 +45,7 @@ class System(Protocol):
 
     @property
     def channels(self) -> Collection[Via]:
-        """The channels that requests can take here; a request by another one goes by NBD."""
+        """The channels that requests can take here; see :func:`sent_as` for the others."""
 
     def apply(self, number: int, operation: Operation) -> Answer:
         """Do operation ``number`` and give the answer; data written is that of the number."""
@@ -46,3 +55,18 @@ class System(Protocol):
 
     def close(self) -> None:
         """Stop the system and leave nothing behind."""
+
+
+_SUBSTITUTES: Final = (Via.NBD, Via.QEMU_IO, Via.MONITOR)
+
+
+def sent_as(operation: Operation, channels: Collection[Via]) -> Operation:
+    """The operation as a system with these channels does it: the channel may be another one.
+
+    A request by a channel that the system lacks goes by NBD or, where libnbd is absent, by
+    qemu-io.  Systems do so by themselves; the model must be given the same.
+    """
+    if not isinstance(operation, Request) or operation.via in channels:
+        return operation
+    via = next((each for each in _SUBSTITUTES if each in channels), operation.via)
+    return dataclasses.replace(operation, via=via)

@@ -43,6 +43,9 @@ class Outcome:
     ``error`` None: success, then ``content`` (reads, inspections) or ``extents`` (block status)
     hold what was asked for.  ``refused`` holds the QMP error instead, for QMP operations.
     ``denied`` lists, for an inspected snapshot, the ranges (start, end) that give EACCES.
+    ``perhaps_zero`` lists ranges (start, end) of the content that may be read as zero instead,
+    the storage below QEMU deciding.  ``disconnected``: the server drops the client's connection
+    instead of answering.
     """
 
     error: Errno | None = None
@@ -50,6 +53,8 @@ class Outcome:
     content: Content | None = None
     extents: tuple[Extent, ...] | None = None
     denied: tuple[tuple[int, int], ...] = ()
+    perhaps_zero: tuple[tuple[int, int], ...] = ()
+    disconnected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Dirty bitmaps: which granules of a disk have changed, or are to be copied, or may be read.
+
+A bitmap has one bit for each *granule*, ``granularity`` bytes of disk (a power of two).  The last
+granule may reach past the end of the disk; it is a whole bit all the same.  All offsets and
+lengths are bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from .outcome import BitmapView
+from .runs import RunMap
+
+SMALLEST_GRANULARITY: Final = 512
+WORD: Final = 8
+"""Bytes of a word of the bitmap's last level, in the unit of which QEMU hashes it."""
+
+
+def align_down(number: int, unit: int) -> int:
+    """The largest multiple of ``unit`` that is not above ``number``."""
+    return number - number % unit
+
+
+def align_up(number: int, unit: int) -> int:
+    """The smallest multiple of ``unit`` that is not below ``number``."""
+    return align_down(number + unit - 1, unit)
+
+
+def divide_up(number: int, unit: int) -> int:
+    """How many units it takes to hold ``number``."""
+    return -(-number // unit)
+
+
+class DirtyBitmap:
+    """One bitmap of one node."""
+
+    def __init__(self, size: int, granularity: int, name: str | None = None, *,
+                 recording: bool = True, persistent: bool = False) -> None:
+        """A clean bitmap over ``size`` bytes; ``name`` None: an anonymous, internal one."""
+        self.size = size
+        self.granularity = granularity
+        self.name = name
+        self.recording = recording
+        self.persistent = persistent
+        self.busy = False
+        self.inconsistent = False
+        self.bits: RunMap[bool] = RunMap(divide_up(size, granularity), False)
+
+    # Changing bits
+
+    def set(self, start: int, end: int) -> None:
+        """Make dirty every granule that ``[start, end)`` touches: rounded outwards."""
+        if start < end:
+            self.bits.set(start // self.granularity,
+                          divide_up(min(end, self.size), self.granularity), True)
+
+    def set_all(self) -> None:
+        """Make all granules dirty."""
+        self.bits.set(0, self.bits.size, True)
+
+    def reset(self, start: int, end: int) -> None:
+        """Make ``[start, end)`` clean; both must be multiples of the granularity, or the end."""
+        if start % self.granularity or (end % self.granularity and end != self.size):
+            raise ValueError(f"reset of {start}..{end} is not aligned to {self.granularity}")
+        if start < end:
+            self.bits.set(start // self.granularity,
+                          divide_up(min(end, self.size), self.granularity), False)
+
+    def clear(self) -> None:
+        """Make all granules clean."""
+        self.bits.set(0, self.bits.size, False)
+
+    def merge(self, source: DirtyBitmap) -> None:
+        """Take on what is dirty in ``source``, a bitmap of the same size.
+
+        Each dirty range of the source, in bytes, is set here, rounded outwards to this bitmap's
+        granularity.
+        """
+        for start, end in source.dirty_ranges():
+            self.set(start, end)
+
+    def record(self, start: int, end: int) -> None:
+        """A write to ``[start, end)`` of the node: set, if the bitmap is recording."""
+        if self.recording:
+            self.set(start, end)
+
+    # Asking
+
+    def is_dirty(self, offset: int) -> bool:
+        """Whether the granule at ``offset`` is dirty."""
+        return self.bits.at(offset // self.granularity)
+
+    def all_dirty(self, start: int, end: int) -> bool:
+        """Whether every granule that ``[start, end)`` touches is dirty."""
+        first, last = start // self.granularity, divide_up(end, self.granularity)
+        return all(run.value for run in self.bits.runs(first, last))
+
+    def run(self, start: int, end: int) -> tuple[bool, int]:
+        """The state at ``start``, and where in ``(start, end]`` the run of that state stops."""
+        run = self.bits.run_at(start // self.granularity, divide_up(end, self.granularity))
+        return run.value, min(run.end * self.granularity, end)
+
+    def next_dirty(self, start: int, end: int, longest: int) -> tuple[int, int] | None:
+        """The first dirty run in ``[start, end)``, at most ``longest`` bytes of it, or None.
+
+        It is cut to the range asked and to the end of the disk.
+        """
+        end = min(end, self.size)
+        while start < end:
+            dirty, stop = self.run(start, end)
+            if dirty:
+                return start, min(stop, start + longest)
+            start = stop
+        return None
+
+    def dirty_ranges(self) -> list[tuple[int, int]]:
+        """The dirty ranges (start, end), cut at the end of the disk."""
+        return [(run.start * self.granularity, min(run.end * self.granularity, self.size))
+                for run in self.bits.runs() if run.value]
+
+    @property
+    def count(self) -> int:
+        """Dirty granules times granularity: bytes, not cut at the end of the disk."""
+        return sum(run.length for run in self.bits.runs() if run.value) * self.granularity
+
+    def view(self) -> BitmapView:
+        """The bitmap as ``query-named-block-nodes`` shows it.
+
+        An inconsistent bitmap shows no dirty granule and records nothing; a busy one whose
+        successor records is shown as recording.
+        """
+        return BitmapView(self.name, self.granularity, self.count, self.recording, self.busy,
+                          self.persistent, self.inconsistent)
+
+    def digest(self) -> str:
+        """SHA-256 over the bits: least significant bit first, padded with zeroes to whole words.
+
+        Source: x-debug-block-dirty-bitmap-sha256, confirmed by experiment.
+        """
+        number = 0
+        for run in self.bits.runs():
+            if run.value:
+                number |= ((1 << run.length) - 1) << run.start
+        length = divide_up(self.bits.size, 8 * WORD) * WORD
+        return hashlib.sha256(number.to_bytes(length, "little")).hexdigest()

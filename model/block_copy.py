@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Block-copy: bring old data from the source to the target, each cluster once.
+
+Its state is the *copy bitmap*: the clusters still to be copied.  A filter's guest writes and a
+backup job share one block-copy, so neither copies what the other has.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from .bitmap import DirtyBitmap, align_down, align_up
+from .configuration import KIB, MIB
+from .errors import CommandRefused, Errno, RequestFailed
+from .node import Node
+from .program import Program, Task, Wait
+from .rules import rule
+
+DEFAULT_CLUSTER: Final = 64 * KIB
+BUFFER: Final = 1 * MIB
+"""A copy task moves at most this much at once, or one cluster if that is more."""
+LARGEST_SIZE: Final = (1 << 63) - 1
+
+
+def cluster_size_of(target: Node, target_has_backing: bool, min_cluster_size: int) -> int:
+    """The unit of copying in bytes: the largest of 64 KiB, ``min_cluster_size`` and what the
+    target says of its own clusters; so that a cluster of the target is never copied in part.
+
+    Raises CommandRefused for a ``min_cluster_size`` that is no power of two or not below 2^63.
+    The source's clusters play no part.  Source: option min-cluster-size; experiment.
+    """
+    if min_cluster_size > LARGEST_SIZE:
+        raise CommandRefused(f"min-cluster-size too large: {min_cluster_size} > {LARGEST_SIZE}")
+    if min_cluster_size & (min_cluster_size - 1):
+        raise CommandRefused("min-cluster-size needs to be a power of 2")
+    smallest = max(DEFAULT_CLUSTER, min_cluster_size)
+    reported = target.reported_cluster_size
+    if reported is None and not target_has_backing:
+        return smallest
+    return max(smallest, reported or 0)
+
+
+@dataclass(slots=True, eq=False)
+class CopyTask:
+    """A run of clusters being copied; while it is in flight nobody else copies any of them."""
+
+    start: int
+    end: int
+
+
+class BlockCopy:
+    """What is to be copied from ``source`` to ``target``, and what is being copied."""
+
+    def __init__(self, source: Node, target: Node, copy_bitmap: DirtyBitmap,
+                 fired: Counter[str]) -> None:
+        """``copy_bitmap`` has the granularity of a cluster."""
+        self.source = source
+        self.target = target
+        self.copy_bitmap = copy_bitmap
+        self.cluster_size = copy_bitmap.granularity
+        self.in_flight: list[CopyTask] = []
+        self.fired = fired
+
+    def copy(self, start: int, end: int) -> Program[None]:
+        """Copy what is still to be copied of ``[start, end)``, which is aligned to clusters.
+
+        When it returns, no cluster of the range is to be copied or in flight.  Fails with the
+        errno of the first of its own tasks that failed; a failure of somebody else's is retried.
+        """
+        while True:
+            progress = yield from self._copy_dirty(start, end)
+            if not progress and not (yield from self._wait_for_others(start, end)):
+                return
+
+    @rule("block-copy.tasks", source="block-copy splits a request into tasks of at most 1 MiB "
+          "or one cluster; x-perf of backup jobs")
+    def _copy_dirty(self, start: int, end: int) -> Program[bool]:
+        """Each run of clusters to be copied, at most 1 MiB (or one cluster) of it, becomes a task;
+        tasks run beside each other; after the first failure no new one starts, and the errno of
+        the first failure is the answer once all have ended."""
+        tasks: list[Task] = []
+        failures: list[Errno] = []
+        place = start
+        while not failures:
+            found = self.copy_bitmap.next_dirty(place, end, max(self.cluster_size, BUFFER))
+            if found is None:
+                break
+            copy = self._begin(found[0], align_up(found[1], self.cluster_size))
+            is_zero = yield from self._shrink_to_status(copy)
+            place = copy.end
+            task = Task(self._run(copy, is_zero, failures))
+            tasks.append(task)
+            yield task
+        yield Wait(lambda: all(task.finished for task in tasks), "own copy tasks to end")
+        if failures:
+            raise RequestFailed(failures[0])
+        return bool(tasks)
+
+    @rule("block-copy.claims-clusters", source="one copy of each cluster (block-copy)")
+    def _begin(self, start: int, end: int) -> CopyTask:
+        """A task takes its clusters out of the copy bitmap before any of its I/O, so that nobody
+        else starts to copy them."""
+        self.copy_bitmap.reset(start, end)
+        task = CopyTask(start, end)
+        self.in_flight.append(task)
+        return task
+
+    @rule("block-copy.zeroes-stay-zeroes", source="block status of the source chooses the way of "
+          "copying (experiment: holes stay holes)")
+    def _shrink_to_status(self, task: CopyTask) -> Program[bool]:
+        """A task is cut to the run of equal block status at its start, whole clusters of it; what
+        is cut off is to be copied again.  A run that reads as zero is copied by writing zeroes.
+        A run shorter than a cluster, or an unknown status, is copied as one cluster of data."""
+        limit = min(task.end, self.source.size)
+        try:
+            stop, status = yield from self.source.block_status(task.start, limit)
+        except RequestFailed:
+            stop, is_zero = task.start + self.cluster_size, False
+        else:
+            is_zero = bool(status.is_zero)
+            if stop == self.source.size:
+                stop = align_up(stop, self.cluster_size)
+            elif stop - task.start < self.cluster_size:
+                stop, is_zero = task.start + self.cluster_size, False
+            else:
+                stop = align_down(stop, self.cluster_size)
+        if stop < task.end:
+            self.copy_bitmap.set(stop, task.end)
+            task.end = stop
+        return is_zero
+
+    @rule("block-copy.failed-clusters-come-back", source="a failed copy can be tried again "
+          "(experiment)")
+    def _run(self, task: CopyTask, is_zero: bool, failures: list[Errno]) -> Program[None]:
+        """A task that fails puts all its clusters back into the copy bitmap."""
+        end = min(task.end, self.source.size)
+        try:
+            if is_zero:
+                yield from self.target.write_zeroes(task.start, end, unmap=False)
+            else:
+                content = yield from self.source.read(task.start, end)
+                yield from self.target.write(task.start, content)
+        except RequestFailed as why:
+            failures.append(why.error)
+            self.copy_bitmap.set(task.start, task.end)
+        finally:
+            self.in_flight.remove(task)
+
+    @rule("block-copy.waits-for-others", source="one copy of each cluster (block-copy)")
+    def _wait_for_others(self, start: int, end: int) -> Program[bool]:
+        """A request with nothing left to copy waits for the tasks of others on its clusters, one
+        after the other; says whether it has to look again, as those may have failed."""
+        other = next((task for task in self.in_flight
+                      if task.start < end and start < task.end), None)
+        if other is not None:
+            yield Wait(lambda: other not in self.in_flight, "somebody else's copy to end")
+            return True
+        return self.copy_bitmap.next_dirty(start, end, self.cluster_size) is not None
+
+    @rule("block-copy.need-not-copy", source="discard through snapshot-access: do not copy "
+          "these clusters")
+    def forget(self, start: int, end: int) -> None:
+        """Clusters of ``[start, end)`` need not be copied any more."""
+        self.copy_bitmap.reset(start, end)

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The copy-before-write filter: keeps a point in time of the node below it.
+
+The guest's requests pass through the filter to its *source* (child ``file``).  Before the first
+change of a cluster its old data is copied to the *target*, a temporary image.  The filter keeps
+three bitmaps, a bit a cluster:
+
+========  ===============================================================================
+access    the backup client may read the cluster
+done      the cluster was copied, or need not be: the point in time is in the target
+copy      the cluster is still to be copied before it changes (:mod:`model.block_copy`)
+========  ===============================================================================
+
+The point in time of a cluster is in the target if it is done, else in the source.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TypeVar
+
+from .bitmap import DirtyBitmap, align_down, align_up
+from .block_copy import BlockCopy
+from .capabilities import Capabilities
+from .content import Content, zeroes
+from .errors import Errno, RequestFailed
+from .node import Node, Status
+from .operations import OnCbwError
+from .program import Program, Wait
+from .rules import rule
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True, eq=False)
+class FrozenRead:
+    """A fleecing read of the source under way: the guest must not change ``[start, end)``."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class CbwOptions:
+    """How the filter was opened; ``timeout`` in seconds, 0: none."""
+
+    on_cbw_error: OnCbwError = OnCbwError.BREAK_GUEST_WRITE
+    timeout: int = 0
+
+
+class CopyBeforeWrite(Node):
+    """The filter node.  Its size is the source's size when it was opened."""
+
+    driver = "copy-before-write"
+
+    def __init__(self, name: str, source: Node, target: Node, block_copy: BlockCopy,
+                 options: CbwOptions, capabilities: Capabilities, *, discard: bool,
+                 fired: Counter[str]) -> None:
+        super().__init__(name, source.size, discard=discard, fired=fired)
+        self.source = source
+        self.target = target
+        self.block_copy = block_copy
+        self.options = options
+        self.capabilities = capabilities
+        self.cluster_size = block_copy.cluster_size
+        self.reported_cluster_size = source.reported_cluster_size
+        self.frozen: list[FrozenRead] = []
+        self.snapshot_error: Errno | None = None
+        self.done = self.add_bitmap(DirtyBitmap(self.size, self.cluster_size, recording=False))
+        self.access = self.add_bitmap(DirtyBitmap(self.size, self.cluster_size, recording=False))
+        self._start_access()
+
+    @rule("cbw.access-starts-as-copy", source="option bitmap of copy-before-write")
+    def _start_access(self) -> None:
+        """What may be read is, at first, what is to be copied: the clusters that the option
+        ``bitmap`` has dirty, wholly or in part; without that option, all.  The bitmap is looked
+        at once: what happens to it later changes nothing."""
+        self.access.merge(self.block_copy.copy_bitmap)
+
+    # The guest's side
+
+    @rule("cbw.reads-pass", source="copy-before-write is a filter")
+    def _read(self, start: int, end: int) -> Program[Content]:
+        """A guest's read goes to the source, is never held up and changes nothing."""
+        return self.source.read(start, end)
+
+    def _write(self, start: int, content: Content) -> Program[None]:
+        yield from self._before_change(start, start + content.size)
+        yield from self.source.write(start, content)
+
+    def _write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
+        yield from self._before_change(start, end)
+        yield from self.source.write_zeroes(start, end, unmap=unmap)
+
+    def _discard(self, start: int, end: int) -> Program[None]:
+        yield from self._before_change(start, end)
+        yield from self.source.discard(start, end)
+
+    @rule("cbw.flush-source-only", source="the temporary image need not survive (experiment)")
+    def _flush(self) -> Program[None]:
+        """A flush goes to the source, not to the target."""
+        return self.source.flush()
+
+    def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        return self.source.block_status(start, end)
+
+    def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        """The source's, of that image alone."""
+        return self.source.own_status(start, end)
+
+    @rule("cbw.copies-before-change", source="docs/interop/qmp: copy-before-write: before each "
+          "guest write, old data is copied to the target")
+    def _before_change(self, start: int, end: int) -> Program[None]:
+        """Before a write, a write of zeroes or a discard: every cluster it touches that is still
+        to be copied is copied to the target; then *all* clusters it touches are done, also those
+        that were not to be copied; then the change waits for the fleecing reads of the source
+        that are under way in these clusters."""
+        if self.snapshot_error is not None:
+            return
+        start = align_down(start, self.cluster_size)
+        end = align_up(end, self.cluster_size)
+        try:
+            yield from self.block_copy.copy(start, end)
+        except RequestFailed as why:
+            self._copy_failed(why.error)
+        else:
+            self.done.set(start, end)
+        yield Wait(lambda: not self._is_frozen(start, end), "fleecing reads of the source to end")
+
+    @rule("cbw.failed-copy", source="option on-cbw-error of copy-before-write")
+    def _copy_failed(self, error: Errno) -> None:
+        """A copy that fails breaks the guest's request, which then ends with the errno of the
+        copy and changes nothing; or, with ``break-snapshot``, the snapshot: the request goes
+        ahead, and from then on no cluster is copied and every fleecing read is refused."""
+        if self.options.on_cbw_error is OnCbwError.BREAK_GUEST_WRITE:
+            raise RequestFailed(error)
+        if self.snapshot_error is None:
+            self.snapshot_error = error
+
+    def _is_frozen(self, start: int, end: int) -> bool:
+        return any(read.start < end and start < read.end for read in self.frozen)
+
+    # The backup client's side
+
+    def snapshot_read(self, start: int, end: int) -> Program[Content]:
+        """Read the point in time: run by run of equal done bits; EACCES as :meth:`_may_access`."""
+        content = zeroes(end - start)
+        place = start
+        while place < end:
+            self._may_access(place, end)
+            done, stop = self._run_of_done(place, end)
+            if done:
+                piece = yield from self.target.read(place, stop)
+            else:
+                piece = yield from self._freezing(place, stop, self.source.read(place, stop))
+            content.paste(place - start, piece)
+            place = stop
+        return content
+
+    def snapshot_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        """Block status of the point in time: that of the child which has it, at most up to where
+        the done bit changes; EACCES if any cluster of the *whole* range may not be accessed."""
+        self._may_access(start, end)
+        done, stop = self._run_of_done(start, end)
+        if done:
+            return (yield from self.target.own_status(start, stop))
+        return (yield from self._freezing(start, stop, self.source.own_status(start, stop)))
+
+    @rule("cbw.access-control", source="commit 'copy-before-write: realize snapshot-access API': "
+          "a read of what the bitmap did not cover, or of what was discarded, gets EACCES")
+    def _may_access(self, start: int, end: int) -> None:
+        """One cluster without access, touched in part only, refuses the whole of what remains of
+        the request, with EACCES; so does a snapshot that a failed copy broke."""
+        if self.snapshot_error is not None or not self.access.all_dirty(start, end):
+            raise RequestFailed(Errno.EACCES)
+
+    @rule("cbw.point-in-time", source="commit 'copy-before-write: realize snapshot-access API': "
+          "untouched or in-flight data is read from the active disk, the rest from temp.img")
+    def _run_of_done(self, start: int, end: int) -> tuple[bool, int]:
+        """Whether the target has the point in time at ``start``, as it has what is done, or the
+        source; and where in ``(start, end]`` that changes."""
+        done, stop = self.done.run(start, end)
+        if done and stop < end and self.capabilities.snapshot_reads_source_before_done_run_ends:
+            done = False
+        return done, stop
+
+    @rule("cbw.frozen-reads", source="commit 'copy-before-write: realize snapshot-access API': "
+          "guest writes wait for in-flight fleecing reads that read from the active disk")
+    def _freezing(self, start: int, end: int, look: Program[Result]) -> Program[Result]:
+        """While a fleecing request looks at the source, the guest cannot change that range; one
+        that looks at the target holds up nobody."""
+        frozen = FrozenRead(start, end)
+        self.frozen.append(frozen)
+        try:
+            return (yield from look)
+        finally:
+            self.frozen.remove(frozen)
+
+    def snapshot_discard(self, start: int, end: int) -> Program[None]:
+        """The client is done with the range: it gives up access, nothing of it need be copied
+        any more, and the target may free it.  Does not wait for reads under way."""
+        if self.capabilities.snapshot_discard_rounds_inwards:
+            start, end = self._whole_clusters(start, end)
+        if start < end:
+            self._give_up(start, end)
+            yield from self.target.discard(start, end)
+
+    @rule("cbw.discard-rounds-inwards", source="'copy-before-write: support unligned snapshot-"
+          "discard' (QEMU 9.1)")
+    def _whole_clusters(self, start: int, end: int) -> tuple[int, int]:
+        """A snapshot discard is rounded inwards to whole clusters.  The end of the image is no
+        exception: a last cluster that is cut short by it cannot be discarded."""
+        return align_up(start, self.cluster_size), align_down(end, self.cluster_size)
+
+    @rule("cbw.discard-gives-up-access", source="commit 'copy-before-write: realize snapshot-"
+          "access API': benefit 2, discard support")
+    def _give_up(self, start: int, end: int) -> None:
+        """Discarded clusters lose their access and copy bits and keep their done bits."""
+        self.access.reset(start, end)
+        self.block_copy.forget(start, end)

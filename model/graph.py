@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The block graph: which nodes and exports there are, and the commands that change that.
+
+A command that is refused raises CommandRefused with QEMU's text and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from . import permissions
+from .bitmap import DirtyBitmap
+from .block_copy import BlockCopy, cluster_size_of
+from .capabilities import Capabilities
+from .configuration import Configuration, Format
+from .copy_before_write import CbwOptions, CopyBeforeWrite
+from .errors import CommandRefused
+from .image import Image
+from .nbd_export import NbdExport
+from .node import Node
+from .operations import AddFilter, AddSnapshot, BitmapRef, Export, OnCbwError, RemoveNode, Unexport
+from .qcow2 import Qcow2
+from .snapshot_access import SnapshotAccess
+
+LARGEST_TIMEOUT = (1 << 32) - 1
+
+
+class Graph:
+    """Nodes in the order in which they were added, and exports by the name of their node."""
+
+    def __init__(self, configuration: Configuration, capabilities: Capabilities,
+                 fired: Counter[str]) -> None:
+        self.capabilities = capabilities
+        self.fired = fired
+        self.nodes: dict[str, Node] = {}
+        self.exports: dict[str, NbdExport] = {}
+        for index, spec in enumerate(configuration.images):
+            if spec.format is Format.QCOW2:
+                backing = self.nodes[spec.backing] if spec.backing else None
+                self.nodes[spec.node] = Qcow2(spec, index, backing, fired)
+            else:
+                self.nodes[spec.node] = Image(spec, index, fired)
+
+    # Looking up
+
+    def lookup(self, name: str) -> Node:
+        """The node of that name, for commands that also take a device's name."""
+        if name not in self.nodes:
+            raise CommandRefused(f"Cannot find device='{name}' nor node-name='{name}'")
+        return self.nodes[name]
+
+    def bitmap(self, reference: BitmapRef) -> DirtyBitmap:
+        """A named bitmap."""
+        node = self.nodes.get(reference.node)
+        if node is None:
+            raise CommandRefused(f"Node '{reference.node}' not found")
+        bitmap = node.bitmap(reference.name)
+        if bitmap is None:
+            raise CommandRefused(f"Dirty bitmap '{reference.name}' not found")
+        return bitmap
+
+    # Nodes
+
+    def add_filter(self, command: AddFilter) -> None:
+        """blockdev-add of a copy-before-write node."""
+        if command.target is None:
+            raise CommandRefused("Parameter 'target' is missing")
+        if command.file is None:
+            raise CommandRefused("Parameter 'file' is missing")
+        on_cbw_error = self._check_options(command)
+        self._check_new(command.node)
+        source, target = self.lookup(command.file), self.lookup(command.target)
+        bitmap = self.bitmap(command.bitmap) if command.bitmap else None
+        copy_bitmap = self._copy_bitmap(source, target, bitmap, command.min_cluster_size or 0)
+        block_copy = BlockCopy(source, target, copy_bitmap, self.fired)
+        node = CopyBeforeWrite(
+            command.node, source, target, block_copy,
+            CbwOptions(on_cbw_error, command.cbw_timeout or 0), self.capabilities,
+            discard=command.discard, fired=self.fired)
+        self._try(nodes={**self.nodes, node.name: node})
+        if self.capabilities.copy_bitmap_on_filter:
+            node.bitmaps.append(copy_bitmap)
+        else:
+            source.add_bitmap(copy_bitmap)
+
+    def _check_options(self, command: AddFilter) -> OnCbwError:
+        """The checks that QEMU's option parser makes, before any node is looked up."""
+        if command.min_cluster_size is not None and not self.capabilities.min_cluster_size:
+            raise CommandRefused("Parameter 'min-cluster-size' is unexpected")
+        timeout = command.cbw_timeout
+        if timeout is not None and not 0 <= timeout <= LARGEST_TIMEOUT:
+            raise CommandRefused("Parameter 'cbw-timeout' expects uint32_t")
+        if command.on_cbw_error is None:
+            return OnCbwError.BREAK_GUEST_WRITE
+        if command.on_cbw_error not in list(OnCbwError):
+            raise CommandRefused(
+                f"Parameter 'on-cbw-error' does not accept value '{command.on_cbw_error}'")
+        return OnCbwError(command.on_cbw_error)
+
+    def _copy_bitmap(self, source: Node, target: Node, bitmap: DirtyBitmap | None,
+                     min_cluster_size: int) -> DirtyBitmap:
+        """What a new filter is to copy: what ``bitmap`` has dirty, or all."""
+        try:
+            has_backing = isinstance(target, Qcow2) and target.backing is not None
+            cluster = cluster_size_of(target, has_backing, min_cluster_size)
+            copy_bitmap = DirtyBitmap(source.size, cluster, recording=False)
+            if bitmap is None:
+                copy_bitmap.set_all()
+            else:
+                self._check_mergeable(copy_bitmap, bitmap)
+                copy_bitmap.merge(bitmap)
+        except CommandRefused as why:
+            raise CommandRefused(f"Cannot create block-copy-state: {why}") from why
+        return copy_bitmap
+
+    def _check_mergeable(self, copy_bitmap: DirtyBitmap, bitmap: DirtyBitmap) -> None:
+        prefix = f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: "
+        try:
+            check_usable(bitmap)
+            check_same_size(copy_bitmap, bitmap)
+        except CommandRefused as why:
+            raise CommandRefused(prefix + str(why)) from why
+
+    def add_snapshot(self, command: AddSnapshot) -> None:
+        """blockdev-add of a snapshot-access node."""
+        self._check_new(command.node)
+        node = SnapshotAccess(command.node, self.lookup(command.file), discard=command.discard,
+                              fired=self.fired)
+        self._try(nodes={**self.nodes, node.name: node})
+
+    def remove_node(self, command: RemoveNode) -> None:
+        """blockdev-del: only of a node that nobody uses."""
+        node = self.nodes.get(command.node)
+        if node is None:
+            raise CommandRefused(f"Failed to find node with node-name='{command.node}'")
+        if self._uses()[node.name]:
+            raise CommandRefused(f"Node {node.name} is in use")
+        del self.nodes[node.name]
+        if isinstance(node, CopyBeforeWrite) and not self.capabilities.copy_bitmap_on_filter:
+            node.source.bitmaps.remove(node.block_copy.copy_bitmap)
+
+    def _check_new(self, name: str) -> None:
+        if name in self.nodes:
+            raise CommandRefused(f"Duplicate nodes with node-name='{name}'")
+
+    # Exports
+
+    def add_export(self, command: Export) -> None:
+        """block-export-add of an NBD export, named as its node."""
+        if command.node in self.exports:
+            raise CommandRefused(f"Block export id '{command.node}' is already in use")
+        node = self.lookup(command.node)
+        use = permissions.export_use(node, writable=command.writable)
+        self._check_permissions(self.nodes, [*self._export_uses(), use])
+        bitmaps = tuple(self._export_bitmap(node, each, writable=command.writable)
+                        for each in command.bitmaps)
+        for bitmap in bitmaps:
+            bitmap.busy = True
+        self.exports[node.name] = NbdExport(
+            node, writable=command.writable, bitmaps=bitmaps,
+            allocation_depth=command.allocation_depth, fired=self.fired)
+
+    def _export_bitmap(self, node: Node, reference: BitmapRef, *, writable: bool) -> DirtyBitmap:
+        bitmap = self.bitmap(reference)
+        check_usable(bitmap)
+        return bitmap
+
+    def remove_export(self, command: Unexport) -> None:
+        """block-export-del."""
+        export = self.exports.pop(command.node, None)
+        if export is None:
+            raise CommandRefused(f"Export '{command.node}' is not found")
+        for bitmap in export.bitmaps:
+            bitmap.busy = False
+
+    # Permissions
+
+    def _export_uses(self) -> list[permissions.Use]:
+        return [permissions.export_use(export.node, writable=export.writable)
+                for export in self.exports.values()]
+
+    def _uses(self) -> dict[str, list[permissions.Use]]:
+        return permissions.uses(self.nodes.values(), self._export_uses(), self.capabilities)
+
+    def _check_permissions(self, nodes: dict[str, Node], exports: list[permissions.Use]) -> None:
+        permissions.check(permissions.uses(nodes.values(), exports, self.capabilities))
+
+    def _try(self, nodes: dict[str, Node]) -> None:
+        """Make these the nodes of the graph, if the permissions allow."""
+        self._check_permissions(nodes, self._export_uses())
+        self.nodes = nodes
+
+
+def check_usable(bitmap: DirtyBitmap) -> None:
+    """A bitmap that an export or a job holds, or that was left behind by a crash, is refused."""
+    if bitmap.busy:
+        raise CommandRefused(f"Bitmap '{bitmap.name}' is currently in use by another operation "
+                             "and cannot be used")
+    if bitmap.inconsistent:
+        raise CommandRefused(f"Bitmap '{bitmap.name}' is inconsistent and cannot be used")
+
+
+def check_same_size(destination: DirtyBitmap, source: DirtyBitmap) -> None:
+    """Bitmaps can be merged only if they cover the same number of bytes."""
+    if destination.size != source.size:
+        raise CommandRefused(
+            f"Bitmaps are of different sizes (destination size is {destination.size}, source "
+            f"size is {source.size}) and can't be merged")

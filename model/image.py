@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Images: the nodes at the bottom, which hold content.
+
+What a format does with alignment, discards and block status is in :data:`TRAITS`; only qcow2,
+whose allocation can be seen exactly, has a class of its own (:mod:`model.qcow2`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from . import configuration
+from .bitmap import align_up
+from .configuration import KIB, MIB, Format, RequestKind
+from .content import ZERO, Content, initial_stamp, zeroes
+from .node import DATA, PERHAPS_HOLE, Node, Status
+from .program import Program, StorageRequest
+from .rules import rule
+
+SECTOR: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What is peculiar to an image format; sizes in bytes.
+
+    ``cluster``: what the node reports as its cluster size when the configuration names none
+    (0: it has none; None: it cannot say).  ``request_alignment``: smaller requests are widened to
+    it before they reach the driver.  ``discards``: the driver can discard.  ``tells_holes``:
+    block status tells ranges that read as zero from data; otherwise all is data.
+    """
+
+    cluster: int | None = 0
+    request_alignment: int = 1
+    discards: bool = False
+    tells_holes: bool = True
+
+
+TRAITS: Final[dict[Format, Traits]] = {
+    Format.RAW: Traits(discards=True),
+    Format.QCOW2: Traits(cluster=64 * KIB, discards=True),
+    Format.QED: Traits(cluster=64 * KIB, request_alignment=SECTOR),
+    Format.VDI: Traits(cluster=1 * MIB),
+    Format.VMDK: Traits(cluster=64 * KIB),
+    Format.VHDX: Traits(cluster=8 * MIB, request_alignment=SECTOR, tells_holes=False),
+    Format.VPC: Traits(cluster=2 * MIB),
+    Format.PARALLELS: Traits(request_alignment=SECTOR),
+    Format.LUKS: Traits(request_alignment=SECTOR, tells_holes=False),
+}
+"""Source: experiments with every format; ``bdrv_get_info`` for the clusters."""
+
+
+def size_of(spec: configuration.Image) -> int:
+    """The node's size in bytes: the configured one, rounded up to whole sectors."""
+    return align_up(spec.size, SECTOR)
+
+
+class Image(Node):
+    """An image that holds its content flat: every format but qcow2, as far as can be seen."""
+
+    def __init__(self, spec: configuration.Image, index: int, fired: Counter[str]) -> None:
+        super().__init__(spec.node, size_of(spec), discard=spec.discard, fired=fired)
+        self.driver = spec.format
+        self.spec = spec
+        self.traits = TRAITS[spec.format]
+        self.request_alignment = max(self.traits.request_alignment, spec.request_alignment or 1)
+        self.reported_cluster_size = spec.cluster_size or self.traits.cluster
+        self.content: Content = zeroes(self.size)
+        for offset, length in spec.filled:
+            self.content.set(offset, min(offset + length, self.size), initial_stamp(index))
+
+    @rule("image.cannot-discard", source="experiment, format by format")
+    def _heeds_discard(self) -> bool:
+        """A format whose driver cannot discard takes the advice and forgets it: data and dirty
+        bitmaps stay as they are."""
+        return self.discard_enabled and self.traits.discards
+
+    def _request(self, kind: RequestKind, start: int, end: int) -> StorageRequest:
+        return StorageRequest(self.name, kind, start, end - start)
+
+    def _read(self, start: int, end: int) -> Program[Content]:
+        yield self._request(RequestKind.READ, start, end)
+        return self.content.slice(start, end)
+
+    def _write(self, start: int, content: Content) -> Program[None]:
+        yield self._request(RequestKind.WRITE, start, start + content.size)
+        self.content.paste(start, content)
+
+    def _write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
+        yield self._request(RequestKind.ZERO, start, end)
+        self.content.set(start, end, ZERO)
+
+    @rule("image.discarded-reads-as-zero", source="experiment, format by format")
+    def _discard(self, start: int, end: int) -> Program[None]:
+        """What a raw image was told to discard reads as zero, to the byte."""
+        yield self._request(RequestKind.DISCARD, start, end)
+        self.content.set(start, end, ZERO)
+
+    def _flush(self) -> Program[None]:
+        yield self._request(RequestKind.FLUSH, 0, 0)
+
+    @rule("image.status-tells-no-lie", source="block status of files is the file system's")
+    def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        """What holds data is never a hole; what reads as zero may be one or not, as the format or
+        the file system below sees fit."""
+        yield self._request(RequestKind.STATUS, start, end)
+        if not self.traits.tells_holes:
+            return end, DATA
+        place = start
+        is_zero = self.content.at(start) == ZERO
+        for run in self.content.runs(start, end):
+            if (run.value == ZERO) != is_zero:
+                break
+            place = run.end
+        if not is_zero:
+            return place, DATA
+        depth = 1 if self.spec.format is Format.RAW else None
+        return place, Status(PERHAPS_HOLE.flags, depth)

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The machine: ties the nodes, exports and bitmaps together and does operations to them.
+
+This is the sequential grain: each operation runs to its end before the next one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from . import bitmap_commands, operations as ops
+from .bitmap import DirtyBitmap
+from .capabilities import Capabilities
+from .channels import seen_through
+from .configuration import Configuration, Fault
+from .content import Content, stamped, zeroes
+from .copy_before_write import CopyBeforeWrite
+from .errors import CommandRefused, Errno, QmpError, RequestFailed
+from .graph import Graph
+from .nbd_export import Disconnected, NbdExport, SparseRead
+from .node import Node
+from .operations import Operation, Request, Via
+from .outcome import Observation, Outcome
+from .program import Program, StorageRequest, run_to_end
+from .snapshot_access import SnapshotAccess
+
+Result = TypeVar("Result")
+
+
+class Impossible(ValueError):
+    """An operation that no client could even send: a request to a node that is not exported."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterView:
+    """A filter's state, for people to look at."""
+
+    node: str
+    cluster_size: int
+    access: DirtyBitmap
+    done: DirtyBitmap
+    copy: DirtyBitmap
+    broken: Errno | None
+
+
+class Machine:
+    """The reference model of a QEMU with these images and capabilities."""
+
+    def __init__(self, configuration: Configuration,
+                 capabilities: Capabilities | None = None) -> None:
+        self.configuration = configuration
+        self.capabilities = capabilities or Capabilities()
+        self.rules: Counter[str] = Counter()
+        self.graph = Graph(configuration, self.capabilities, self.rules)
+        self._faults: dict[str, list[Fault]] = {
+            image.node: list(image.faults) for image in configuration.images if image.faults}
+
+    # Doing
+
+    def apply(self, number: int, operation: Operation) -> Outcome:
+        """Do operation ``number``, whose writes carry that number as their stamp.
+
+        Raises :class:`Impossible` for what no client could send.
+        """
+        try:
+            if isinstance(operation, Request):
+                return self._request(number, operation)
+            if isinstance(operation, ops.Inspect):
+                return self._inspect(operation)
+            return self._command(operation)
+        except CommandRefused as why:
+            return Outcome(refused=why.error)
+
+    def _command(self, operation: Operation) -> Outcome:
+        for kind, command in COMMANDS.items():
+            if isinstance(operation, kind):
+                command(self.graph, operation)
+                return Outcome()
+        raise Impossible(f"{operation.name} is no operation of the sequential model")
+
+    def _request(self, number: int, request: Request) -> Outcome:
+        start, end = request.offset, request.offset + request.length
+        export = self._export(request)
+        try:
+            return self._answer(self._program(number, request, export, start, end))
+        except RequestFailed as why:
+            return Outcome(error=seen_through(request.via, why.error))
+        except Disconnected:
+            return Outcome(disconnected=True)
+
+    def _export(self, request: Request) -> NbdExport:
+        if request.offset < 0 or request.length < 0:
+            raise Impossible("a negative offset or length")
+        export = self.graph.exports.get(request.node)
+        if export is None:
+            raise Impossible(f"node {request.node!r} has no export")
+        return export
+
+    def _program(self, number: int, request: Request, export: NbdExport, start: int,
+                 end: int) -> Program[Outcome]:
+        """What the request makes of itself on its node, through its channel."""
+        node = export.node
+        local = request.via in (Via.MONITOR, Via.DEVICE)
+        if not local:
+            export.check(start, end, changes=isinstance(
+                request, (ops.Write, ops.Zero, ops.Discard)))
+        if isinstance(request, ops.Read):
+            structured = request.via in (Via.NBD, Via.QEMU_IO)
+            read = export.read_structured if structured else export.read_plain
+            found = yield from read(start, end)
+            return Outcome(content=found.content, perhaps_zero=found.perhaps_zero)
+        if isinstance(request, ops.Status):
+            return Outcome(extents=(yield from export.status(start, end, request.context)))
+        if isinstance(request, ops.Write):
+            yield from node.write(start, stamped(end - start, number))
+        elif isinstance(request, ops.Zero):
+            yield from node.write_zeroes(start, end, unmap=request.unmap)
+        elif isinstance(request, ops.Discard):
+            yield from node.discard(start, end)
+        if isinstance(request, ops.Flush) or getattr(request, "fua", False):
+            yield from node.flush()
+        return Outcome()
+
+    def _inspect(self, inspect: ops.Inspect) -> Outcome:
+        """The node's content; of a snapshot, cluster by cluster, so that each is data or denied."""
+        node = self.graph.lookup(inspect.node)
+        unit = node.size
+        if isinstance(node, SnapshotAccess):
+            unit = node.file.cluster_size if isinstance(node.file, CopyBeforeWrite) else node.size
+        content = zeroes(node.size)
+        denied: list[tuple[int, int]] = []
+        for start in range(0, node.size, unit or 1):
+            end = min(start + unit, node.size)
+            try:
+                content.paste(start, self._answer(node.read(start, end)))
+            except RequestFailed as why:
+                if why.error is not Errno.EACCES:
+                    return Outcome(error=seen_through(Via.NBD, why.error))
+                if denied and denied[-1][1] == start:
+                    start = denied.pop()[0]
+                denied.append((start, end))
+        return Outcome(content=content, denied=tuple(denied))
+
+    # Storage
+
+    def _answer(self, program: Program[Result]) -> Result:
+        return run_to_end(program, self._complete)
+
+    def _complete(self, request: StorageRequest) -> None:
+        """Complete a storage request, or fail it as the configured faults say."""
+        faults = self._faults.get(request.node)
+        for fault in faults or ():
+            if fault.kind is request.kind and (
+                    request.offset <= fault.offset < request.offset + request.length):
+                if fault.once and faults:
+                    faults.remove(fault)
+                raise RequestFailed(Errno[fault.errno])
+
+    # Looking
+
+    def observe(self) -> Observation:
+        """The bitmaps of all nodes, and the digests of those that have a name."""
+        bitmaps = {name: tuple(bitmap.view() for bitmap in node.bitmaps)
+                   for name, node in self.graph.nodes.items() if node.bitmaps}
+        digests = {(name, bitmap.name): bitmap.digest()
+                   for name, node in self.graph.nodes.items()
+                   for bitmap in node.bitmaps if bitmap.name is not None}
+        return Observation(bitmaps, digests)
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """The nodes by name, in the order in which they were added."""
+        return self.graph.nodes
+
+    @property
+    def exports(self) -> Mapping[str, NbdExport]:
+        """The exports by the name of their node."""
+        return self.graph.exports
+
+    def filters(self) -> list[FilterView]:
+        """The state of each copy-before-write filter."""
+        return [FilterView(node.name, node.cluster_size, node.access, node.done,
+                           node.block_copy.copy_bitmap, node.snapshot_error)
+                for node in self.graph.nodes.values() if isinstance(node, CopyBeforeWrite)]
+
+    def content_of(self, node: str) -> Content:
+        """What the node reads as; raises RequestFailed if it cannot be read whole."""
+        found = self.graph.nodes[node]
+        return run_to_end(found.read(0, found.size), lambda request: None)
+
+    def deadly(self, operation: Operation) -> str | None:
+        """The known defect by which the operation would kill a build with these capabilities."""
+        if isinstance(operation, ops.Discard):
+            node = self.graph.nodes.get(operation.node)
+            if self.capabilities.unaligned_snapshot_discard_aborts and _kills(node, operation):
+                return "unaligned_snapshot_discard_aborts"
+        return None
+
+
+def _kills(node: Node | None, discard: ops.Discard) -> bool:
+    """Whether the discard reaches a filter without being aligned to its clusters."""
+    if not isinstance(node, SnapshotAccess) or not node.discard_enabled or not discard.length:
+        return False
+    kept = node.file
+    if not isinstance(kept, CopyBeforeWrite):
+        return False
+    end = discard.offset + discard.length
+    return bool(discard.offset % kept.cluster_size or (
+        end % kept.cluster_size and end != kept.size))
+
+
+COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
+    ops.AddFilter: Graph.add_filter,
+    ops.AddSnapshot: Graph.add_snapshot,
+    ops.RemoveNode: Graph.remove_node,
+    ops.Export: Graph.add_export,
+    ops.Unexport: Graph.remove_export,
+    ops.BitmapAdd: bitmap_commands.add,
+    ops.BitmapRemove: bitmap_commands.remove,
+    ops.BitmapClear: bitmap_commands.clear,
+    ops.BitmapEnable: bitmap_commands.enable,
+    ops.BitmapDisable: bitmap_commands.disable,
+    ops.BitmapMerge: bitmap_commands.merge,
+}
+"""What each command does to the graph."""
+
+__all__ = ["FilterView", "Impossible", "Machine", "QmpError", "SparseRead"]

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU's NBD server: what it makes of a client's request before a node sees it.
+
+Matters for what a fleecing client reads: a server that speaks structured replies asks block
+status first, and reads only what is no zero.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .bitmap import DirtyBitmap, align_down
+from .content import ZERO, Content, zeroes
+from .errors import Errno, RequestFailed
+from .image import SECTOR
+from .node import Node, Status
+from .operations import Context
+from .outcome import Extent
+from .program import Program
+from .rules import rule
+
+BITMAP_CONTEXT = "qemu:dirty-bitmap:"
+DEEPEST = 2
+"""``qemu:allocation-depth`` tells no deeper levels apart."""
+
+
+class Disconnected(Exception):
+    """The server closes the connection to the client, who gets no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class SparseRead:
+    """Content as a client gets it, and the ranges of it that may come as zero instead."""
+
+    content: Content
+    perhaps_zero: tuple[tuple[int, int], ...] = ()
+
+
+class NbdExport:
+    """One node served over NBD."""
+
+    def __init__(self, node: Node, *, writable: bool, bitmaps: tuple[DirtyBitmap, ...],
+                 allocation_depth: bool, fired: Counter[str]) -> None:
+        self.node = node
+        self.writable = writable
+        self.bitmaps = bitmaps
+        self.allocation_depth = allocation_depth
+        self.size = align_down(node.size, SECTOR)
+        self.fired = fired
+
+    @rule("nbd.checks-request", source="the server answers a bad request EINVAL (experiment)")
+    def check(self, start: int, end: int, *, changes: bool) -> None:
+        """A request past the end, or one to change a read-only export, gets EINVAL."""
+        if end > self.size or (changes and not self.writable):
+            raise RequestFailed(Errno.EINVAL)
+
+    def read_plain(self, start: int, end: int) -> Program[SparseRead]:
+        """Without structured replies, or with the flag "don't fragment": one read."""
+        return SparseRead((yield from self.node.read(start, end)))
+
+    @rule("nbd.structured-read", source="NBD protocol: structured replies may hold holes; "
+          "experiment")
+    def read_structured(self, start: int, end: int) -> Program[SparseRead]:
+        """With structured replies the server asks block status of what is left, sends a hole for
+        what the status says is zero, and else reads that far.  An error of the status goes to the
+        client; one of the read comes too late for that, and the connection is dropped."""
+        if start == end:
+            yield from self.node.read(start, end)
+        content = zeroes(end - start)
+        perhaps_zero: list[tuple[int, int]] = []
+        place = start
+        while place < end:
+            stop, status = yield from self.node.block_status(place, end)
+            if status.is_zero is not True:
+                try:
+                    piece = yield from self.node.read(place, stop)
+                except RequestFailed as why:
+                    raise Disconnected from why
+                content.paste(place - start, piece)
+                if status.is_zero is None and any(run.value != ZERO for run in piece.runs()):
+                    perhaps_zero.append((place - start, stop - start))
+            place = stop
+        return SparseRead(content, tuple(perhaps_zero))
+
+    def status(self, start: int, end: int, context: str) -> Program[tuple[Extent, ...]]:
+        """The extents of a block status request; EINVAL for a context that is not offered."""
+        if start == end:
+            raise RequestFailed(Errno.EINVAL)
+        if context.startswith(BITMAP_CONTEXT):
+            return self._bitmap_extents(start, end, context.removeprefix(BITMAP_CONTEXT))
+        if context == Context.DEPTH and self.allocation_depth:
+            return (yield from self._extents(start, end, _depth))
+        if context == Context.ALLOCATION:
+            return (yield from self._extents(start, end, lambda status: status.flags))
+        raise RequestFailed(Errno.EINVAL)
+
+    @rule("nbd.status-runs", source="NBD protocol: base:allocation; experiment")
+    def _extents(self, start: int, end: int,
+                 flags_of: Callable[[Status], frozenset[int]]) -> Program[tuple[Extent, ...]]:
+        """The status of the node, run by run up to the end of what was asked; neighbours with
+        the same flags are one extent."""
+        extents: list[Extent] = []
+        place = start
+        while place < end:
+            stop, status = yield from self.node.block_status(place, end)
+            _append(extents, Extent(stop - place, flags_of(status)))
+            place = stop
+        return tuple(extents)
+
+    @rule("nbd.bitmap-runs", source="docs/interop/nbd.txt: qemu:dirty-bitmap:NAME")
+    def _bitmap_extents(self, start: int, end: int, name: str) -> tuple[Extent, ...]:
+        """A dirty bitmap's runs: flag 1 is dirty; cut to what was asked."""
+        bitmap = next((each for each in self.bitmaps if each.name == name), None)
+        if bitmap is None:
+            raise RequestFailed(Errno.EINVAL)
+        extents: list[Extent] = []
+        while start < end:
+            dirty, stop = bitmap.run(start, end)
+            extents.append(Extent(stop - start, frozenset({int(dirty)})))
+            start = stop
+        return tuple(extents)
+
+
+def _depth(status: Status) -> frozenset[int]:
+    if status.depth is None:
+        return frozenset(range(DEEPEST + 1))
+    return frozenset({min(status.depth, DEEPEST)})
+
+
+def _append(extents: list[Extent], extent: Extent) -> None:
+    if extents and extents[-1].allowed == extent.allowed:
+        extent = Extent(extents.pop().length + extent.length, extent.allowed)
+    extents.append(extent)

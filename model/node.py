@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A block node: what every driver has in common, and QEMU's generic layer above the driver.
+
+Users of a node (exports, devices, nodes above) call :meth:`Node.read` and its siblings; these do
+what the generic layer does (dirty bitmaps, ignored discards) and call the driver's underscored
+method.  Ranges are half-open, ``[start, end)``, in bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import NoReturn
+
+from .bitmap import DirtyBitmap, align_down, align_up
+from .content import Content
+from .errors import Errno, RequestFailed
+from .outcome import Allocation
+from .program import Program, Step
+from .rules import rule
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Block status of a range: what ``base:allocation`` may say, and how deep the data lies.
+
+    ``flags`` has more than one value where the storage below QEMU decides.  ``depth`` counts
+    images from the top, 1 being the node itself; 0: allocated nowhere; None: undecided.
+    """
+
+    flags: frozenset[int]
+    depth: int | None = 1
+
+    @property
+    def is_zero(self) -> bool | None:
+        """Whether the range is known to read as zero by its status; None: undecided."""
+        zero = {bool(flag & Allocation.ZERO) for flag in self.flags}
+        return zero.pop() if len(zero) == 1 else None
+
+
+HOLE = Status(frozenset({Allocation.HOLE}), 0)
+"""Not allocated in the node itself; an image below may have data or not."""
+DATA = Status(frozenset({Allocation.DATA}))
+"""Holds data."""
+ZERO_HOLE = Status(frozenset({Allocation.HOLE | Allocation.ZERO}))
+"""Reads as zero and takes no space."""
+PERHAPS_HOLE = Status(frozenset({Allocation.DATA, Allocation.HOLE | Allocation.ZERO}))
+"""Reads as zero; whether as a hole is up to the storage."""
+
+
+class Node:
+    """One node of the block graph."""
+
+    driver = ""
+
+    def __init__(self, name: str, size: int, *, discard: bool, fired: Counter[str]) -> None:
+        self.name = name
+        self.size = size
+        self.discard_enabled = discard
+        self.fired = fired
+        self.bitmaps: list[DirtyBitmap] = []
+        """Newest first, as QEMU lists them; the anonymous ones of filters too."""
+        self.request_alignment = 1
+        self.reported_cluster_size: int | None = 0
+        """What the node says of its cluster size when asked (0: none); None: it cannot say."""
+
+    # What users of the node call
+
+    def read(self, start: int, end: int) -> Program[Content]:
+        """Read; fails with the errno of the driver, EIO past the end of the node."""
+        self._check(start, end)
+        return (yield from self._read(start, end))
+
+    def write(self, start: int, content: Content) -> Program[None]:
+        """Write ``content`` at ``start``."""
+        end = start + content.size
+        self._check(start, end)
+        if start == end:
+            return
+        yield from self._dirtying(start, end, self._write(start, content))
+
+    def write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
+        """Make the range read as zero; ``unmap``: its space may be freed."""
+        self._check(start, end)
+        if start == end:
+            return
+        yield from self._dirtying(start, end, self._write_zeroes(start, end, unmap=unmap))
+
+    def discard(self, start: int, end: int) -> Program[None]:
+        """Discard the range: advice, which a node without ``discard=unmap`` takes and forgets."""
+        self._check(start, end)
+        if start == end or not self._heeds_discard():
+            return
+        yield from self._dirtying(start, end, self._discard(start, end))
+
+    def flush(self) -> Program[None]:
+        """Make what was written durable."""
+        yield from self._flush()
+
+    def block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        """Where in ``(start, end]`` the status at ``start`` stops, and that status."""
+        self._check(start, end)
+        return (yield from self._block_status(start, end))
+
+    def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        """The same for this image alone, without the backing files below it."""
+        return self.block_status(start, end)
+
+    # What drivers do
+
+    def _read(self, start: int, end: int) -> Program[Content]:
+        raise NotImplementedError
+
+    def _write(self, start: int, content: Content) -> Program[None]:
+        raise NotImplementedError
+
+    def _write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
+        raise NotImplementedError
+
+    def _discard(self, start: int, end: int) -> Program[None]:
+        raise NotImplementedError
+
+    def _flush(self) -> Program[None]:
+        raise NotImplementedError
+
+    def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        raise NotImplementedError
+
+    # What a snapshot-access node asks of the node below it
+
+    def snapshot_read(self, start: int, end: int) -> Program[Content]:
+        """Read the point in time that the node keeps: ENOTSUP, as most nodes keep none."""
+        return self._keeps_no_snapshot()
+
+    def snapshot_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        """Block status of the point in time that the node keeps: ENOTSUP, as for reads."""
+        return self._keeps_no_snapshot()
+
+    def snapshot_discard(self, start: int, end: int) -> Program[None]:
+        """Say that the point in time is no longer needed in the range: ENOTSUP, as for reads."""
+        return self._keeps_no_snapshot()
+
+    @rule("node.keeps-no-snapshot", source="snapshot-access over a node that is no filter: "
+          "opening succeeds, requests fail (experiment)")
+    def _keeps_no_snapshot(self) -> Generator[Step, None, NoReturn]:
+        """Only a copy-before-write filter keeps a point in time; others answer ENOTSUP."""
+        raise RequestFailed(Errno.ENOTSUP)
+        yield  # makes this a program
+
+    # The generic layer
+
+    @rule("node.discard-needs-unmap", source="option discard of blockdev-add: default ignore")
+    def _heeds_discard(self) -> bool:
+        """A node opened without ``discard=unmap`` answers a discard with success and does
+        nothing: nothing below sees it and no bitmap records it."""
+        return self.discard_enabled
+
+    @rule("node.changes-are-recorded", source="docs/interop/bitmaps.rst; a failed write marks "
+          "too (experiment)")
+    def _dirtying(self, start: int, end: int, change: Program[None]) -> Program[None]:
+        """Every write, write of zeroes and heeded discard that ends at a node, even in failure,
+        is recorded by the node's recording bitmaps, widened to the node's request alignment."""
+        try:
+            yield from change
+        finally:
+            for bitmap in self.bitmaps:
+                bitmap.record(align_down(start, self.request_alignment),
+                              align_up(end, self.request_alignment))
+
+    def _check(self, start: int, end: int) -> None:
+        if not 0 <= start <= end <= self.size:
+            raise RequestFailed(Errno.EIO)
+
+    # Bitmaps
+
+    def bitmap(self, name: str) -> DirtyBitmap | None:
+        """The node's bitmap of that name, if it has one."""
+        return next((each for each in self.bitmaps if each.name == name), None)
+
+    def add_bitmap(self, bitmap: DirtyBitmap) -> DirtyBitmap:
+        """Put a bitmap on the node: at the head of the list, as QEMU does."""
+        self.bitmaps.insert(0, bitmap)
+        return bitmap

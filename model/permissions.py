@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Permissions: what each user of a node needs, and what it lets other users do.
+
+Every user (an export, a device, a node above) *requires* some permissions on a node and *shares*
+some with the other users.  A permission that one user requires and another does not share is a
+conflict: the command that would bring it about is refused and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Flag, auto
+
+from .capabilities import Capabilities
+from .copy_before_write import CopyBeforeWrite
+from .errors import CommandRefused
+from .node import Node
+from .qcow2 import Qcow2
+from .snapshot_access import SnapshotAccess
+
+
+class Permission(Flag):
+    """What a user may want to do with a node."""
+
+    CONSISTENT_READ = auto()
+    WRITE = auto()
+    WRITE_UNCHANGED = auto()
+    RESIZE = auto()
+
+
+NOTHING = Permission(0)
+ALL = ~NOTHING
+_WORDS = {Permission.CONSISTENT_READ: "consistent read", Permission.WRITE: "write",
+          Permission.WRITE_UNCHANGED: "write unchanged", Permission.RESIZE: "resize"}
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One user of ``node``: its description, what it requires and what it shares."""
+
+    node: Node
+    user: str
+    requires: Permission
+    shares: Permission
+
+
+def export_use(node: Node, *, writable: bool) -> Use:
+    """An NBD export reads, writes if it is writable, and wants the size to stay."""
+    requires = Permission.CONSISTENT_READ | (Permission.WRITE if writable else NOTHING)
+    return Use(node, f"an unnamed block device (uses node '{node.name}' as 'root' child)",
+               requires, ALL & ~Permission.RESIZE)
+
+
+def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iterator[Use]:
+    """What ``parent``, itself used as ``above``, requires and shares on its children."""
+    requires, shares = NOTHING, ALL
+    for use in above:
+        requires |= use.requires
+        shares &= use.shares
+    if isinstance(parent, CopyBeforeWrite):
+        yield Use(parent.target, _user(parent, parent.target, "target"), Permission.WRITE,
+                  ALL & ~Permission.RESIZE)
+        if above:
+            if requires & Permission.WRITE or capabilities.filter_requires_consistent_read:
+                requires |= Permission.CONSISTENT_READ
+            shares &= ~(Permission.WRITE | Permission.RESIZE)
+        yield Use(parent.source, _user(parent, parent.source, "file"), requires, shares)
+    elif isinstance(parent, SnapshotAccess):
+        yield Use(parent.file, _user(parent, parent.file, "file"), NOTHING, ALL)
+    elif isinstance(parent, Qcow2) and parent.backing is not None:
+        others = shares & (Permission.WRITE | Permission.RESIZE)
+        if not others & Permission.WRITE:
+            others = NOTHING
+        yield Use(parent.backing, _user(parent, parent.backing, "backing"),
+                  requires & Permission.CONSISTENT_READ,
+                  others | Permission.CONSISTENT_READ | Permission.WRITE_UNCHANGED)
+
+
+def _user(parent: Node, child: Node, role: str) -> str:
+    return f"node '{parent.name}' (uses node '{child.name}' as '{role}' child)"
+
+
+def uses(nodes: Iterable[Node], exports: Iterable[Use],
+         capabilities: Capabilities) -> dict[str, list[Use]]:
+    """The users of every node, by node name; ``nodes`` in the order in which they were added."""
+    found: dict[str, list[Use]] = {node.name: [] for node in nodes}
+    for use in exports:
+        found[use.node.name].append(use)
+    # A node only uses nodes that were there before it, so parents come first in reverse order.
+    for node in reversed(list(nodes)):
+        for use in _uses_of(node, found[node.name], capabilities):
+            found[use.node.name].append(use)
+    return found
+
+
+def check(found: dict[str, list[Use]]) -> None:
+    """Refuse a conflict, naming the permissions and both users.
+
+    Source: GenericError text by experiment; which of several conflicts is named is not defined.
+    """
+    for name, users in found.items():
+        for wants in users:
+            for denies in users:
+                clash = wants.requires & ~denies.shares
+                if wants is not denies and clash:
+                    words = ", ".join(text for each, text in _WORDS.items() if each & clash)
+                    raise CommandRefused(
+                        f"Permission conflict on node '{name}': permissions '{words}' are both "
+                        f"required by {wants.user} and unshared by {denies.user}.")

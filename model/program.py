@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two grains of the same rules.
+
+An operation on a node is a *program*: a generator that yields what it needs from outside (a
+storage request to be completed, a condition to become true, another program to run beside it) and
+returns its result.
+
+* The sequential grain runs a program to its end, completing each storage request at once:
+  :func:`run_to_end`.
+* The small-step grain keeps many programs under way and completes their storage requests in any
+  order.  It needs nothing from the rules that is not already here.
+
+A storage request takes effect, and a read takes its data, when it completes.  It fails by a
+:class:`~model.errors.RequestFailed` thrown into the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from .configuration import RequestKind
+from .errors import RequestFailed
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRequest:
+    """A request to the storage of an image's node, to be completed; offset and length in bytes."""
+
+    node: str
+    kind: RequestKind
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until ``condition()`` holds.  ``reason`` is for people."""
+
+    condition: Callable[[], bool]
+    reason: str
+
+
+@dataclass(slots=True)
+class Task:
+    """A program that runs beside the one that spawned it."""
+
+    program: Program[None]
+    finished: bool = field(default=False)
+
+
+Step: TypeAlias = StorageRequest | Wait | Task
+Program: TypeAlias = Generator[Step, None, Result]
+
+
+class Deadlock(AssertionError):
+    """In the sequential grain, a program waits for what can no longer happen."""
+
+
+def run_to_end(program: Program[Result], complete: Callable[[StorageRequest], None]) -> Result:
+    """The sequential grain: run the program, one request after the other, to its end.
+
+    ``complete`` completes a storage request, or raises RequestFailed for it.  Spawned tasks run
+    to their end when they are spawned.  Raises what the program raises.
+    """
+    failure: RequestFailed | None = None
+    while True:
+        try:
+            step: Any = next(program) if failure is None else program.throw(failure)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        failure = None
+        if isinstance(step, StorageRequest):
+            try:
+                complete(step)
+            except RequestFailed as why:
+                failure = why
+        elif isinstance(step, Task):
+            run_to_end(step.program, complete)
+            step.finished = True
+        elif not step.condition():
+            raise Deadlock(step.reason)

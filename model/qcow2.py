@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""qcow2 images: content by cluster, over a backing file perhaps.
+
+Each *cell* (a cluster, or a subcluster with ``extended_l2``) is unallocated, and then shows the
+backing file or zeroes; or reads as zero; or holds data.  Here alone block status is exact.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum
+from typing import Final
+
+from . import configuration
+from .bitmap import align_down, align_up, divide_up
+from .configuration import KIB, RequestKind
+from .content import ZERO, Content, zeroes
+from .image import Image
+from .node import DATA, HOLE, ZERO_HOLE, Node, Status
+from .program import Program
+from .rules import rule
+from .runs import RunMap
+
+DEFAULT_CLUSTER: Final = 64 * KIB
+SUBCLUSTERS: Final = 32
+"""Subclusters of a cluster with ``extended_l2``."""
+
+
+class Cell(Enum):
+    """The state of a cluster or subcluster."""
+
+    UNALLOCATED = "unallocated"
+    ZERO = "zero"
+    DATA = "data"
+
+
+class Qcow2(Image):
+    """A qcow2 image; ``backing`` is the node that shows through where nothing is allocated."""
+
+    def __init__(self, spec: configuration.Image, index: int, backing: Node | None,
+                 fired: Counter[str]) -> None:
+        super().__init__(spec, index, fired)
+        self.backing = backing
+        self.cluster = spec.cluster_size or DEFAULT_CLUSTER
+        self.cell = self.cluster // SUBCLUSTERS if spec.subclusters else self.cluster
+        start = Cell.DATA if spec.preallocation else Cell.UNALLOCATED
+        self.cells: RunMap[Cell] = RunMap(divide_up(self.size, self.cell), start)
+        for offset, length in spec.filled:
+            self._mark(offset, min(offset + length, self.size), Cell.DATA)
+
+    def _mark(self, start: int, end: int, state: Cell) -> None:
+        if start < end:
+            self.cells.set(start // self.cell, divide_up(end, self.cell), state)
+
+    @rule("qcow2.backing-shows-through", source="docs/interop/qcow2.txt")
+    def _read(self, start: int, end: int) -> Program[Content]:
+        """An unallocated cell reads as the backing file does; as zero past the backing file's
+        end or if there is none."""
+        content = zeroes(end - start)
+        for run in list(self.cells.runs(start // self.cell, divide_up(end, self.cell))):
+            low, high = max(run.start * self.cell, start), min(run.end * self.cell, end)
+            if run.value is Cell.UNALLOCATED:
+                if self.backing is not None and low < self.backing.size:
+                    high = min(high, self.backing.size)
+                    content.paste(low - start, (yield from self.backing.read(low, high)))
+            else:
+                yield self._request(RequestKind.READ, low, high)
+                content.paste(low - start, self.content.slice(low, high))
+        return content
+
+    @rule("qcow2.write-fills-cells", source="docs/interop/qcow2.txt")
+    def _write(self, start: int, content: Content) -> Program[None]:
+        """A write allocates every cell it touches; what it leaves out of the first and the last
+        keeps what it read as before: copy-on-write inside the image."""
+        end = start + content.size
+        for edge in (align_down(start, self.cell), align_down(end - 1, self.cell)):
+            if self.cells.at(edge // self.cell) is Cell.UNALLOCATED and self.backing is not None:
+                stop = min(edge + self.cell, self.size)
+                self.content.paste(edge, (yield from self._read(edge, stop)))
+                self._mark(edge, stop, Cell.DATA)
+        yield self._request(RequestKind.WRITE, start, end)
+        self.content.paste(start, content)
+        self._mark(start, end, Cell.DATA)
+
+    @rule("qcow2.zeroes", source="docs/interop/qcow2.txt; experiment")
+    def _write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
+        """Whole cells become zero cells; so does a cell of which only a part is zeroed but which
+        reads as zero already.  In other cells the zeroes are written as data."""
+        for low, high in self._split(start, end, self.cell):
+            cell_start = align_down(low, self.cell)
+            cell_end = min(align_up(high, self.cell), self.size)
+            whole = (low, high) == (cell_start, cell_end)
+            state = self.cells.at(low // self.cell)
+            if whole or state is Cell.ZERO or (
+                    state is Cell.UNALLOCATED and self.backing is None):
+                yield self._request(RequestKind.ZERO, low, high)
+                self.content.set(cell_start, cell_end, ZERO)
+                self._mark(low, high, Cell.ZERO)
+            else:
+                yield from self._write(low, zeroes(high - low))
+
+    @rule("qcow2.discards-whole-clusters", source="experiment: a discarded cluster reads as zero, "
+          "even over a backing file; a part of one keeps its data")
+    def _discard(self, start: int, end: int) -> Program[None]:
+        """Only whole clusters are discarded, the last one of the image being whole up to the end;
+        they read as zero.  What is unallocated without a backing file stays so."""
+        for low, high in self._split(start, end, self.cluster):
+            if low % self.cluster or (high % self.cluster and high != self.size):
+                continue
+            yield self._request(RequestKind.DISCARD, low, high)
+            self.content.set(low, high, ZERO)
+            for run in list(self.cells.runs(low // self.cell, divide_up(high, self.cell))):
+                if run.value is Cell.DATA or self.backing is not None:
+                    self.cells.set(run.start, run.end, Cell.ZERO)
+
+    @rule("qcow2.status", source="experiment")
+    def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        """Data cells are data, zero cells are zero; an unallocated one has the backing file's
+        status, one image deeper, and is a hole that reads as zero where there is none."""
+        run = self.cells.run_at(start // self.cell, divide_up(end, self.cell))
+        stop = min(run.end * self.cell, end)
+        if run.value is not Cell.UNALLOCATED:
+            yield self._request(RequestKind.STATUS, start, stop)
+            return stop, DATA if run.value is Cell.DATA else ZERO_HOLE
+        if self.backing is None or start >= self.backing.size:
+            return stop, Status(ZERO_HOLE.flags, 0 if self.backing is None else 2)
+        stop, below = yield from self.backing.block_status(start, min(stop, self.backing.size))
+        return stop, Status(below.flags, below.depth and below.depth + 1)
+
+    def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        """What is not allocated here is a hole of unknown content over a backing file."""
+        run = self.cells.run_at(start // self.cell, divide_up(end, self.cell))
+        stop = min(run.end * self.cell, end)
+        if run.value is Cell.UNALLOCATED and self.backing is not None:
+            yield self._request(RequestKind.STATUS, start, stop)
+            if start < self.backing.size:
+                return min(stop, self.backing.size), HOLE
+            return stop, Status(ZERO_HOLE.flags, 0)
+        return (yield from self._block_status(start, end))
+
+    def _split(self, start: int, end: int, unit: int) -> list[tuple[int, int]]:
+        """The range as a partial unit, whole ones and a partial one, those that there are."""
+        first, last = min(align_up(start, unit), end), max(align_down(end, unit), start)
+        if first >= last:
+            cuts = [start, first, end] if first < end else [start, end]
+        else:
+            cuts = [start, first, last, end]
+        return [(low, high) for low, high in zip(cuts, cuts[1:], strict=False) if low < high]

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The snapshot-access driver: a point in time as a node of its own.
+
+Its child ``file`` keeps the point in time, normally a copy-before-write filter.  It asks for no
+permission on the child and shares all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from .content import Content
+from .errors import Errno, RequestFailed
+from .node import Node, Status
+from .program import Program
+from .rules import rule
+
+
+class SnapshotAccess(Node):
+    """What a fleecing client reads, asks the status of and discards.  Length: the child's."""
+
+    driver = "snapshot-access"
+
+    def __init__(self, name: str, file: Node, *, discard: bool, fired: Counter[str]) -> None:
+        super().__init__(name, file.size, discard=discard, fired=fired)
+        self.file = file
+        self.reported_cluster_size = None
+
+    @rule("snapshot-access.reads-the-point-in-time", source="driver snapshot-access")
+    def _read(self, start: int, end: int) -> Program[Content]:
+        """A read gives the point in time; an empty one succeeds without asking."""
+        return self.file.snapshot_read(start, end)
+
+    def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        return self.file.snapshot_status(start, end)
+
+    @rule("snapshot-access.is-not-written", source="driver snapshot-access")
+    def _refuse(self) -> Program[None]:
+        """A write, of data or of zeroes, is refused with ENOTSUP and changes nothing."""
+        raise RequestFailed(Errno.ENOTSUP)
+        yield  # makes this a program
+
+    def _write(self, start: int, content: Content) -> Program[None]:
+        return self._refuse()
+
+    def _write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
+        return self._refuse()
+
+    @rule("snapshot-access.unsupported-discard-is-ignored", source="discard is advice: the "
+          "generic layer turns ENOTSUP into success (experiment)")
+    def _discard(self, start: int, end: int) -> Program[None]:
+        """A discard tells the child; over a child that keeps no point in time it does nothing."""
+        try:
+            yield from self.file.snapshot_discard(start, end)
+        except RequestFailed as why:
+            if why.error is not Errno.ENOTSUP:
+                raise
+
+    @rule("snapshot-access.flush-does-nothing", source="experiment")
+    def _flush(self) -> Program[None]:
+        """A flush succeeds."""
+        return
+        yield  # makes this a program

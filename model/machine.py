@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from . import bitmap_commands, operations as ops
+from . import bitmap_commands
+from . import operations as ops
 from .bitmap import DirtyBitmap
 from .capabilities import Capabilities
 from .channels import seen_through

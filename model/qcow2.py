@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import Enum
+from itertools import pairwise
 from typing import Final
 
 from . import configuration
@@ -145,4 +146,4 @@ class Qcow2(Image):
             cuts = [start, first, end] if first < end else [start, end]
         else:
             cuts = [start, first, last, end]
-        return [(low, high) for low, high in zip(cuts, cuts[1:], strict=False) if low < high]
+        return [(low, high) for low, high in pairwise(cuts) if low < high]

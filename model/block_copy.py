@@ -21,6 +21,8 @@ from .rules import rule
 DEFAULT_CLUSTER: Final = 64 * KIB
 BUFFER: Final = 1 * MIB
 """A copy task moves at most this much at once, or one cluster if that is more."""
+MOST_TASKS: Final = 64
+"""Copy tasks that one request has under way at a time."""
 LARGEST_SIZE: Final = (1 << 63) - 1
 
 
@@ -50,6 +52,13 @@ class CopyTask:
     end: int
 
 
+@dataclass(slots=True)
+class CopyCall:
+    """One request to copy a range.  ``cancelled``: it starts no further task."""
+
+    cancelled: bool = False
+
+
 class BlockCopy:
     """What is to be copied from ``source`` to ``target``, and what is being copied."""
 
@@ -63,33 +72,40 @@ class BlockCopy:
         self.in_flight: list[CopyTask] = []
         self.fired = fired
 
-    def copy(self, start: int, end: int) -> Program[None]:
+    def copy(self, start: int, end: int, call: CopyCall) -> Program[None]:
         """Copy what is still to be copied of ``[start, end)``, which is aligned to clusters.
 
-        When it returns, no cluster of the range is to be copied or in flight.  Fails with the
-        errno of the first of its own tasks that failed; a failure of somebody else's is retried.
+        When it returns, and was not cancelled, no cluster of the range is to be copied or in
+        flight.  Fails with the errno of the first of its own tasks that failed; a failure of
+        somebody else's is retried.
         """
-        while True:
-            progress = yield from self._copy_dirty(start, end)
-            if not progress and not (yield from self._wait_for_others(start, end)):
-                return
+        again = True
+        while again and not call.cancelled:
+            again = yield from self._copy_dirty(start, end, call)
+            if not again and not call.cancelled:
+                again = yield from self._wait_for_others(start, end)
 
     @rule("block-copy.tasks", source="block-copy splits a request into tasks of at most 1 MiB "
           "or one cluster; x-perf of backup jobs")
-    def _copy_dirty(self, start: int, end: int) -> Program[bool]:
+    def _copy_dirty(self, start: int, end: int, call: CopyCall) -> Program[bool]:
         """Each run of clusters to be copied, at most 1 MiB (or one cluster) of it, becomes a task;
-        tasks run beside each other; after the first failure no new one starts, and the errno of
-        the first failure is the answer once all have ended."""
+        tasks run beside each other, at most 64 at a time; after the first failure no new one
+        starts, and the errno of the first failure is the answer once all have ended."""
         tasks: list[Task] = []
         failures: list[Errno] = []
         place = start
-        while not failures:
+        while not failures and not call.cancelled:
             found = self.copy_bitmap.next_dirty(place, end, max(self.cluster_size, BUFFER))
             if found is None:
                 break
             copy = self._begin(found[0], align_up(found[1], self.cluster_size))
             is_zero = yield from self._shrink_to_status(copy)
             place = copy.end
+            yield Wait(lambda: sum(not task.finished for task in tasks) < MOST_TASKS,
+                       "a copy task to end, 64 being under way")
+            if failures:
+                self._put_back(copy)
+                break
             task = Task(self._run(copy, is_zero, failures))
             tasks.append(task)
             yield task
@@ -144,9 +160,13 @@ class BlockCopy:
                 yield from self.target.write(task.start, content)
         except RequestFailed as why:
             failures.append(why.error)
-            self.copy_bitmap.set(task.start, task.end)
-        finally:
+            self._put_back(task)
+        else:
             self.in_flight.remove(task)
+
+    def _put_back(self, task: CopyTask) -> None:
+        self.copy_bitmap.set(task.start, task.end)
+        self.in_flight.remove(task)
 
     @rule("block-copy.waits-for-others", source="one copy of each cluster (block-copy)")
     def _wait_for_others(self, start: int, end: int) -> Program[bool]:

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .bitmap import DirtyBitmap, align_down, align_up
-from .block_copy import BlockCopy
+from .block_copy import BlockCopy, CopyCall
 from .capabilities import Capabilities
 from .content import Content, zeroes
 from .errors import Errno, RequestFailed
 from .node import Node, Status
 from .operations import OnCbwError
-from .program import Program, Wait
+from .program import Program, Task, Wait
 from .rules import rule
 
 Result = TypeVar("Result")
@@ -39,6 +39,23 @@ class FrozenRead:
 
     start: int
     end: int
+
+
+@dataclass(slots=True, eq=False)
+class Timer:
+    """The time-out of the copy before one guest request, which touches ``[start, end)``."""
+
+    start: int
+    end: int
+    expired: bool = False
+
+
+def _collecting(program: Program[None], failures: list[Errno]) -> Program[None]:
+    """The program, its failure put into ``failures`` instead of raised."""
+    try:
+        yield from program
+    except RequestFailed as why:
+        failures.append(why.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +83,7 @@ class CopyBeforeWrite(Node):
         self.cluster_size = block_copy.cluster_size
         self.reported_cluster_size = source.reported_cluster_size
         self.frozen: list[FrozenRead] = []
+        self.timers: list[Timer] = []
         self.snapshot_error: Errno | None = None
         self.done = self.add_bitmap(DirtyBitmap(self.size, self.cluster_size, recording=False))
         self.access = self.add_bitmap(DirtyBitmap(self.size, self.cluster_size, recording=False))
@@ -121,12 +139,34 @@ class CopyBeforeWrite(Node):
         start = align_down(start, self.cluster_size)
         end = align_up(end, self.cluster_size)
         try:
-            yield from self.block_copy.copy(start, end)
+            yield from self._copy_in_time(start, end)
         except RequestFailed as why:
             self._copy_failed(why.error)
         else:
             self.done.set(start, end)
         yield Wait(lambda: not self._is_frozen(start, end), "fleecing reads of the source to end")
+
+    @rule("cbw.timeout", source="option cbw-timeout of copy-before-write (QEMU 7.1)")
+    def _copy_in_time(self, start: int, end: int) -> Program[None]:
+        """With ``cbw-timeout``, a copy that takes longer fails with ETIMEDOUT.  The requests that
+        it has under way go on in the background and no new ones start; what they still copy
+        successfully need not be copied again."""
+        call = CopyCall()
+        if not self.options.timeout:
+            yield from self.block_copy.copy(start, end, call)
+            return
+        timer = Timer(start, end)
+        failures: list[Errno] = []
+        copy = Task(_collecting(self.block_copy.copy(start, end, call), failures))
+        self.timers.append(timer)
+        yield copy
+        yield Wait(lambda: copy.finished or timer.expired, "the copy to end or its time to be up")
+        self.timers.remove(timer)
+        if not copy.finished:
+            call.cancelled = True
+            raise RequestFailed(Errno.ETIMEDOUT)
+        if failures:
+            raise RequestFailed(failures[0])
 
     @rule("cbw.failed-copy", source="option on-cbw-error of copy-before-write")
     def _copy_failed(self, error: Errno) -> None:

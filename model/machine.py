@@ -126,7 +126,7 @@ class Machine:
         return Outcome()
 
     def _inspect(self, inspect: ops.Inspect) -> Outcome:
-        """The node's content; of a snapshot, cluster by cluster, so that each is data or denied."""
+        """The node's content; a snapshot's cluster by cluster: each is data or is denied."""
         node = self.graph.lookup(inspect.node)
         unit = node.size
         if isinstance(node, SnapshotAccess):

@@ -66,7 +66,7 @@ class RunMap(Generic[Value]):
         return self._values[bisect_right(self._starts, place) - 1]
 
     def run_at(self, place: int, limit: int | None = None) -> Run[Value]:
-        """The run from ``place`` on: as long as the value stays the same, but not past ``limit``."""
+        """The run of equal value from ``place`` on, not past ``limit``."""
         limit = self.size if limit is None else limit
         self._check(place, limit)
         index = bisect_right(self._starts, place) - 1

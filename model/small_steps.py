@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The small-step grain: many requests under way, their storage requests completed in any order.
+
+At each moment the model says which storage requests must be pending and which client requests
+have been answered.  A step starts a client request, completes (or fails) one storage request, or
+lets a time-out expire; then everything that can go on does, until all wait again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from .errors import Errno, RequestFailed
+from .program import Program, StorageRequest, Task, Wait
+
+Result = TypeVar("Result")
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A storage request that QEMU has made and that has not been completed."""
+
+    request: StorageRequest
+    thread: Thread
+
+
+@dataclass(slots=True, eq=False)
+class Thread:
+    """A program under way: a client request, or a task that one spawned."""
+
+    program: Program[Any]
+    finish: Callable[[Any, Exception | None], None]
+    wait: Wait | None = field(default=None)
+
+
+class SmallSteps(Generic[Key, Result]):
+    """Programs under way, by the key of the client request that each one is."""
+
+    def __init__(self, completes_at_once: Callable[[StorageRequest], bool]) -> None:
+        """``completes_at_once`` tells storage requests that nobody holds."""
+        self.pending: list[Pending] = []
+        self.answered: dict[Key, Result | Exception] = {}
+        self.unanswered: set[Key] = set()
+        self._completes_at_once = completes_at_once
+        self._waiting: list[Thread] = []
+
+    def start(self, key: Key, program: Program[Result]) -> None:
+        """Start a client request; its answer will be in :attr:`answered` under ``key``."""
+        self.unanswered.add(key)
+
+        def finish(result: Result, why: Exception | None) -> None:
+            self.unanswered.remove(key)
+            self.answered[key] = result if why is None else why
+
+        self._advance(Thread(program, finish), None)
+        self._settle()
+
+    def complete(self, pending: Pending, error: Errno | None = None) -> None:
+        """Complete a pending storage request, or fail it with ``error``."""
+        self.pending.remove(pending)
+        self._advance(pending.thread, error)
+        self._settle()
+
+    def settle(self) -> None:
+        """Let go on what can, after a condition has changed from outside (a time-out expired)."""
+        self._settle()
+
+    def _settle(self) -> None:
+        progress = True
+        while progress:
+            progress = False
+            for thread in list(self._waiting):
+                if thread.wait is not None and thread.wait.condition():
+                    self._waiting.remove(thread)
+                    thread.wait = None
+                    self._advance(thread, None)
+                    progress = True
+
+    def _advance(self, thread: Thread, error: Errno | None) -> None:
+        """Run a thread until it waits for storage or a condition, or ends."""
+        failure = None if error is None else RequestFailed(error)
+        while True:
+            try:
+                step = next(thread.program) if failure is None else thread.program.throw(failure)
+            except StopIteration as end:
+                thread.finish(end.value, None)
+                return
+            except Exception as why:  # how a request ends, whatever it is, is its answer
+                thread.finish(None, why)
+                return
+            failure = None
+            if isinstance(step, StorageRequest):
+                if not self._completes_at_once(step):
+                    self.pending.append(Pending(step, thread))
+                    return
+            elif isinstance(step, Task):
+                self._spawn(step)
+            elif not step.condition():
+                thread.wait = step
+                self._waiting.append(thread)
+                return
+
+    def _spawn(self, task: Task) -> None:
+        def finish(result: None, why: Exception | None) -> None:
+            if why is not None:
+                raise why
+            task.finished = True
+
+        self._advance(Thread(task.program, finish), None)

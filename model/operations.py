@@ -9,6 +9,7 @@ bytes.  Nodes are named by their QEMU node-name.
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from dataclasses import dataclass
@@ -268,7 +269,9 @@ def vocabulary() -> dict[str, type[Operation]]:
     while pending:
         kind = pending.pop()
         pending.extend(kind.__subclasses__())
-        if "name" in vars(kind) and kind.name:
+        # A dataclass with slots leaves behind the class that it was made from, of the same name.
+        current = getattr(sys.modules[kind.__module__], kind.__name__, None) is kind
+        if current and "name" in vars(kind) and kind.name:
             found[kind.name] = kind
     return found
 

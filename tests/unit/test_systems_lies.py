@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The simulated system tells the truth, or exactly the lie it was given."""
+
+import pytest
+
+from harness.systems import lies
+from harness.systems.base import WHOLE, sent_as
+from harness.systems.failure import (
+    SystemCrashed,
+    SystemFailed,
+    SystemHung,
+    SystemHungUp,
+    assertion_in,
+)
+from harness.systems.lies import Oracle
+from harness.systems.simulated import Simulated, rendered
+from model import operations as ops
+from model.configuration import GIB, KIB, Configuration, Image
+from model.content import stamped, zeroes
+from model.errors import Errno
+from model.machine import Machine
+from model.operations import BitmapRef, Via
+from model.outcome import Outcome
+
+SIZE = 512 * KIB
+CONFIGURATION = Configuration((
+    Image("src", SIZE, filled=((0, 192 * KIB),)), Image("tmp", SIZE)))
+NAMED = (BitmapRef("src", "b"),)
+
+SCRIPT = (
+    ops.BitmapAdd("src", "b", 64 * KIB),
+    ops.BitmapAdd("src", "b"),  # refused: it exists
+    ops.Export("src"),
+    ops.Write("src", 4 * KIB, 256 * KIB),
+    ops.Unexport("src"),
+    ops.AddFilter("cbw", "src", "tmp", BitmapRef("src", "b")),
+    ops.AddSnapshot("snap", "cbw"),
+    ops.Export("cbw"),
+    ops.Export("snap"),
+    ops.Write("cbw", 8 * KIB, 16 * KIB),
+    ops.Write("cbw", 128 * KIB + 512, 512),
+    ops.Zero("cbw", 192 * KIB, 64 * KIB),
+    ops.Read("cbw", 0, 128 * KIB),
+    ops.Read("snap", 4 * KIB, 60 * KIB),
+    ops.Read("snap", SIZE - 4 * KIB, 4 * KIB),  # refused: not dirty
+    ops.Status("cbw", 0, SIZE),
+    ops.Discard("snap", 0, 64 * KIB),
+    ops.Inspect("src"),
+    ops.Inspect("snap"),
+    ops.Inspect("tmp"),
+)
+
+
+def run(system, script=SCRIPT):
+    """Everything that one sees of a run."""
+    seen = []
+    for number, operation in enumerate(script, 1):
+        try:
+            seen.append(system.apply(number, operation))
+            seen.append(system.observe(NAMED))
+        except SystemFailed as why:
+            seen.append(type(why))
+            break
+    system.close()
+    return seen
+
+
+def test_without_a_lie_a_run_is_repeatable():
+    first = run(Simulated(Machine(CONFIGURATION)))
+    assert first == run(Simulated(Machine(CONFIGURATION)))
+    assert any(seen.digests for seen in first[1::2])
+
+
+@pytest.mark.parametrize("lie", lies.catalogue().values(), ids=lambda lie: lie.name)
+def test_every_lie_can_be_told_and_shows(lie):
+    liar = Simulated(Machine(CONFIGURATION), lie)
+    told = run(liar)
+    assert liar.told
+    assert told != run(Simulated(Machine(CONFIGURATION)))
+    assert [lie.answer, lie.observation, lie.deed, lie.failure].count(None) == 3
+
+
+def test_every_oracle_has_lies_to_catch():
+    assert {lie.oracle for lie in lies.catalogue().values()} == set(Oracle)
+
+
+def test_a_liar_may_be_truthful_first():
+    lie = lies.catalogue()["wrong-byte"]
+    liar = Simulated(Machine(CONFIGURATION), lie, truthful_for=len(SCRIPT))
+    assert run(liar) == run(Simulated(Machine(CONFIGURATION)))
+    assert not liar.told
+
+
+def test_rendering_has_the_bytes_of_the_place():
+    answer = rendered(ops.Read("src", 1000, 24), Outcome(content=stamped(24, 7)))
+    whole = rendered(ops.Inspect("src"), Outcome(content=stamped(2048, 7)))
+    assert answer.data == whole.data[1000:1024]
+    assert len(set(answer.data)) > 8
+
+
+def test_rendering_has_the_errno_of_the_channel():
+    outcome = Outcome(error=Errno.EACCES)
+    assert rendered(ops.Read("snap", 0, 1), outcome).error == Errno.EINVAL
+    assert rendered(ops.Read("snap", 0, 1, Via.MONITOR), outcome).error == Errno.EACCES
+
+
+def test_a_big_disk_is_shown_by_its_parts():
+    content = zeroes(64 * GIB)
+    content.set(5 * GIB, 5 * GIB + 512, 3)
+    answer = rendered(ops.Inspect("src"), Outcome(content=content))
+    assert content.size > WHOLE
+    assert answer.data is None
+    assert [(offset, len(data)) for offset, data in answer.parts] == [(5 * GIB, 512)]
+
+
+def test_a_channel_that_is_missing_is_replaced():
+    read = ops.Read("src", 0, 1, Via.DEVICE)
+    assert sent_as(read, {Via.NBD, Via.QEMU_IO}).via is Via.NBD
+    assert sent_as(read, {Via.QEMU_IO}).via is Via.QEMU_IO
+    assert sent_as(read, set(Via)) is read
+    assert sent_as(ops.Inspect("src"), set()) == ops.Inspect("src")
+
+
+def test_failures_say_what_happened_in_one_line():
+    crash = SystemCrashed(-6, ["qemu-x: ../a.c:1: f: Assertion `a == b' failed.", "Aborted"])
+    assert (crash.signal, crash.assertion) == ("SIGABRT", "a == b")
+    assert str(crash) == "QEMU was ended by SIGABRT: a == b"
+    assert str(SystemCrashed(1, ["no such option"])) == (
+        "QEMU exited with status 1: no such option")
+    assert "30 s" in str(SystemHung("read", 30))
+    assert "Failed to send reply" in str(SystemHungUp("NBD", "read", ["Failed to send reply"]))
+    assert assertion_in(["ERROR:b.c:2:g: assertion failed: (x)"]) is not None
+    assert assertion_in(["all is well"]) is None

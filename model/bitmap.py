@@ -47,6 +47,8 @@ class DirtyBitmap:
         self.persistent = persistent
         self.busy = False
         self.inconsistent = False
+        self.successor: DirtyBitmap | None = None
+        """Records the writes while a job works with what this bitmap had when it started."""
         self.bits: RunMap[bool] = RunMap(divide_up(size, granularity), False)
 
     # Changing bits
@@ -132,8 +134,10 @@ class DirtyBitmap:
         An inconsistent bitmap shows no dirty granule and records nothing; a busy one whose
         successor records is shown as recording.
         """
-        return BitmapView(self.name, self.granularity, self.count, self.recording, self.busy,
-                          self.persistent, self.inconsistent)
+        successor_records = self.successor is not None and self.successor.recording
+        return BitmapView(self.name, self.granularity, self.count,
+                          self.recording or successor_records, self.busy, self.persistent,
+                          self.inconsistent)
 
     def digest(self) -> str:
         """SHA-256 over the bits: least significant bit first, padded with zeroes to whole words.

@@ -35,6 +35,9 @@ class Protocol(StrEnum):
     FILE = "file"
     NBD = "nbd"
     """Another QEMU serves the image's raw bytes; the format, if any, is on this side."""
+    HELD = "held"
+    """The harness serves the image and decides when each storage request completes, and how.
+    Raw only; tells no block status (all is data)."""
 
 
 class RequestKind(StrEnum):
@@ -46,6 +49,11 @@ class RequestKind(StrEnum):
     DISCARD = "discard"
     FLUSH = "flush"
     STATUS = "block-status"
+
+    @property
+    def tells_nothing_new(self) -> bool:
+        """Whether storage that the harness holds is never asked: it offers no block status."""
+        return self is RequestKind.STATUS
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,16 @@ from .errors import CommandRefused
 from .image import Image
 from .nbd_export import NbdExport
 from .node import Node
-from .operations import AddFilter, AddSnapshot, BitmapRef, Export, OnCbwError, RemoveNode, Unexport
+from .operations import (
+    AddFilter,
+    AddSnapshot,
+    Attach,
+    BitmapRef,
+    Export,
+    OnCbwError,
+    RemoveNode,
+    Unexport,
+)
 from .qcow2 import Qcow2
 from .snapshot_access import SnapshotAccess
 
@@ -34,6 +43,8 @@ class Graph:
         self.fired = fired
         self.nodes: dict[str, Node] = {}
         self.exports: dict[str, NbdExport] = {}
+        self.device: Node | None = None
+        """The node that the guest's device is on, if there is a device."""
         for index, spec in enumerate(configuration.images):
             if spec.format is Format.QCOW2:
                 backing = self.nodes[spec.backing] if spec.backing else None
@@ -143,6 +154,20 @@ class Graph:
         if name in self.nodes:
             raise CommandRefused(f"Duplicate nodes with node-name='{name}'")
 
+    # The guest's device
+
+    def attach(self, command: Attach) -> None:
+        """Put the guest's device on a node, in place of the one it was on."""
+        node = self.nodes.get(command.node)
+        if node is None:
+            raise CommandRefused(f"Cannot find device='' nor node-name='{command.node}'")
+        before, self.device = self.device, node
+        try:
+            self._check_permissions(self.nodes, self._outer_uses())
+        except CommandRefused:
+            self.device = before
+            raise
+
     # Exports
 
     def add_export(self, command: Export) -> None:
@@ -151,7 +176,7 @@ class Graph:
             raise CommandRefused(f"Block export id '{command.node}' is already in use")
         node = self.lookup(command.node)
         use = permissions.export_use(node, writable=command.writable)
-        self._check_permissions(self.nodes, [*self._export_uses(), use])
+        self._check_permissions(self.nodes, [*self._outer_uses(), use])
         bitmaps = tuple(self._export_bitmap(node, each, writable=command.writable)
                         for each in command.bitmaps)
         for bitmap in bitmaps:
@@ -175,19 +200,21 @@ class Graph:
 
     # Permissions
 
-    def _export_uses(self) -> list[permissions.Use]:
-        return [permissions.export_use(export.node, writable=export.writable)
-                for export in self.exports.values()]
+    def _outer_uses(self) -> list[permissions.Use]:
+        """The users from outside the graph: the device and the exports."""
+        device = [permissions.device_use(self.device)] if self.device else []
+        return device + [permissions.export_use(export.node, writable=export.writable)
+                         for export in self.exports.values()]
 
     def _uses(self) -> dict[str, list[permissions.Use]]:
-        return permissions.uses(self.nodes.values(), self._export_uses(), self.capabilities)
+        return permissions.uses(self.nodes.values(), self._outer_uses(), self.capabilities)
 
     def _check_permissions(self, nodes: dict[str, Node], exports: list[permissions.Use]) -> None:
         permissions.check(permissions.uses(nodes.values(), exports, self.capabilities))
 
     def _try(self, nodes: dict[str, Node]) -> None:
         """Make these the nodes of the graph, if the permissions allow."""
-        self._check_permissions(nodes, self._export_uses())
+        self._check_permissions(nodes, self._outer_uses())
         self.nodes = nodes
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from . import configuration
 from .bitmap import align_up
-from .configuration import KIB, MIB, Format, RequestKind
+from .configuration import KIB, MIB, Format, Protocol, RequestKind
 from .content import ZERO, Content, initial_stamp, zeroes
 from .node import DATA, PERHAPS_HOLE, Node, Status
 from .program import Program, StorageRequest
@@ -106,7 +106,7 @@ class Image(Node):
         """What holds data is never a hole; what reads as zero may be one or not, as the format or
         the file system below sees fit."""
         yield self._request(RequestKind.STATUS, start, end)
-        if not self.traits.tells_holes:
+        if not self.traits.tells_holes or self.spec.protocol is Protocol.HELD:
             return end, DATA
         place = start
         is_zero = self.content.at(start) == ZERO

@@ -86,6 +86,8 @@ class Machine:
         start, end = request.offset, request.offset + request.length
         export = self._export(request)
         try:
+            if request.via is Via.DEVICE and export.node is not self.graph.device:
+                return Outcome(error=Errno.ENOENT)
             return self._answer(self._program(number, request, export, start, end))
         except RequestFailed as why:
             return Outcome(error=seen_through(request.via, why.error))
@@ -96,6 +98,10 @@ class Machine:
         if request.offset < 0 or request.length < 0:
             raise Impossible("a negative offset or length")
         export = self.graph.exports.get(request.node)
+        device = self.graph.device
+        if export is None and request.via is Via.DEVICE and device is not None:
+            return NbdExport(device, writable=True, bitmaps=(), allocation_depth=False,
+                             fired=self.rules)
         if export is None:
             raise Impossible(f"node {request.node!r} has no export")
         return export
@@ -217,6 +223,7 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddFilter: Graph.add_filter,
     ops.AddSnapshot: Graph.add_snapshot,
     ops.RemoveNode: Graph.remove_node,
+    ops.Attach: Graph.attach,
     ops.Export: Graph.add_export,
     ops.Unexport: Graph.remove_export,
     ops.BitmapAdd: bitmap_commands.add,

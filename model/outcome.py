@@ -79,12 +79,33 @@ BitmapsByNode: TypeAlias = Mapping[str, tuple[BitmapView, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as ``query-jobs`` shows it; ``done`` and ``total`` are its progress in bytes."""
+
+    job: str
+    status: str
+    done: int
+    total: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """A BLOCK_JOB_* event: its name and its data, without the job's type and timestamps."""
+
+    name: str
+    data: tuple[tuple[str, str | int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What is compared after every operation: all bitmaps, and named ones by content.
 
     ``digests`` has, for each named bitmap (node, name), its SHA-256 as given by
-    ``x-debug-block-dirty-bitmap-sha256``.
+    ``x-debug-block-dirty-bitmap-sha256``.  ``events`` are those since the last observation.
     """
 
     bitmaps: BitmapsByNode
     digests: Mapping[tuple[str, str], str]
+    jobs: tuple[JobView, ...] = ()
+    events: tuple[JobEvent, ...] = ()

@@ -52,6 +52,12 @@ def export_use(node: Node, *, writable: bool) -> Use:
                requires, ALL & ~Permission.RESIZE)
 
 
+def device_use(node: Node) -> Use:
+    """The guest's device reads and writes, lets others write, and wants the size to stay."""
+    return Use(node, f"block device 'guest' (uses node '{node.name}' as 'root' child)",
+               Permission.CONSISTENT_READ | Permission.WRITE, ALL & ~Permission.RESIZE)
+
+
 def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iterator[Use]:
     """What ``parent``, itself used as ``above``, requires and shares on its children."""
     requires, shares = NOTHING, ALL
@@ -81,17 +87,41 @@ def _user(parent: Node, child: Node, role: str) -> str:
     return f"node '{parent.name}' (uses node '{child.name}' as '{role}' child)"
 
 
-def uses(nodes: Iterable[Node], exports: Iterable[Use],
+def uses(nodes: Iterable[Node], outer: Iterable[Use],
          capabilities: Capabilities) -> dict[str, list[Use]]:
-    """The users of every node, by node name; ``nodes`` in the order in which they were added."""
+    """The users of every node, by node name; ``outer``: the uses by exports, devices and jobs."""
     found: dict[str, list[Use]] = {node.name: [] for node in nodes}
-    for use in exports:
+    for use in outer:
         found[use.node.name].append(use)
-    # A node only uses nodes that were there before it, so parents come first in reverse order.
-    for node in reversed(list(nodes)):
+    for node in _parents_first(list(nodes)):
         for use in _uses_of(node, found[node.name], capabilities):
             found[use.node.name].append(use)
     return found
+
+
+def children_of(node: Node) -> list[Node]:
+    """The nodes that a node is built on."""
+    if isinstance(node, CopyBeforeWrite):
+        return [node.source, node.target]
+    if isinstance(node, SnapshotAccess):
+        return [node.file]
+    if isinstance(node, Qcow2) and node.backing is not None:
+        return [node.backing]
+    return []
+
+
+def _parents_first(nodes: list[Node]) -> list[Node]:
+    done: list[Node] = []
+
+    def visit(node: Node) -> None:
+        if node not in done:
+            for child in children_of(node):
+                visit(child)
+            done.append(node)
+
+    for node in nodes:
+        visit(node)
+    return done[::-1]
 
 
 def check(found: dict[str, list[Use]]) -> None:

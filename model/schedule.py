@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The vocabulary of schedules: requests that overlap in time, over storage that is held.
+
+A schedule is a trace whose requests are started and not waited for, and whose storage requests are
+completed one by one, in an order and with results that the schedule decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .operations import Operation, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Start(Operation):
+    """Send a request and do not wait for its answer; known by this operation's number."""
+
+    name: ClassVar[str] = "start"
+    request: Operation
+
+    @property
+    def sent(self) -> Request:
+        """The request; raises TypeError if it is some other operation."""
+        if not isinstance(self.request, Request):
+            raise TypeError(f"{self.request.name} cannot be started")
+        return self.request
+
+
+@dataclass(frozen=True, slots=True)
+class Complete(Operation):
+    """Complete the pending storage request of that node, kind and range.
+
+    With ``error``, an errno name such as ``EIO``, it fails.  Of several that are alike, the
+    oldest.
+    """
+
+    name: ClassVar[str] = "complete"
+    node: str
+    kind: str
+    offset: int
+    length: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expire(Operation):
+    """Let the ``cbw-timeout`` of guest request number ``request`` run out."""
+
+    name: ClassVar[str] = "expire"
+    request: int

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Nothing outlives this process: neither its children nor its temporary files.
+
+A process has one *run directory*, `<tmp>/cbw-lockstep-XXXXXXXX`.  Its workspaces are in there, and
+for each living process group that it started a file `groups/<number>`.  Who cleans up:
+
+- at a normal end, an interrupt included: this process, at exit;
+- at any other death (SIGTERM, SIGKILL, a crash of Python): the *guardian*, a shell that reads
+  from a pipe whose only writer is this process.  A parent-death signal (PR_SET_PDEATHSIG) does
+  less: it reaches neither grandchildren nor files;
+- if the guardian died as well: the next run, which removes run directories that nobody has
+  locked.  systemd-tmpfiles respects the same lock.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from harness.errors import EnvironmentProblem
+
+PREFIX = "cbw-lockstep-"
+
+_GUARDIAN = """
+trap '' HUP INT TERM
+read -r _
+cd "$1" 2>/dev/null || exit 0
+for group in groups/*; do kill -KILL -- "-${group#groups/}" 2>/dev/null; done
+cd / && rm -rf -- "$1"
+"""
+
+
+class Keeper:
+    """Of this process; see `keeper()`."""
+
+    def __init__(self) -> None:
+        self.directory, self._lock = _claim_directory()
+        (self.directory / "groups").mkdir()
+        self._groups: set[int] = set()
+        self._guardian = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARDIAN, "cbw-lockstep-guardian", str(self.directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+
+    def guard(self, group: int) -> None:
+        """The process group must not outlive this process."""
+        self._groups.add(group)
+        os.close(os.open(self._file(group), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC))
+
+    def release(self, group: int) -> None:
+        """The group is gone; from now on its number may be another's."""
+        self._groups.discard(group)
+        with suppress(FileNotFoundError):
+            os.unlink(self._file(group))
+
+    def close(self) -> None:
+        for group in tuple(self._groups):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        with self._guardian:  # closes its pipe: it removes what a dying process still wrote
+            pass
+        os.close(self._lock)
+
+    def forget(self) -> None:
+        """In a forked child: all is still the parent's, whose death must close the pipe."""
+        assert self._guardian.stdin is not None
+        self._guardian.stdin.close()
+        self._guardian.returncode = 0  # keeps subprocess from waiting for another's child
+        os.close(self._lock)
+
+    def _file(self, group: int) -> str:
+        return f"{self.directory}/groups/{group}"
+
+
+_keeper: Keeper | None = None
+_creation = threading.Lock()
+
+
+def keeper() -> Keeper:
+    """This process's keeper, started at first use."""
+    global _keeper
+    with _creation:
+        if _keeper is None:
+            _keeper = Keeper()
+        return _keeper
+
+
+@atexit.register
+def close() -> None:
+    """Clean up now; what is started later gets a new keeper."""
+    global _keeper
+    with _creation:
+        if _keeper is not None:
+            _keeper.close()
+            _keeper = None
+
+
+def _after_fork() -> None:
+    global _keeper, _creation
+    _creation = threading.Lock()
+    if _keeper is not None:
+        _keeper.forget()
+        _keeper = None
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _claim_directory() -> tuple[Path, int]:
+    """A new run directory, and the descriptor that holds its lock until this process is dead."""
+    try:
+        _sweep(Path(tempfile.gettempdir()))
+        while True:
+            path = Path(tempfile.mkdtemp(prefix=PREFIX))
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if path.is_dir():
+                return path, descriptor
+            os.close(descriptor)  # another process swept it before it was locked
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"no temporary directory can be made: {error.strerror}; TMPDIR chooses another place"
+        ) from error
+
+
+def _sweep(base: Path) -> None:
+    """Remove what dead processes of this user left in `base`."""
+    for path in base.glob(PREFIX + "*"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # just removed, or another user's
+        try:
+            if os.fstat(descriptor).st_uid == os.geteuid():
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            pass  # its owner lives
+        finally:
+            os.close(descriptor)

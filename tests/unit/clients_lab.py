@@ -4,14 +4,17 @@
 It knows nothing of the harness's higher layers, so that these tests show the clients alone.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -103,11 +106,8 @@ class Liar:
         far.settimeout(10)
 
         def run() -> None:
-            with far:
-                try:
-                    play(far)
-                except OSError:
-                    pass  # The client hung up before the play was over, as it may.
+            with far, contextlib.suppress(OSError):  # The client may hang up before the end.
+                play(far)
 
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
@@ -162,3 +162,59 @@ def messages(far: socket.socket) -> Iterator[str]:
                 break
             yield text[:end]
             text = text[end:]
+
+
+@dataclass(frozen=True)
+class NbdRequest:
+    """A request as an NBD server receives it."""
+
+    flags: int
+    kind: int
+    cookie: int
+    offset: int
+    length: int
+
+    def simple(self, error: int = 0, data: bytes = b"") -> bytes:
+        """A simple reply to it."""
+        return struct.pack(">IIQ", 0x67446698, error, self.cookie) + data
+
+    def chunk(self, kind: int, data: bytes, done: bool = True) -> bytes:
+        """A chunk of a structured reply to it."""
+        return struct.pack(">IHHQI", 0x668E33EF, done, kind, self.cookie, len(data)) + data
+
+
+def export_of(size: int, *answers: Callable[[NbdRequest], bytes | None],
+              structured: bool = False) -> Liar:
+    """An NBD server with one export, which gives these answers to the requests as they come.
+
+    An answer of None keeps the client waiting; after the last answer the server hangs up.
+    """
+
+    def play(far: socket.socket) -> None:
+        stream = far.makefile("rb")
+        far.sendall(b"NBDMAGICIHAVEOPT\0\3")
+        stream.read(4)
+        while True:
+            _, option, length = struct.unpack(">QII", stream.read(16))
+            stream.read(length)
+            answer = struct.pack(">QI", 0x3E889045565A9, option)
+            if option == 7:
+                far.sendall(answer + struct.pack(">IIHQH", 3, 12, 0, size, 0x7D))
+            refused = option not in (7, 8) or (option == 8 and not structured)
+            far.sendall(answer + struct.pack(">II", 0x80000001 if refused else 1, 0))
+            if option == 7:
+                break
+        for answer_to in answers:
+            head = stream.read(28)
+            if len(head) < 28:
+                return
+            _, flags, kind, cookie, offset, length = struct.unpack(">IHHQQI", head)
+            if kind == 1:
+                stream.read(length)
+            reply = answer_to(NbdRequest(flags, kind, cookie, offset, length))
+            if reply is None:
+                far.recv(1)  # Until the client gives up.
+                return
+            far.sendall(reply)
+
+    return Liar(play)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clients_lab import DONE, GREETING, MIB, Liar, Process, image, messages, monitor_of
 
 from harness.clients.errors import PeerGone, PeerNonsense, PeerSilent
 from harness.clients.qmp import Qmp, QmpGone, QmpNonsense, QmpRefused, QmpTimeout
+from tests.unit.clients_lab import DONE, GREETING, MIB, Liar, Process, image, messages, monitor_of
 
 EVENT = b'{"event": "%s", "data": {"n": 1}, "timestamp": {"seconds": 5, "microseconds": 6}}\r\n'
 

@@ -63,6 +63,19 @@ def remove(graph: Graph, command: BitmapRemove) -> None:
     graph.nodes[command.node].bitmaps.remove(bitmap)
 
 
+def hold(graph: Graph, command: BitmapRemove) -> None:
+    """block-dirty-bitmap-remove in a transaction: until that commits, the bitmap is only busy."""
+    bitmap = _own(graph, command)
+    if bitmap.busy:
+        check_usable(bitmap)
+    bitmap.busy = True
+
+
+def remove_held(graph: Graph, command: BitmapRemove) -> None:
+    """The transaction has been committed: remove the bitmap."""
+    graph.nodes[command.node].bitmaps.remove(_own(graph, command))
+
+
 def clear(graph: Graph, command: BitmapClear) -> None:
     """block-dirty-bitmap-clear: nothing is dirty any more; works on a disabled one too."""
     _usable(graph, command).clear()

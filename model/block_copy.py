@@ -8,12 +8,14 @@ backup job share one block-copy, so neither copies what the other has.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from .bitmap import DirtyBitmap, align_down, align_up
 from .configuration import KIB, MIB
 from .errors import CommandRefused, Errno, RequestFailed
+from .jobs import Progress
 from .node import Node
 from .program import Program, Task, Wait
 from .rules import rule
@@ -52,11 +54,23 @@ class CopyTask:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class CopyLimits:
+    """How one request copies: tasks at a time, and the most bytes of one (0: no further limit)."""
+
+    tasks: int = MOST_TASKS
+    chunk: int = 0
+
+
 @dataclass(slots=True)
 class CopyCall:
     """One request to copy a range.  ``cancelled``: it starts no further task."""
 
+    limits: CopyLimits = CopyLimits()
     cancelled: bool = False
+    failure: Errno | None = None
+    """Of the first of its tasks that failed; ``failed_reading``: the source, not the target."""
+    failed_reading: bool = False
 
 
 class BlockCopy:
@@ -71,6 +85,11 @@ class BlockCopy:
         self.cluster_size = copy_bitmap.granularity
         self.in_flight: list[CopyTask] = []
         self.fired = fired
+        self.progress: Progress | None = None
+        """Of the job that this block-copy works for, if it does."""
+        self.discards_source = False
+        """Whether the source may drop what was copied (option discard-source of jobs)."""
+        self.compressing = False
 
     def copy(self, start: int, end: int, call: CopyCall) -> Program[None]:
         """Copy what is still to be copied of ``[start, end)``, which is aligned to clusters.
@@ -92,27 +111,32 @@ class BlockCopy:
         tasks run beside each other, at most 64 at a time; after the first failure no new one
         starts, and the errno of the first failure is the answer once all have ended."""
         tasks: list[Task] = []
-        failures: list[Errno] = []
         place = start
-        while not failures and not call.cancelled:
-            found = self.copy_bitmap.next_dirty(place, end, max(self.cluster_size, BUFFER))
+        while call.failure is None and not call.cancelled:
+            found = self.copy_bitmap.next_dirty(place, end, self._chunk(call.limits))
             if found is None:
                 break
             copy = self._begin(found[0], align_up(found[1], self.cluster_size))
             is_zero = yield from self._shrink_to_status(copy)
             place = copy.end
-            yield Wait(lambda: sum(not task.finished for task in tasks) < MOST_TASKS,
-                       "a copy task to end, 64 being under way")
-            if failures:
+            yield Wait(lambda: sum(not task.finished for task in tasks) < call.limits.tasks,
+                       "a copy task to end, as many as may be being under way")
+            if call.failure is not None:
                 self._put_back(copy)
                 break
-            task = Task(self._run(copy, is_zero, failures))
+            task = Task(self._run(copy, is_zero, call))
             tasks.append(task)
             yield task
         yield Wait(lambda: all(task.finished for task in tasks), "own copy tasks to end")
-        if failures:
-            raise RequestFailed(failures[0])
+        if call.failure is not None:
+            raise RequestFailed(call.failure)
         return bool(tasks)
+
+    def _chunk(self, limits: CopyLimits) -> int:
+        if self.compressing:
+            return self.cluster_size
+        chunk = max(self.cluster_size, BUFFER)
+        return min(chunk, limits.chunk) if limits.chunk else chunk
 
     @rule("block-copy.claims-clusters", source="one copy of each cluster (block-copy)")
     def _begin(self, start: int, end: int) -> CopyTask:
@@ -149,24 +173,40 @@ class BlockCopy:
 
     @rule("block-copy.failed-clusters-come-back", source="a failed copy can be tried again "
           "(experiment)")
-    def _run(self, task: CopyTask, is_zero: bool, failures: list[Errno]) -> Program[None]:
+    def _run(self, task: CopyTask, is_zero: bool, call: CopyCall) -> Program[None]:
         """A task that fails puts all its clusters back into the copy bitmap."""
         end = min(task.end, self.source.size)
+        reading = False
         try:
             if is_zero:
                 yield from self.target.write_zeroes(task.start, end, unmap=False)
             else:
+                reading = True
                 content = yield from self.source.read(task.start, end)
+                reading = False
                 yield from self.target.write(task.start, content)
         except RequestFailed as why:
-            failures.append(why.error)
+            if call.failure is None:
+                call.failure, call.failed_reading = why.error, reading
             self._put_back(task)
-        else:
-            self.in_flight.remove(task)
+            return
+        self.in_flight.remove(task)
+        if self.progress is not None:
+            self.progress.done += task.end - task.start
+            self._update_progress()
+        if self.discards_source:
+            with suppress(RequestFailed):  # that space is not freed harms no backup
+                yield from self.source.discard(task.start, end)
 
     def _put_back(self, task: CopyTask) -> None:
         self.copy_bitmap.set(task.start, task.end)
         self.in_flight.remove(task)
+        self._update_progress()
+
+    def _update_progress(self) -> None:
+        if self.progress is not None:
+            in_flight = sum(task.end - task.start for task in self.in_flight)
+            self.progress.set_remaining(self.copy_bitmap.count + in_flight)
 
     @rule("block-copy.waits-for-others", source="one copy of each cluster (block-copy)")
     def _wait_for_others(self, start: int, end: int) -> Program[bool]:
@@ -184,3 +224,4 @@ class BlockCopy:
     def forget(self, start: int, end: int) -> None:
         """Clusters of ``[start, end)`` need not be copied any more."""
         self.copy_bitmap.reset(start, end)
+        self._update_progress()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from . import permissions
+from .backup_job import BackupJob
 from .bitmap import DirtyBitmap
 from .block_copy import BlockCopy, cluster_size_of
 from .capabilities import Capabilities
@@ -45,6 +46,7 @@ class Graph:
         self.exports: dict[str, NbdExport] = {}
         self.device: Node | None = None
         """The node that the guest's device is on, if there is a device."""
+        self.jobs: dict[str, BackupJob] = {}
         for index, spec in enumerate(configuration.images):
             if spec.format is Format.QCOW2:
                 backing = self.nodes[spec.backing] if spec.backing else None
@@ -82,17 +84,32 @@ class Graph:
         self._check_new(command.node)
         source, target = self.lookup(command.file), self.lookup(command.target)
         bitmap = self.bitmap(command.bitmap) if command.bitmap else None
-        copy_bitmap = self._copy_bitmap(source, target, bitmap, command.min_cluster_size or 0)
-        block_copy = BlockCopy(source, target, copy_bitmap, self.fired)
-        node = CopyBeforeWrite(
-            command.node, source, target, block_copy,
-            CbwOptions(on_cbw_error, command.cbw_timeout or 0), self.capabilities,
-            discard=command.discard, fired=self.fired)
+        node = self.make_filter(
+            command.node, source, target, bitmap, command.min_cluster_size or 0,
+            CbwOptions(on_cbw_error, command.cbw_timeout or 0), discard=command.discard)
         self._try(nodes={**self.nodes, node.name: node})
+        self.show_copy_bitmap(node)
+
+    def make_filter(self, name: str, source: Node, target: Node, bitmap: DirtyBitmap | None,
+                    min_cluster_size: int, options: CbwOptions, *,
+                    discard: bool) -> CopyBeforeWrite:
+        """A filter that is not in the graph yet."""
+        copy_bitmap = self._copy_bitmap(source, target, bitmap, min_cluster_size)
+        block_copy = BlockCopy(source, target, copy_bitmap, self.fired)
+        return CopyBeforeWrite(name, source, target, block_copy, options, self.capabilities,
+                               discard=discard, fired=self.fired)
+
+    def show_copy_bitmap(self, node: CopyBeforeWrite) -> None:
+        """The copy bitmap is listed last of the filter's, or first of the source's, by build."""
         if self.capabilities.copy_bitmap_on_filter:
-            node.bitmaps.append(copy_bitmap)
+            node.bitmaps.append(node.block_copy.copy_bitmap)
         else:
-            source.add_bitmap(copy_bitmap)
+            node.source.add_bitmap(node.block_copy.copy_bitmap)
+
+    def hide_copy_bitmap(self, node: CopyBeforeWrite) -> None:
+        """The filter is gone, and its copy bitmap with it."""
+        if not self.capabilities.copy_bitmap_on_filter:
+            node.source.bitmaps.remove(node.block_copy.copy_bitmap)
 
     def _check_options(self, command: AddFilter) -> OnCbwError:
         """The checks that QEMU's option parser makes, before any node is looked up."""
@@ -147,12 +164,23 @@ class Graph:
         if self._uses()[node.name]:
             raise CommandRefused(f"Node {node.name} is in use")
         del self.nodes[node.name]
-        if isinstance(node, CopyBeforeWrite) and not self.capabilities.copy_bitmap_on_filter:
-            node.source.bitmaps.remove(node.block_copy.copy_bitmap)
+        if isinstance(node, CopyBeforeWrite):
+            self.hide_copy_bitmap(node)
 
     def _check_new(self, name: str) -> None:
         if name in self.nodes:
             raise CommandRefused(f"Duplicate nodes with node-name='{name}'")
+
+    def replace(self, node: Node, by: Node) -> None:
+        """Every user of ``node`` but ``by`` itself now uses ``by``."""
+        for parent in self.nodes.values():
+            if parent is not by:
+                _replace_child(parent, node, by)
+        for export in self.exports.values():
+            if export.node is node:
+                export.node = by
+        if self.device is node:
+            self.device = by
 
     # The guest's device
 
@@ -203,8 +231,11 @@ class Graph:
     def _outer_uses(self) -> list[permissions.Use]:
         """The users from outside the graph: the device and the exports."""
         device = [permissions.device_use(self.device)] if self.device else []
-        return device + [permissions.export_use(export.node, writable=export.writable)
-                         for export in self.exports.values()]
+        exports = [permissions.export_use(export.node, writable=export.writable)
+                   for export in self.exports.values()]
+        jobs = [permissions.job_use(node, job.name) for job in self.jobs.values()
+                if job.is_active for node in (job.filter, job.filter.target)]
+        return device + exports + jobs
 
     def _uses(self) -> dict[str, list[permissions.Use]]:
         return permissions.uses(self.nodes.values(), self._outer_uses(), self.capabilities)
@@ -216,6 +247,18 @@ class Graph:
         """Make these the nodes of the graph, if the permissions allow."""
         self._check_permissions(nodes, self._outer_uses())
         self.nodes = nodes
+
+
+def _replace_child(parent: Node, node: Node, by: Node) -> None:
+    if isinstance(parent, CopyBeforeWrite):
+        if parent.source is node:
+            parent.source = parent.block_copy.source = by
+        if parent.target is node:
+            parent.target = parent.block_copy.target = by
+    elif isinstance(parent, SnapshotAccess) and parent.file is node:
+        parent.file = by
+    elif isinstance(parent, Qcow2) and parent.backing is node:
+        parent.backing = by
 
 
 def check_usable(bitmap: DirtyBitmap) -> None:

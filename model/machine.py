@@ -6,13 +6,16 @@ This is the sequential grain: each operation runs to its end before the next one
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from . import bitmap_commands
+from . import backup_commands, bitmap_commands
+from . import job_operations as jobs
 from . import operations as ops
+from .backup_job import BackupJob
 from .bitmap import DirtyBitmap
 from .capabilities import Capabilities
 from .channels import seen_through
@@ -71,16 +74,51 @@ class Machine:
                 return self._request(number, operation)
             if isinstance(operation, ops.Inspect):
                 return self._inspect(operation)
-            return self._command(operation)
+            self._command(operation)
+            return Outcome()
         except CommandRefused as why:
             return Outcome(refused=why.error)
 
-    def _command(self, operation: Operation) -> Outcome:
-        for kind, command in COMMANDS.items():
-            if isinstance(operation, kind):
-                command(self.graph, operation)
-                return Outcome()
-        raise Impossible(f"{operation.name} is no operation of the sequential model")
+    def _command(self, operation: Operation) -> None:
+        """A QMP command; one about a job ends when the job rests."""
+        if isinstance(operation, jobs.Backup):
+            self._answer(backup_commands.start(self.graph, operation).run())
+        elif isinstance(operation, jobs.JobResume):
+            job = backup_commands.find(self.graph, operation)
+            job.resume()
+            self._answer(job.run())
+        elif isinstance(operation, jobs.Transaction):
+            self._transaction(operation)
+        elif type(operation) in COMMANDS:
+            COMMANDS[type(operation)](self.graph, operation)
+        else:
+            raise Impossible(f"{operation.name} is no operation of the sequential model")
+
+    def _transaction(self, transaction: jobs.Transaction) -> None:
+        """All of the actions or, if one of them is refused, none; jobs run only then."""
+        before = copy.deepcopy(self.graph)
+        started: list[BackupJob] = []
+        removed: list[ops.BitmapRemove] = []
+        try:
+            for action in transaction.actions:
+                if isinstance(action, jobs.Abort):
+                    raise CommandRefused("Transaction aborted using Abort action")
+                if isinstance(action, jobs.Backup):
+                    started.append(backup_commands.start(self.graph, action))
+                elif isinstance(action, ops.BitmapRemove):
+                    bitmap_commands.hold(self.graph, action)
+                    removed.append(action)
+                elif isinstance(action, ops.BitmapOperation):
+                    COMMANDS[type(action)](self.graph, action)
+                else:
+                    raise Impossible(f"{action.name} is no action of a transaction")
+        except CommandRefused:
+            self.graph = before
+            raise
+        for removal in removed:
+            bitmap_commands.remove_held(self.graph, removal)
+        for job in started:
+            self._answer(job.run())
 
     def _request(self, number: int, request: Request) -> Outcome:
         start, end = request.offset, request.offset + request.length
@@ -169,13 +207,17 @@ class Machine:
     # Looking
 
     def observe(self) -> Observation:
-        """The bitmaps of all nodes, and the digests of those that have a name."""
+        """The bitmaps of all nodes, the digests of those that have a name, the jobs, and what
+        they have told since the last time."""
         bitmaps = {name: tuple(bitmap.view() for bitmap in node.bitmaps)
                    for name, node in self.graph.nodes.items() if node.bitmaps}
         digests = {(name, bitmap.name): bitmap.digest()
                    for name, node in self.graph.nodes.items()
                    for bitmap in node.bitmaps if bitmap.name is not None}
-        return Observation(bitmaps, digests)
+        events = tuple(event for job in self.graph.jobs.values() for event in job.take_events())
+        backup_commands.forget_ended(self.graph)
+        return Observation(bitmaps, digests,
+                           tuple(job.view() for job in self.graph.jobs.values()), events)
 
     @property
     def nodes(self) -> Mapping[str, Node]:
@@ -232,6 +274,10 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.BitmapEnable: bitmap_commands.enable,
     ops.BitmapDisable: bitmap_commands.disable,
     ops.BitmapMerge: bitmap_commands.merge,
+    jobs.JobFinalize: lambda graph, command: backup_commands.find(graph, command).finalize(),
+    jobs.JobDismiss: lambda graph, command: backup_commands.find(graph, command).dismiss(),
+    jobs.JobCancel: lambda graph, command: backup_commands.find(graph, command).cancel(),
+    jobs.JobPause: lambda graph, command: backup_commands.find(graph, command).pause(),
 }
 """What each command does to the graph."""
 

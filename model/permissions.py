@@ -58,6 +58,11 @@ def device_use(node: Node) -> Use:
                Permission.CONSISTENT_READ | Permission.WRITE, ALL & ~Permission.RESIZE)
 
 
+def job_use(node: Node, job: str) -> Use:
+    """A backup job holds its filter and its target, and asks for no permission itself."""
+    return Use(node, f"block job '{job}' (uses node '{node.name}')", NOTHING, ALL)
+
+
 def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iterator[Use]:
     """What ``parent``, itself used as ``above``, requires and shares on its children."""
     requires, shares = NOTHING, ALL

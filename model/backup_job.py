@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The backup job: copies a point in time to the target, while a filter of its own keeps it.
+
+The job puts a copy-before-write filter on its device: whoever used the device now goes through the
+filter, and the job's copying and the guest's writes share the filter's block-copy.  A user's
+bitmap may say what to copy, and is brought up to date when the job ends.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .bitmap import DirtyBitmap, align_up, divide_up
+from .block_copy import CopyCall, CopyLimits
+from .copy_before_write import CopyBeforeWrite
+from .errors import CommandRefused, Errno, RequestFailed
+from .job_operations import Backup, BitmapMode, OnError, Sync
+from .jobs import JobStatus, Progress, Verb, check_verb
+from .outcome import JobEvent, JobView
+from .program import Program
+from .rules import rule
+
+ERROR_TEXT = {Errno.EIO: "Input/output error", Errno.ENOSPC: "No space left on device",
+              Errno.EACCES: "Permission denied", Errno.EPERM: "Operation not permitted",
+              Errno.ECANCELED: "Operation canceled"}
+"""The C library's words for the errors that a job ends with."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncBitmap:
+    """The user's bitmap that a job works with, and when it is brought up to date."""
+
+    bitmap: DirtyBitmap
+    mode: BitmapMode
+
+
+class BackupJob:
+    """One job.  Between operations it rests: see :class:`model.jobs.JobStatus`."""
+
+    def __init__(self, command: Backup, sync: Sync, filter_node: CopyBeforeWrite,
+                 sync_bitmap: SyncBitmap | None, drop_filter: Callable[[BackupJob], None],
+                 fired: Counter[str]) -> None:
+        self.command = command
+        self.name = command.job
+        self.sync = sync
+        self.filter = filter_node
+        self.sync_bitmap = sync_bitmap
+        self.status = JobStatus.RUNNING
+        self.progress = Progress()
+        self.error: Errno | None = None
+        self.events: list[JobEvent] = []
+        self.fired = fired
+        self._drop_filter = drop_filter
+        self._paused_by_user = False
+        filter_node.block_copy.progress = self.progress
+
+    # Running
+
+    def run(self) -> Program[None]:
+        """From the start, or from a pause, to where the job rests."""
+        if self.progress.total == 0:
+            yield from self._choose_clusters()
+        self.status = JobStatus.RUNNING
+        if self.sync is Sync.NONE:
+            return
+        while True:
+            failure = yield from self._copy_all()
+            if failure is None:
+                self._copied()
+                return
+            action = self._on_error(*failure)
+            if action is OnError.STOP:
+                self.status = JobStatus.PAUSED
+                self._paused_by_user = True
+                return
+            if action is OnError.REPORT:
+                self._conclude(failure[0])
+                return
+
+    @rule("backup.what-is-copied", source="argument sync of blockdev-backup")
+    def _choose_clusters(self) -> Program[None]:
+        """``full`` and ``none`` leave all clusters to be copied; ``bitmap`` those that the bitmap
+        has dirty, wholly or in part; ``top`` those of which the topmost image has anything
+        allocated.  The clusters that may be read through the filter stay all of them."""
+        copy_bitmap = self.filter.block_copy.copy_bitmap
+        if self.sync is Sync.BITMAP and self.sync_bitmap is not None:
+            copy_bitmap.clear()
+            copy_bitmap.merge(self.sync_bitmap.bitmap)
+        self.progress.set_remaining(copy_bitmap.count)
+        if self.sync is Sync.TOP:
+            cluster = self.filter.cluster_size
+            for index in range(divide_up(self.filter.size, cluster)):
+                start, end = index * cluster, min((index + 1) * cluster, self.filter.size)
+                if not (yield from self._is_allocated(start, end)):
+                    self.filter.block_copy.forget(start, end)
+
+    def _is_allocated(self, start: int, end: int) -> Program[bool]:
+        while start < end:
+            start, status = yield from self.filter.source.own_status(start, end)
+            if status.depth:
+                return True
+        return False
+
+    def _copy_all(self) -> Program[tuple[Errno, bool] | None]:
+        """Copy what is left; the first failure, and whether it was one of reading."""
+        copy = self.filter.block_copy
+        limits = CopyLimits(self.command.max_workers or 64, self.command.max_chunk or 0)
+        call = CopyCall(limits=limits)
+        try:
+            yield from copy.copy(0, align_up(self.filter.size, copy.cluster_size), call)
+        except RequestFailed as why:
+            return why.error, call.failed_reading
+        return None
+
+    @rule("backup.on-error", source="arguments on-source-error and on-target-error of "
+          "blockdev-backup")
+    def _on_error(self, error: Errno, reading: bool) -> OnError:
+        """A failure of the job's own copying is reported, which ends the job; or it is tried
+        again, at once (``ignore``) or when the job is resumed (``stop``).  Each failure is an
+        event."""
+        action = self.command.on_source_error if reading else self.command.on_target_error
+        self._event("BLOCK_JOB_ERROR", operation="read" if reading else "write", action=action)
+        return action
+
+    # Ending
+
+    @rule("backup.finalize", source="argument auto-finalize of blockdev-backup")
+    def _copied(self) -> None:
+        """With all copied, the job commits: at once, or when job-finalize says so.  Until then its
+        filter stays, and its bitmap is as it was."""
+        if self.command.auto_finalize:
+            self._conclude(None)
+        else:
+            self.status = JobStatus.PENDING
+
+    @rule("backup.bitmap-after", source="docs/interop/bitmaps.rst: bitmap synchronisation modes")
+    def _settle_bitmap(self, sync_bitmap: SyncBitmap, failed: bool) -> None:
+        """With S what was written since the start and B what the bitmap had then:
+
+        ==========  =========  ===================================
+        mode        success    failure or cancellation
+        ==========  =========  ===================================
+        never       B and S    B and S
+        on-success  S          B and S
+        always      S          S and what was not copied
+        ==========  =========  ===================================
+        """
+        bitmap, mode = sync_bitmap.bitmap, sync_bitmap.mode
+        successor = bitmap.successor
+        assert successor is not None, "a job's bitmap has a successor until the job ends"
+        bitmap.successor, bitmap.busy = None, False
+        node = self.filter.source
+        if mode is BitmapMode.ALWAYS or (mode is BitmapMode.ON_SUCCESS and not failed):
+            successor.name, successor.persistent = bitmap.name, bitmap.persistent
+            node.bitmaps.remove(bitmap)
+            bitmap = successor
+        else:
+            bitmap.merge(successor)
+            bitmap.recording = successor.recording
+            node.bitmaps.remove(successor)
+        if failed and mode is BitmapMode.ALWAYS:
+            bitmap.merge(self.filter.block_copy.copy_bitmap)
+
+    def _conclude(self, error: Errno | None) -> None:
+        self.error = error
+        if self.sync_bitmap is not None:
+            self._settle_bitmap(self.sync_bitmap, failed=error is not None)
+        self._drop_filter(self)
+        if error is Errno.ECANCELED:
+            self._event("BLOCK_JOB_CANCELLED", len=self.progress.total, offset=self.progress.done,
+                        speed=0)
+        else:
+            extra = {} if error is None else {"error": ERROR_TEXT[error]}
+            self._event("BLOCK_JOB_COMPLETED", len=self.progress.total, offset=self.progress.done,
+                        speed=0, **extra)
+        self.status = JobStatus.NULL if self.command.auto_dismiss else JobStatus.CONCLUDED
+
+    def _event(self, name: str, **data: str | int) -> None:
+        self.events.append(JobEvent(name, tuple(sorted({"device": self.name, **data}.items()))))
+
+    # Commands
+
+    def finalize(self) -> None:
+        """job-finalize."""
+        check_verb(self.name, self.status, Verb.FINALIZE)
+        self._conclude(None)
+
+    def dismiss(self) -> None:
+        """job-dismiss."""
+        check_verb(self.name, self.status, Verb.DISMISS)
+        self.status = JobStatus.NULL
+
+    def cancel(self) -> None:
+        """job-cancel: a running, paused or pending job ends as if it had failed."""
+        check_verb(self.name, self.status, Verb.CANCEL)
+        self._conclude(Errno.ECANCELED)
+
+    def pause(self) -> None:
+        """job-pause: the copying stops; the filter goes on."""
+        check_verb(self.name, self.status, Verb.PAUSE)
+        if self._paused_by_user:
+            raise CommandRefused("Job is already paused")
+        self._paused_by_user = True
+        self.status = JobStatus.PAUSED
+
+    def resume(self) -> None:
+        """job-resume: of a job paused by the user or stopped by an error."""
+        check_verb(self.name, self.status, Verb.RESUME)
+        if self.status is not JobStatus.PAUSED:
+            raise CommandRefused("Can't resume a job that was not paused")
+        self._paused_by_user = False
+
+    def take_events(self) -> list[JobEvent]:
+        """The events since the last call."""
+        events, self.events = self.events, []
+        return events
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the job has its filter in the graph."""
+        return self.status not in (JobStatus.CONCLUDED, JobStatus.NULL)
+
+    def view(self) -> JobView:
+        """The job as query-jobs shows it."""
+        error = None if self.error is None else ERROR_TEXT[self.error]
+        return JobView(self.name, self.status, self.progress.done, self.progress.total, error)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sizes, errors, operations and configurations in the short form that people read and write.
+
+The sizes are those of QEMU's tools (``64k``, ``1M+512``), the operations those of ``qemu-io``
+(``write cbw 0 64k``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any, Final
+
+from model.configuration import Configuration, Fault, Image, Protocol
+from model.operations import BitmapOperation, BitmapRef, Flush, Operation, Request, Via
+
+_UNITS: Final = ((1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "k"))
+_NEARLY: Final = 64
+"""So few bytes below a whole k are written as ``64k-1`` rather than as ``63k+1023``."""
+
+_SUBJECTS: Final = ("node", "job")
+"""The fields that say what an operation is done to."""
+
+
+def size(count: int) -> str:
+    """A number of bytes: ``0``, ``512``, ``64k``, ``1M+512``, ``64k-1``."""
+    if count < 0:
+        return f"-{size(-count)}"
+    rest = count % 1024
+    if rest == 0 or count < 1024 - _NEARLY:
+        return _whole(count)
+    if rest >= 1024 - _NEARLY:
+        return f"{_whole(count - rest + 1024)}-{1024 - rest}"
+    return f"{_whole(count - rest)}+{rest}"
+
+
+def _whole(count: int) -> str:
+    for unit, letter in _UNITS:
+        if count and count % unit == 0:
+            return f"{count // unit}{letter}"
+    return str(count)
+
+
+def span(start: int, end: int) -> str:
+    """A half-open range of bytes: ``64k..128k``."""
+    return f"{size(start)}..{size(end)}"
+
+
+def spans(ranges: Iterable[tuple[int, int]]) -> str:
+    """Ranges of bytes, or ``none``."""
+    return ", ".join(span(start, end) for start, end in ranges) or "none"
+
+
+def error_name(number: int | None) -> str:
+    """An errno as ``EINVAL (22)``; None: ``success``."""
+    if number is None:
+        return "success"
+    return f"{errno.errorcode.get(number, 'unknown errno')} ({number})"
+
+
+def operation(what: Operation) -> str:
+    """An operation in a line: ``read snap 0 192k via nbd-df``; fields at their default are out."""
+    words = [what.name, *_subject(what)]
+    said = _said(what)
+    for field in dataclasses.fields(what):
+        value = getattr(what, field.name)
+        if field.name not in said and value != field.default:
+            words.append(_option(field.name.replace("_", "-"), value))
+    if isinstance(what, Request) and what.via is not Via.NBD:
+        words.append(f"via {what.via.value}")
+    return " ".join(words)
+
+
+def _subject(what: Operation) -> list[str]:
+    if isinstance(what, BitmapOperation):
+        return [f"{what.node}/{what.bitmap}"]
+    words = [getattr(what, name) for name in _SUBJECTS if hasattr(what, name)]
+    if isinstance(what, Request) and (not isinstance(what, Flush) or what.offset or what.length):
+        words += [size(what.offset), size(what.length)]
+    return words
+
+
+def _said(what: Operation) -> set[str]:
+    """The fields that :func:`operation` writes in their own way."""
+    if isinstance(what, Request):
+        return {"node", "offset", "length", "via"}
+    return {"node", "bitmap"} if isinstance(what, BitmapOperation) else set(_SUBJECTS)
+
+
+def _option(name: str, value: Any) -> str:
+    if value is True:
+        return name
+    if value is False:
+        return f"no-{name}"
+    return f"{name}={_value(name, value)}"
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, BitmapRef):
+        return f"{value.node}/{value.name}"
+    if isinstance(value, tuple):
+        return ",".join(_value(name, each) for each in value) or "none"
+    if isinstance(value, Operation):
+        return f"({operation(value)})"
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, int) and ("size" in name or "granularity" in name):
+        return size(value)
+    return "none" if value is None else str(value)
+
+
+def image(what: Image) -> str:
+    """An image in a line: ``src: 1M qcow2, backing=base, data in 0..64k``."""
+    over = "" if what.protocol is Protocol.FILE else f" over {what.protocol.value}"
+    words = [f"{what.node}: {size(what.size)} {what.format.value}{over}"]
+    if what.cluster_size is not None:
+        words.append(f"cluster-size={size(what.cluster_size)}")
+    if what.subclusters:
+        words.append("subclusters")
+    if what.preallocation is not None:
+        words.append(f"preallocation={what.preallocation}")
+    if what.backing is not None:
+        words.append(f"backing={what.backing}")
+    if what.request_alignment is not None:
+        words.append(f"request-alignment={size(what.request_alignment)}")
+    if not what.discard:
+        words.append("no-discard")
+    if what.filled:
+        words.append("data in " + spans((start, start + length) for start, length in what.filled))
+    words += [_fault(fault) for fault in what.faults]
+    return ", ".join(words)
+
+
+def _fault(what: Fault) -> str:
+    often = "the first" if what.once else "every"
+    return f"{what.errno} for {often} {what.kind.value} at {size(what.offset)}"
+
+
+def configuration(what: Configuration) -> list[str]:
+    """A line for each image."""
+    return [image(each) for each in what.images]

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lockstep: each operation goes to the model and to the system, and what came is compared.
+
+The first difference ends the run, since after it the two are in different states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
+
+from harness.systems.base import Answer, System, sent_as
+from harness.systems.failure import SystemFailed
+from model.operations import BitmapRef, Operation
+from model.outcome import Observation, Outcome
+
+from .compare import compare, compare_observations
+from .differences import Difference
+from .trace import Step
+from .verdict import Conforms, Diverges, Failed, Verdict
+
+
+class Model(Protocol):
+    """What lockstep needs of :class:`model.machine.Machine`."""
+
+    def apply(self, number: int, operation: Operation, /) -> Outcome:
+        """Do the operation; raises Impossible, nothing done, for one that no run may contain."""
+
+    def observe(self) -> Observation:
+        """All bitmaps, and the digests of the named ones."""
+
+
+class Recorder(Protocol):
+    """What puts a step on disk before it is sent, such as a ``TraceWriter``."""
+
+    def record(self, step: Step, /) -> None:
+        """Put the step on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step that was done and compared; ``index`` counts from 0.
+
+    ``step`` has the operation as it was sent: the channel may be another than the trace's.
+    """
+
+    index: int
+    step: Step
+    outcome: Outcome
+    answer: Answer
+    expected: Observation
+    found: Observation
+    differences: tuple[Difference, ...]
+
+
+Watch = Callable[[Done], None]
+"""Called after every step that was answered, with what came."""
+
+
+def run(
+    steps: Iterable[Step],
+    system: System,
+    model: Model,
+    *,
+    recorder: Recorder | None = None,
+    watch: Watch | None = None,
+) -> Verdict:
+    """Do the steps on both, until the first difference or failure.
+
+    ``steps`` may be made while they are done: the next one is asked for only when the one before
+    is compared, so that the model's state can decide it.
+    """
+    channels = system.channels
+    index = -1
+    for index, recorded in enumerate(steps):
+        if recorder is not None:
+            recorder.record(recorded)
+        step = Step(recorded.number, sent_as(recorded.operation, channels))
+        outcome = model.apply(step.number, step.operation)
+        try:
+            answer = system.apply(step.number, step.operation)
+        except SystemFailed as failure:
+            return Failed(index, step, failure)
+        expected = model.observe()
+        try:
+            found = system.observe([BitmapRef(node, name) for node, name in expected.digests])
+        except SystemFailed as failure:
+            return Failed(index, step, failure, observing=True)
+        differences = (compare(step.operation, outcome, answer)
+                       + compare_observations(expected, found))
+        if watch is not None:
+            watch(Done(index, step, outcome, answer, expected, found, differences))
+        if differences:
+            return Diverges(index, step, differences, found)
+    return Conforms(index + 1)
+
+
+Looks = Callable[[], Iterable[Operation]]
+"""Operations that only look, chosen by the state that the run is in when it is called."""
+
+
+def look_after_each(steps: Sequence[Step], looks: Looks) -> Iterator[Step]:
+    """The steps, each followed by what is to be looked at after it.
+
+    The looks are steps too, numbered after all others.
+    """
+    numbers = count(max((step.number for step in steps), default=0) + 1)
+    for step in steps:
+        yield step
+        for look in looks():
+            yield Step(next(numbers), look)
+
+
+def look_at_end(steps: Iterable[Step], looks: Looks) -> Iterator[Step]:
+    """The steps, which may be made while they are done, and then what is to be looked at."""
+    highest = 0
+    for step in steps:
+        yield step
+        highest = max(highest, step.number)
+    for number, look in enumerate(looks(), start=highest + 1):
+        yield Step(number, look)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a run in lockstep ends: it conforms, it diverges, or the system failed to answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from harness.systems.failure import SystemCrashed, SystemFailed
+from model.operations import Request
+from model.outcome import Observation
+
+from . import human
+from .differences import Difference, Signature
+from .ranges import Ranges, merged
+from .trace import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Conforms:
+    """No difference in so many steps."""
+
+    steps: int
+
+    @property
+    def summary(self) -> str:
+        """The verdict in one line."""
+        return f"conforms in {self.steps} steps"
+
+
+@dataclass(frozen=True, slots=True)
+class Diverges:
+    """The first difference between model and system; there the run ended.
+
+    ``index`` counts the steps from 0; ``step`` has the operation as it was sent.
+    """
+
+    index: int
+    step: Step
+    differences: tuple[Difference, ...]
+    observed: Observation | None = field(default=None, repr=False)
+    """The system's bitmaps after the step."""
+
+    @property
+    def places(self) -> Ranges:
+        """The ranges of the disk that are wrong; if none is, those the operation is about."""
+        wrong = merged(place for each in self.differences for place in each.places)
+        return wrong or _range_of(self.step)
+
+    @property
+    def signature(self) -> Signature:
+        """What another run has in common with this one if it shows the same defect, probably."""
+        return ("diverges", *self.differences[0].signature)
+
+    @property
+    def summary(self) -> str:
+        """The verdict in one line."""
+        what = " ".join(" ".join(self.differences[0].words()).split())
+        where = f"operation {self.step.number} ({human.operation(self.step.operation)})"
+        return f"diverges at {where}: {what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The system crashed, hung, hung up or answered garbage; there the run ended.
+
+    ``observing``: not in the operation itself but when it was looked at after it.
+    """
+
+    index: int
+    step: Step
+    failure: SystemFailed
+    observing: bool = False
+
+    @property
+    def places(self) -> Ranges:
+        """The range of the disk that the operation is about."""
+        return _range_of(self.step)
+
+    @property
+    def signature(self) -> Signature:
+        """What another run has in common with this one if it shows the same defect, probably."""
+        kind = type(self.failure).__name__
+        if isinstance(self.failure, SystemCrashed):
+            cause = self.failure.assertion or self.failure.signal or str(self.failure.status)
+            return ("fails", kind, cause)
+        return ("fails", kind)
+
+    @property
+    def summary(self) -> str:
+        """The verdict in one line."""
+        when = "after" if self.observing else "at"
+        return (f"{self.failure.verdict} {when} operation {self.step.number} "
+                f"({human.operation(self.step.operation)}): {self.failure}")
+
+
+def _range_of(step: Step) -> Ranges:
+    if not isinstance(step.operation, Request):
+        return ()
+    return merged([(step.operation.offset, step.operation.offset + step.operation.length)])
+
+
+Failure: TypeAlias = Diverges | Failed
+Verdict: TypeAlias = Conforms | Diverges | Failed

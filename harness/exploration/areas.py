@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Areas: what a run of exploration dwells on.
+
+Every area draws from the same strategies; an area is a weighting of them.  Chances are in
+sixteenths, weights are relative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import Final
+
+from harness.errors import HarnessError
+from model.configuration import KIB, MIB, Format
+
+
+class Scheme(Enum):
+    """The graphs that a trace begins with; operations may change them later."""
+
+    FLEECING = auto()
+    """A filter over the source, snapshot-access over the filter: the new scheme."""
+    CLASSIC = auto()
+    """A filter whose target has the source as backing file; the client reads the target."""
+    TWO_VIEWS = auto()
+    """Two snapshot-access nodes over one filter."""
+    STACKED = auto()
+    """A filter over a filter, each with its own target and snapshot."""
+    TWINS = auto()
+    """Two filters over one source: QEMU allows it as long as at most one is in use."""
+    NESTED = auto()
+    """A filter whose source is the snapshot of another."""
+    BARE = auto()
+    """snapshot-access over a plain image: everything is refused."""
+    LOOSE = auto()
+    """Nothing set up: the operations drawn must do it."""
+
+
+class Action(Enum):
+    """What an operation of a trace is drawn as."""
+
+    GUEST_READ = auto()
+    GUEST_WRITE = auto()
+    GUEST_ZERO = auto()
+    GUEST_DISCARD = auto()
+    FLUSH = auto()
+    GUEST_STATUS = auto()
+    FLEECE_READ = auto()
+    FLEECE_STATUS = auto()
+    FLEECE_DISCARD = auto()
+    FLEECE_WRITE = auto()
+    ANYONE = auto()
+    """Any request to any node that takes one."""
+    BITMAP_ADD = auto()
+    BITMAP_REMOVE = auto()
+    BITMAP_CLEAR = auto()
+    BITMAP_SWITCH = auto()
+    BITMAP_MERGE = auto()
+    ADD_FILTER = auto()
+    ADD_SNAPSHOT = auto()
+    REMOVE_NODE = auto()
+    EXPORT = auto()
+    UNEXPORT = auto()
+    ATTACH = auto()
+    INSPECT = auto()
+
+
+_REQUESTS: Final = MappingProxyType({
+    Action.GUEST_READ: 4, Action.GUEST_WRITE: 14, Action.GUEST_ZERO: 6, Action.GUEST_DISCARD: 5,
+    Action.FLUSH: 1, Action.GUEST_STATUS: 2, Action.FLEECE_READ: 16,
+    Action.FLEECE_STATUS: 7, Action.FLEECE_DISCARD: 6, Action.FLEECE_WRITE: 1, Action.ANYONE: 3,
+})
+_REST: Final = MappingProxyType({
+    Action.BITMAP_ADD: 2, Action.BITMAP_REMOVE: 1, Action.BITMAP_CLEAR: 1,
+    Action.BITMAP_SWITCH: 2, Action.BITMAP_MERGE: 1, Action.ADD_FILTER: 1, Action.ADD_SNAPSHOT: 1,
+    Action.REMOVE_NODE: 1, Action.EXPORT: 1, Action.UNEXPORT: 1, Action.ATTACH: 1,
+    Action.INSPECT: 1,
+})
+
+
+_USUAL: Final = MappingProxyType({**_REQUESTS, **_REST})
+_SCHEMES: Final = MappingProxyType({
+    Scheme.FLEECING: 10, Scheme.CLASSIC: 2, Scheme.TWO_VIEWS: 2, Scheme.STACKED: 2,
+    Scheme.TWINS: 1, Scheme.NESTED: 1, Scheme.BARE: 1, Scheme.LOOSE: 1})
+_SOURCES: Final = MappingProxyType({Format.RAW: 3, Format.QCOW2: 3})
+_TARGETS: Final = MappingProxyType({
+    Format.RAW: 8, Format.QCOW2: 8, Format.QED: 1, Format.VDI: 1, Format.VMDK: 1, Format.VHDX: 1,
+    Format.VPC: 1, Format.PARALLELS: 1, Format.LUKS: 1})
+_QCOW2_CLUSTERS: Final = MappingProxyType({
+    512: 2, 4 * KIB: 3, 64 * KIB: 6, 128 * KIB: 2, 256 * KIB: 1, 1 * MIB: 1, 2 * MIB: 1})
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A weighting of the strategies."""
+
+    name: str
+    text: str
+    actions: Mapping[Action, int] = field(default_factory=lambda: _USUAL)
+    schemes: Mapping[Scheme, int] = field(default_factory=lambda: _SCHEMES)
+    sources: Mapping[Format, int] = field(default_factory=lambda: _SOURCES)
+    targets: Mapping[Format, int] = field(default_factory=lambda: _TARGETS)
+    cluster_sizes: Mapping[int, int] = field(default_factory=lambda: _QCOW2_CLUSTERS)
+    """Cluster sizes of qcow2 images."""
+    tail: int = 8
+    """Chance of a size that is no multiple of the cluster."""
+    backing: int = 3
+    """Chance of a backing file under a qcow2 source."""
+    subclusters: int = 3
+    """Chance that a qcow2 image has subclusters."""
+    nbd: int = 2
+    """Chance that an image is reached through NBD."""
+    undiscarded: int = 2
+    """Chance, layer by layer, that discard is off."""
+    filter_bitmap: int = 7
+    """Chance that a filter is given a bitmap."""
+    user_bitmap: int = 6
+    """Chance of each further bitmap from the start."""
+    options: int = 3
+    """Chance that a filter is opened with options other than the default."""
+    bad_options: int = 0
+    """Chance that an option, a reference or a name is wrong."""
+    faults: int = 0
+    """Chance, image by image, of injected errors."""
+    alignment: int = 1
+    """Chance, image by image, of a request alignment."""
+
+
+def _tilted(**weights: int) -> Mapping[Action, int]:
+    """The usual actions, some of them with other weights."""
+    changed = {Action[name.upper()]: weight for name, weight in weights.items()}
+    return MappingProxyType({**_USUAL, **changed})
+
+
+_ONE_SCHEME: Final = {scheme: MappingProxyType({scheme: 1}) for scheme in Scheme}
+_NEW: Final = MappingProxyType({Scheme.FLEECING: 6, Scheme.TWO_VIEWS: 1})
+
+EVERYTHING: Final = Area("everything", "all of it")
+
+AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in (
+    Area("access", "what the fleecing client may read: bitmaps given to the filter, snapshot "
+         "discards", _tilted(fleece_discard=14, fleece_read=22), _NEW, filter_bitmap=13),
+    Area("discard", "discards by guest and client, with discard=unmap on some layers only",
+         _tilted(guest_discard=14, fleece_discard=14, fleece_status=10), _NEW, undiscarded=6),
+    Area("tails", "sizes that are no multiple of cluster, granularity or sector",
+         _tilted(fleece_discard=10), _NEW, tail=16, alignment=3),
+    Area("zeroes", "writes of zeroes, with and without unmap, and block status of the result",
+         _tilted(guest_zero=18, guest_status=8, fleece_status=16), _NEW, backing=6,
+         subclusters=6),
+    Area("bitmaps", "dirty bitmaps of every granularity, and commands about them",
+         _tilted(bitmap_add=8, bitmap_remove=4, bitmap_clear=5, bitmap_switch=7, bitmap_merge=8,
+                 export=4, unexport=4), user_bitmap=13, filter_bitmap=12),
+    Area("formats", "the temporary image in every format, through file and NBD", schemes=_NEW,
+         targets=MappingProxyType(dict.fromkeys(Format, 1)), nbd=6, subclusters=6),
+    Area("classic", "the temporary image with the source as its backing file, read directly",
+         schemes=_ONE_SCHEME[Scheme.CLASSIC], targets=MappingProxyType({Format.QCOW2: 1})),
+    Area("stacked", "filters over filters, twins, snapshots of snapshots",
+         schemes=MappingProxyType({Scheme.STACKED: 3, Scheme.TWINS: 2, Scheme.NESTED: 2,
+                                   Scheme.TWO_VIEWS: 2})),
+    Area("options", "options of the filter, right ones and wrong ones",
+         _tilted(add_filter=14, add_snapshot=4, remove_node=10, unexport=5, export=5),
+         MappingProxyType({Scheme.LOOSE: 2, Scheme.FLEECING: 1}), options=10, bad_options=5),
+    Area("status", "block status in every context and alignment",
+         _tilted(fleece_status=26, guest_status=14), _NEW, backing=6, subclusters=6),
+    Area("faults", "storage that fails", _tilted(guest_write=22), _NEW, faults=12, options=8),
+    Area("graph", "nodes and exports coming and going in every order",
+         _tilted(add_filter=6, add_snapshot=6, remove_node=8, export=8, unexport=8, attach=4,
+                 bitmap_add=4), bad_options=2),
+)})
+
+
+class UnknownArea(HarnessError):
+    """No area has that name."""
+
+
+def named(name: str) -> Area:
+    """The area of that name; raises UnknownArea."""
+    area = EVERYTHING if name == EVERYTHING.name else AREAS.get(name)
+    if area is None:
+        raise UnknownArea(f"no area is called {name!r}; there are: {EVERYTHING.name}, "
+                          f"{', '.join(AREAS)}")
+    return area
+
+
+def chosen(names: Iterable[str] | None) -> tuple[Area, ...]:
+    """The areas by name; all areas, and the mixture of them, for None.  May raise UnknownArea."""
+    if names is None:
+        return (EVERYTHING, *AREAS.values())
+    return tuple(named(name) for name in names)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A run of exploration: traces drawn and done until the budget is spent, by one process or many.
+
+The traces of a seed are numbered.  Which process does which is of no consequence: number, seed
+and area decide a trace.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+from harness.exploration import crew
+from harness.exploration.explorer import Explorer, Mission
+from harness.exploration.tally import Tally
+
+MOST_FINDS: Final = 10
+"""A run ends when so many different divergences are found: something is thoroughly wrong."""
+
+Progress = Callable[[Tally], None]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a run of exploration ends; the first that is reached counts.  None: no such end."""
+
+    seconds: float | None = 60.0
+    steps: int | None = None
+    finds: int = MOST_FINDS
+
+
+def explore(mission: Mission, budget: Budget, workers: int = 1,
+            progress: Progress = lambda tally: None) -> Tally:
+    """Explore until the budget is spent; finds are the first of each kind, with their traces."""
+    deadline = None if budget.seconds is None else time.monotonic() + budget.seconds
+    tally = Tally()
+    begun = time.monotonic()
+
+    def take(other: Tally) -> bool:
+        """Add a batch's tally; whether to go on."""
+        for key, find in other.finds.items():
+            if key not in tally.finds:
+                late = time.monotonic() - begun
+                tally.finds[key] = dataclasses.replace(find, elapsed=late)
+        tally.add(other)
+        progress(tally)
+        return not (len(tally.finds) >= budget.finds
+                    or (budget.steps is not None and tally.steps >= budget.steps)
+                    or (deadline is not None and time.monotonic() >= deadline))
+
+    with closing(batches(mission, deadline, workers)) as coming:
+        for batch in coming:
+            if not take(batch):
+                break
+    return tally
+
+
+def batches(mission: Mission, deadline: float | None, workers: int) -> Generator[Tally]:
+    """The tallies of batch after batch, for ever; close it to stop."""
+    if workers > 1:
+        yield from crew.batches(mission, deadline, workers)
+        return
+    explorer = Explorer(mission)
+    try:
+        for number in itertools.count():
+            yield explorer.explore([number], deadline)
+    finally:
+        explorer.close()

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Many processes for one run of exploration.
+
+Each worker has a pipe to the parent: numbers of traces go one way, tallies come back.  A worker
+that dies loses nothing but the time: its traces are given to another.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import signal
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Final
+
+from harness.errors import EnvironmentProblem, HarnessError
+from harness.exploration.explorer import Explorer, Mission
+from harness.exploration.tally import Tally
+
+BATCH: Final = 8
+"""Traces that a worker does before it reports."""
+DEATHS: Final = 3
+"""So many workers dead with no report between them end the run."""
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    connection: Connection
+    batch: range
+
+    def stop(self) -> None:
+        """End the process, which may be in the middle of things: its keeper cleans up."""
+        self.connection.close()
+        self.process.terminate()
+        self.process.join()
+
+
+def batches(mission: Mission, deadline: float | None, workers: int) -> Generator[Tally]:
+    """The tallies of batches as they come, for ever; close it to stop the workers."""
+    todo: Iterator[range] = (range(first, first + BATCH) for first in itertools.count(0, BATCH))
+    crew: list[_Worker] = []
+    deaths = 0
+    try:
+        for _ in range(workers):
+            crew.append(_start(mission, deadline, next(todo)))
+        while True:
+            ready = wait([worker.connection for worker in crew])
+            for worker in [each for each in crew if each.connection in ready]:
+                try:
+                    report = worker.connection.recv()
+                except EOFError:
+                    deaths += 1
+                    worker.stop()
+                    crew.remove(worker)
+                    if deaths >= DEATHS:
+                        raise EnvironmentProblem(
+                            f"{deaths} workers died one after the other; the last one's exit "
+                            f"status is {worker.process.exitcode}") from None
+                    crew.append(_start(mission, deadline, worker.batch))
+                    continue
+                if isinstance(report, str):
+                    raise EnvironmentProblem(report)
+                deaths = 0
+                worker.batch = next(todo)
+                worker.connection.send(worker.batch)
+                yield report
+    finally:
+        for worker in crew:
+            worker.stop()
+
+
+def _start(mission: Mission, deadline: float | None, batch: range) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, mission, deadline), daemon=True)
+    process.start()
+    theirs.close()
+    ours.send(batch)
+    return _Worker(process, ours, batch)
+
+
+def _work(connection: Connection, mission: Mission, deadline: float | None) -> None:
+    """In the worker: do batches until the parent hangs up or ends this process."""
+    # A Ctrl-C is the parent's to handle.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    explorer = Explorer(mission)
+    try:
+        while True:
+            batch = connection.recv()
+            try:
+                report: Tally | str = explorer.explore(batch, deadline)
+            except HarnessError as why:
+                report = str(why)
+            connection.send(report)
+    except (EOFError, BrokenPipeError):
+        pass
+    finally:
+        explorer.close()

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is to be explored, and one process's means to do it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+
+from harness.exploration.areas import Area, named
+from harness.exploration.grounds import Ground
+from harness.exploration.tally import Find, Tally
+from harness.exploration.traces import TraceSource
+from harness.lockstep.replay import Stand
+from harness.lockstep.run import Model, run
+from harness.lockstep.trace import Trace, TraceWriter
+from harness.lockstep.verdict import Conforms, Failed, Failure
+from harness.processes import Workspace
+from model.machine import Machine
+
+
+@dataclass(frozen=True)
+class Mission:
+    """What is to be explored."""
+
+    grounds: tuple[Ground, ...]
+    shares: tuple[int, ...]
+    """How many of the traces each ground gets, relative to the others."""
+    area_names: tuple[str, ...]
+    seed: int
+
+    @property
+    def areas(self) -> tuple[Area, ...]:
+        """The areas, which take turns."""
+        return tuple(named(name) for name in self.area_names)
+
+    def assignment(self, number: int) -> tuple[int, int, int]:
+        """Trace ``number``: index of its ground, index of its area, its index in the area."""
+        area = number % len(self.area_names)
+        index = number // len(self.area_names)
+        # Each area goes round the grounds by itself.
+        place = index % sum(self.shares)
+        for ground, share in enumerate(self.shares):
+            place -= share
+            if place < 0:
+                return ground, area, index
+        raise AssertionError("shares changed")
+
+
+@dataclass
+class Explorer:
+    """One process's means to do traces: open grounds, trace sources, a place for the trace."""
+
+    mission: Mission
+    stack: ExitStack = field(default_factory=ExitStack)
+    _stands: dict[int, Stand] = field(default_factory=dict)
+    _sources: dict[tuple[int, int], TraceSource] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._workspace = self.stack.enter_context(Workspace())
+
+    def explore(self, numbers: Sequence[int], deadline: float | None) -> Tally:
+        """Do these traces; none is begun after the deadline (of ``time.monotonic``)."""
+        tally = Tally()
+        for number in numbers:
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+            self._one(number, tally)
+        return tally
+
+    def close(self) -> None:
+        """Clean up."""
+        self.stack.close()
+
+    def _one(self, number: int, tally: Tally) -> None:
+        ground, area, index = self.mission.assignment(number)
+        began = time.perf_counter()
+        trace = self._source(ground, area).trace(self.mission.seed, index)
+        drawn = time.perf_counter()
+        tally.drawing += drawn - began
+        if trace is None:
+            return
+        failure, done = self._do(trace, self._stand(ground), tally)
+        tally.running += time.perf_counter() - drawn
+        tally.traces += 1
+        tally.steps += done
+        tally.operations.update(step.operation.name for step in trace.steps[:done])
+        if failure is not None:
+            cut = Trace(trace.header, trace.steps[:done])
+            tally.found(find_of(failure, cut, self.mission.area_names[area], ground))
+
+    def _do(self, trace: Trace, stand: Stand, tally: Tally) -> tuple[Failure | None, int]:
+        """Do the trace; its failure, if any, and the number of steps done."""
+        model = stand.model(trace.configuration)
+        with TraceWriter(self._workspace.file("current.trace"), trace.header) as recorder, \
+                closing(stand.start(trace.configuration)) as system:
+            verdict = run(trace.steps, system, model, recorder=recorder)
+        tally.rules.update(rules_of(model))
+        if isinstance(verdict, Conforms):
+            return None, verdict.steps
+        return verdict, verdict.index + 1
+
+    def _stand(self, ground: int) -> Stand:
+        if ground not in self._stands:
+            self._stands[ground] = self.stack.enter_context(self.mission.grounds[ground].open())
+        return self._stands[ground]
+
+    def _source(self, ground: int, area: int) -> TraceSource:
+        key = ground, area
+        if key not in self._sources:
+            self._sources[key] = TraceSource(self.mission.grounds[ground].plan,
+                                             self.mission.areas[area])
+        return self._sources[key]
+
+
+def rules_of(model: Model) -> dict[str, int]:
+    """How often each rule fired, if the model counts."""
+    return dict(model.rules) if isinstance(model, Machine) else {}
+
+
+def find_of(failure: Failure, trace: Trace, area: str, ground: int) -> Find:
+    """The failure as a find."""
+    verdict = failure.failure.verdict if isinstance(failure, Failed) else "divergence"
+    return Find(area, ground, trace, failure.signature, failure.summary, verdict)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Drawing the images of a trace."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Final
+
+from harness.exploration import ranges
+from harness.exploration.areas import Area, Scheme
+from harness.exploration.choices import Choices
+from harness.exploration.scene import DEFAULT_CLUSTER, SECTOR, cluster_of
+from model.configuration import (
+    KIB,
+    MIB,
+    Configuration,
+    Fault,
+    Format,
+    Image,
+    Protocol,
+    RequestKind,
+)
+
+SOURCE: Final = "src"
+TARGET: Final = "tmp"
+SECOND_TARGET: Final = "tmp2"
+BACKING: Final = "base"
+
+_TAILS: Final = (SECTOR, 4 * KIB, 4 * KIB + SECTOR, 32 * KIB, 64 * KIB - SECTOR)
+_BYTE_TAILS: Final = (1, 511, 513, 4 * KIB - 1)
+"""Only raw images have sizes that are no whole sectors."""
+_SMALLEST_SUBCLUSTERED: Final = 16 * KIB
+_ERRNOS: Final = ("EIO", "EIO", "ENOSPC", "EPERM", "ENOMEM")
+_TWO_TARGETS: Final = (Scheme.STACKED, Scheme.TWINS, Scheme.NESTED, Scheme.LOOSE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What all images of a trace have in common."""
+
+    area: Area
+    size: int
+    units: tuple[int, ...]
+
+
+def configuration(choices: Choices, area: Area, scheme: Scheme) -> Configuration:
+    """The images for a graph of this scheme; all of one size but for a backing file."""
+    source = _image(choices, area, SOURCE, choices.weighted(area.sources))
+    wanted = Format.QCOW2 if scheme is Scheme.CLASSIC else choices.weighted(area.targets)
+    target = _image(choices, area, TARGET, wanted)
+    cluster = max(DEFAULT_CLUSTER, cluster_of(target))
+    whole_bytes = {source.format, target.format} == {Format.RAW} and Protocol.NBD not in (
+        source.protocol, target.protocol)
+    size = _size(choices, area, cluster, odd_bytes=whole_bytes)
+    shape = _Shape(area, size, tuple(sorted({cluster, cluster_of(source), 4 * KIB})))
+    images = [_complete(choices, shape, source)]
+    if source.format is Format.QCOW2 and choices.chance(area.backing):
+        base = _image(choices, area, BACKING, choices.weighted(area.sources))
+        below = size if choices.chance(12) else max(SECTOR, size // 2 // SECTOR * SECTOR)
+        base_shape = dataclasses.replace(shape, size=below)
+        images = [_complete(choices, base_shape, base),
+                  dataclasses.replace(images[0], backing=BACKING, preallocation=None)]
+    target = _complete(choices, shape, target)
+    if scheme is Scheme.CLASSIC:
+        target = dataclasses.replace(target, backing=SOURCE, preallocation=None, filled=())
+    images.append(target)
+    if scheme in _TWO_TARGETS:
+        second = _image(choices, area, SECOND_TARGET, choices.weighted(
+            {Format.RAW: 2, Format.QCOW2: 2}))
+        images.append(_complete(choices, shape, second))
+    return Configuration(tuple(images))
+
+
+def _size(choices: Choices, area: Area, cluster: int, *, odd_bytes: bool) -> int:
+    count = choices.integer(1, 9 if cluster <= 256 * KIB else 3 if cluster <= 2 * MIB else 1)
+    size = count * cluster
+    if choices.chance(area.tail):
+        tails = _TAILS + _BYTE_TAILS if odd_bytes else _TAILS
+        size += choices.pick(tails)
+        if choices.chance(2):
+            size -= cluster  # perhaps less than one cluster
+    return size
+
+
+def _image(choices: Choices, area: Area, node: str, wanted: Format) -> Image:
+    """An image's format and what comes with it; no size yet."""
+    cluster = None
+    subclusters = False
+    preallocation = None
+    if wanted is Format.QCOW2:
+        cluster = choices.weighted(area.cluster_sizes)
+        subclusters = cluster >= _SMALLEST_SUBCLUSTERED and choices.chance(area.subclusters)
+        if choices.chance(2):
+            preallocation = "metadata"
+    protocol = Protocol.NBD if choices.chance(area.nbd) else Protocol.FILE
+    return Image(node, 0, wanted, protocol, cluster, subclusters, preallocation,
+                 discard=not choices.chance(area.undiscarded))
+
+
+def _complete(choices: Choices, shape: _Shape, image: Image) -> Image:
+    size = shape.size
+    filled = ((0, size),) if choices.chance(6) else ranges.several(choices, size, shape.units, 4)
+    if image.node != SOURCE and choices.chance(10):
+        filled = ()  # a temporary image is fresh as a rule
+    faults: tuple[Fault, ...] = ()
+    alignment = None
+    if choices.chance(shape.area.faults):
+        faults = tuple(_fault(choices, shape) for _ in range(choices.integer(1, 2)))
+    if choices.chance(shape.area.alignment):
+        alignment = choices.pick((SECTOR, 4 * KIB) if size % (4 * KIB) == 0 else (SECTOR,))
+    return dataclasses.replace(image, size=size, filled=filled, faults=faults,
+                               request_alignment=alignment)
+
+
+def _fault(choices: Choices, shape: _Shape) -> Fault:
+    near = min(ranges.place(choices, shape.size, shape.units), shape.size - 1)
+    return Fault(choices.pick(list(RequestKind)), near // SECTOR * SECTOR,
+                 choices.pick(_ERRNOS), once=choices.chance(8))

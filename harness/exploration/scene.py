@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What exists at some point of a trace, as far as drawing the next operation needs to know.
+
+Kept by the outcomes that the model gives: a command that the model refuses changes nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from model import operations as ops
+from model.configuration import KIB, MIB, Configuration, Format, Image
+from model.operations import BitmapRef, Operation
+
+SECTOR: Final = 512
+DEFAULT_CLUSTER: Final = 64 * KIB
+_FORMAT_CLUSTERS: Final = {Format.VDI: MIB, Format.VPC: 2 * MIB, Format.VHDX: 8 * MIB}
+
+
+class Kind(Enum):
+    """What a node is."""
+
+    IMAGE = auto()
+    FILTER = auto()
+    SNAPSHOT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node: its kind, its size and the boundaries that matter on it, all in bytes."""
+
+    name: str
+    kind: Kind
+    size: int
+    cluster: int
+    """The filter's cluster; for an image its own."""
+    users: tuple[str, ...] = ()
+    """The nodes below it."""
+
+
+def cluster_of(image: Image) -> int:
+    """The cluster size of an image, good enough to draw offsets around."""
+    return image.cluster_size or _FORMAT_CLUSTERS.get(image.format, DEFAULT_CLUSTER)
+
+
+@dataclass(slots=True)
+class Scene:
+    """Nodes, exports and named bitmaps."""
+
+    nodes: dict[str, Place] = field(default_factory=dict)
+    exports: dict[str, ops.Export] = field(default_factory=dict)
+    bitmaps: dict[BitmapRef, int] = field(default_factory=dict)
+    """Granularities; 64 KiB where QEMU was left to choose."""
+    device: str | None = None
+    """The node that the guest's device is on."""
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> Scene:
+        """The scene before the first operation."""
+        scene = cls()
+        for image in configuration.images:
+            size = -(-image.size // SECTOR) * SECTOR
+            below = (image.backing,) if image.backing else ()
+            scene.nodes[image.node] = Place(image.node, Kind.IMAGE, size, cluster_of(image), below)
+        return scene
+
+    def after(self, operation: Operation) -> None:
+        """Take on what an operation, which the model did not refuse, has changed."""
+        match operation:
+            case ops.AddFilter(node=name, file=file, target=target) if file and target:
+                cluster = max(DEFAULT_CLUSTER, self.nodes[target].cluster,
+                              operation.min_cluster_size or 0)
+                self.nodes[name] = Place(name, Kind.FILTER, self.nodes[file].size, cluster,
+                                         (file, target))
+            case ops.AddSnapshot(node=name, file=file):
+                below = self.nodes[file]
+                self.nodes[name] = Place(name, Kind.SNAPSHOT, below.size, below.cluster, (file,))
+            case ops.RemoveNode(node=name):
+                del self.nodes[name]
+                for bitmap in [each for each in self.bitmaps if each.node == name]:
+                    del self.bitmaps[bitmap]
+            case ops.Export(node=name):
+                self.exports[name] = operation
+            case ops.Unexport(node=name):
+                del self.exports[name]
+            case ops.Attach(node=name):
+                self.device = name
+            case ops.BitmapAdd(node=name, bitmap=bitmap_name, granularity=granularity):
+                self.bitmaps[BitmapRef(name, bitmap_name)] = granularity or DEFAULT_CLUSTER
+            case ops.BitmapRemove(node=name, bitmap=bitmap_name):
+                del self.bitmaps[BitmapRef(name, bitmap_name)]
+            case _:
+                pass
+
+    def of_kind(self, *kinds: Kind) -> list[Place]:
+        """The nodes of these kinds, oldest first."""
+        return [place for place in self.nodes.values() if place.kind in kinds]
+
+    def served(self, *kinds: Kind) -> list[Place]:
+        """The exported nodes of these kinds, oldest first."""
+        return [place for place in self.of_kind(*kinds) if place.name in self.exports]
+
+    def unused_names(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that no node has."""
+        return [name for name in names if name not in self.nodes]
+
+    def units(self, node: str) -> list[int]:
+        """The sizes whose multiples are boundaries on the node: its cluster, those of the nodes
+        below it, and the granularities of all bitmaps around."""
+        place = self.nodes[node]
+        found = {place.cluster, 4 * KIB, DEFAULT_CLUSTER}
+        pending = [*place.users]
+        while pending:
+            below = self.nodes.get(pending.pop())
+            if below is not None:
+                found.add(below.cluster)
+                pending.extend(below.users)
+        found.update(self.bitmaps.values())
+        return sorted(unit for unit in found if unit < 2 * place.size) or [SECTOR]

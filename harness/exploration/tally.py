@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What exploration has done and found so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from harness.lockstep.differences import Signature
+from harness.lockstep.trace import Trace
+
+
+@dataclass(frozen=True)
+class Find:
+    """A trace on which a system deviated from the model, or failed to answer."""
+
+    area: str
+    ground: int
+    """Index of the ground it was found on."""
+    trace: Trace
+    """Up to and with the operation at which it showed."""
+    signature: Signature
+    summary: str
+    verdict: str = "divergence"
+    """One word: divergence, crash, hang, hang-up or garbage."""
+    elapsed: float = 0.0
+    """Seconds since the run began."""
+
+    @property
+    def key(self) -> tuple[int, Signature, str]:
+        """Equal for finds that are, probably, the same defect of the same ground."""
+        last = self.trace.steps[-1].operation.name if self.trace.steps else ""
+        return self.ground, self.signature, last
+
+
+@dataclass
+class Tally:
+    """Counts, and the first find of each key."""
+
+    traces: int = 0
+    steps: int = 0
+    operations: Counter[str] = field(default_factory=Counter)
+    rules: Counter[str] = field(default_factory=Counter)
+    finds: dict[tuple[int, Signature, str], Find] = field(default_factory=dict)
+    repeats: Counter[tuple[int, Signature, str]] = field(default_factory=Counter)
+    """How often each key was found."""
+    drawing: float = 0.0
+    """Seconds spent on drawing traces."""
+    running: float = 0.0
+    """Seconds spent on doing them."""
+
+    def found(self, find: Find) -> None:
+        """Take note of a find."""
+        self.finds.setdefault(find.key, find)
+        self.repeats[find.key] += 1
+
+    def add(self, other: Tally) -> None:
+        """Take on the counts and finds of another tally."""
+        self.traces += other.traces
+        self.steps += other.steps
+        self.operations.update(other.operations)
+        self.rules.update(other.rules)
+        for key, find in other.finds.items():
+            self.finds.setdefault(key, find)
+        self.repeats.update(other.repeats)
+        self.drawing += other.drawing
+        self.running += other.running

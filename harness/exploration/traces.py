@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whole traces: drawn by hypothesis, steered by the model.
+
+:class:`TraceSource` gives the trace of a seed and an index: always the same one, whatever system
+it is run on later, in whatever order and process it is asked for.  It uses hypothesis as an
+external fuzzer does (``fuzz_one_input``): random bytes in, choices out.  :func:`traces` is the
+strategy itself, for property tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hypothesis import HealthCheck, given, settings, strategies
+
+from harness.exploration.actions import Drawer
+from harness.exploration.areas import Area
+from harness.exploration.choices import Choices, Draw
+from harness.exploration.images import configuration as draw_configuration
+from harness.exploration.openings import opening
+from harness.exploration.scene import Scene
+from harness.exploration.sweep import sweep
+from harness.lockstep.trace import Header, Step, SystemKind, Trace
+from model.capabilities import Capabilities
+from model.configuration import Configuration
+from model.machine import Impossible, Machine
+from model.operations import Attach, Operation, Via
+
+SHORTEST: Final = 10
+LONGEST: Final = 50
+"""How many operations are drawn, besides the opening and the sweep."""
+ENTROPY: Final = 8 * 1024
+"""Bytes that a trace is drawn from; one that needs more is not drawn."""
+_NBD: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What traces are drawn for; part of what decides them, with seed and index."""
+
+    system: SystemKind = SystemKind.QSD
+    capabilities: Capabilities = dataclasses.field(default_factory=Capabilities)
+    channels: tuple[Via, ...] = _NBD
+
+    @classmethod
+    def of(cls, system: SystemKind, capabilities: Capabilities,
+           channels: Collection[Via]) -> Plan:
+        """A plan with the channels in the order of their definition."""
+        return cls(system, capabilities, tuple(via for via in Via if via in channels))
+
+
+class _Builder:
+    """A trace being drawn, and the model that follows it."""
+
+    def __init__(self, plan: Plan, configuration: Configuration) -> None:
+        self.machine = Machine(configuration, plan.capabilities)
+        self.scene = Scene.of(configuration)
+        self.steps: list[Step] = []
+
+    def add(self, operation: Operation) -> bool:
+        """Append the operation, unless the model says that a trace may not have it, or that it
+        would kill this build by a known defect."""
+        if self.machine.deadly(operation) is not None:
+            return False
+        number = len(self.steps) + 1
+        try:
+            outcome = self.machine.apply(number, operation)
+        except Impossible:
+            return False
+        self.steps.append(Step(number, operation))
+        if outcome.refused is None and outcome.error is None:
+            self.scene.after(operation)
+        return True
+
+    def add_all(self, operations: Iterable[Operation]) -> None:
+        for operation in operations:
+            self.add(operation)
+
+
+def _trace(draw: Draw, plan: Plan, area: Area) -> Trace:
+    choices = Choices(draw)
+    scheme = choices.weighted(area.schemes)
+    configuration = draw_configuration(choices, area, scheme)
+    builder = _Builder(plan, configuration)
+    builder.add_all(opening(choices, area, scheme, configuration))
+    channels = _channels(choices, plan.channels)
+    drawer = Drawer(choices, area, builder.scene, channels)
+    if Via.DEVICE in channels and builder.scene.exports:
+        builder.add(Attach(next(iter(builder.scene.exports))))
+    for _ in range(choices.integer(SHORTEST, LONGEST)):
+        operation = drawer.operation()
+        if operation is not None:
+            builder.add(operation)
+    if choices.chance(13):
+        builder.add_all(sweep(builder.scene))
+    header = Header(configuration, plan.system, capabilities=plan.capabilities)
+    return Trace(header, tuple(builder.steps))
+
+
+def _channels(choices: Choices, known: Sequence[Via]) -> list[Via]:
+    """The channels of one trace: few, as each costs a connection or a process to begin with."""
+    return choices.some(known, at_least=1)
+
+
+@strategies.composite
+def traces(draw: Draw, plan: Plan, area: Area) -> Trace:
+    """The strategy: traces of an area that a build with these capabilities can be given."""
+    return _trace(draw, plan, area)
+
+
+class TraceSource:
+    """The traces of an area, by seed and index."""
+
+    def __init__(self, plan: Plan, area: Area) -> None:
+        self.plan = plan
+        self.area = area
+        drawn: list[Trace] = []
+
+        @settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(traces(plan, area))
+        def keep(trace: Trace) -> None:
+            drawn.append(trace)
+
+        self._drawn = drawn
+        self._decode: Callable[[bytes], Any] = (
+            keep.hypothesis.fuzz_one_input)  # type: ignore[attr-defined]
+
+    def trace(self, seed: int, index: int) -> Trace | None:
+        """Trace number ``index`` of the seed; None in the rare case that its bytes are too few."""
+        self._drawn.clear()
+        self._decode(random.Random(f"{seed}/{self.area.name}/{index}").randbytes(ENTROPY))
+        if not self._drawn:
+            return None
+        trace = self._drawn[0]
+        return dataclasses.replace(trace, header=dataclasses.replace(trace.header, seed=seed))

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs of exploration: they catch lying systems, and workers change nothing but the speed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from harness.errors import EnvironmentProblem
+from harness.exploration.areas import named
+from harness.exploration.campaign import Budget, explore
+from harness.exploration.explorer import Mission
+from harness.exploration.grounds import Ground, SimulatedGround
+from harness.exploration.tally import Tally
+from harness.exploration.traces import Plan, TraceSource
+from harness.lockstep.replay import Stand
+from harness.systems.lies import catalogue
+
+TRUTHFUL = SimulatedGround(Plan())
+
+
+def _mission(*grounds: Ground, areas: tuple[str, ...] = ("everything",), seed: int = 1) -> Mission:
+    return Mission(grounds, (1,) * len(grounds), areas, seed)
+
+
+def test_the_truth_conforms() -> None:
+    tally = explore(_mission(TRUTHFUL), Budget(seconds=None, steps=400))
+    assert not tally.finds
+    assert tally.steps >= 400
+    assert sum(tally.operations.values()) == tally.steps
+    assert tally.rules["cbw.point-in-time"]
+
+
+@pytest.mark.parametrize("lie", sorted(catalogue()))
+def test_every_lie_is_found(lie: str) -> None:
+    ground = SimulatedGround(Plan(), lie)
+    areas = ("everything", "bitmaps", "graph", "faults", "options")
+    tally = explore(_mission(ground, areas=areas), Budget(seconds=60, steps=6000, finds=1))
+    assert tally.finds, f"{lie} was not found in {tally.steps} steps"
+    find = next(iter(tally.finds.values()))
+    assert find.trace.steps
+    assert str(find.trace.steps[-1].number) in find.summary
+
+
+def test_a_find_does_not_end_the_run_but_many_do() -> None:
+    ground = SimulatedGround(Plan(), "no-error")
+    tally = explore(_mission(ground), Budget(seconds=None, steps=500, finds=100))
+    assert tally.steps >= 500
+    assert sum(tally.repeats.values()) > len(tally.finds) > 1
+    few = explore(_mission(ground), Budget(seconds=None, steps=10**9, finds=1))
+    assert len(few.finds) == 1
+
+
+def test_time_ends_the_run() -> None:
+    begun = time.monotonic()
+    explore(_mission(TRUTHFUL), Budget(seconds=0.2))
+    assert time.monotonic() - begun < 5
+
+
+def test_grounds_share_the_traces() -> None:
+    mission = Mission((TRUTHFUL, TRUTHFUL), (3, 1), ("access", "tails"), 1)
+    shares = [mission.assignment(number)[:2] for number in range(80)]
+    assert shares.count((0, 0)) == shares.count((0, 1)) == 30
+    assert shares.count((1, 0)) == shares.count((1, 1)) == 10
+    assert len({mission.assignment(number)[1:] for number in range(80)}) == 80
+
+
+def test_workers_do_the_traces_of_the_seed() -> None:
+    ground = SimulatedGround(Plan(), "wrong-flags")
+    tally = explore(_mission(ground, seed=5), Budget(seconds=None, steps=600), workers=2)
+    assert tally.finds
+    source = TraceSource(ground.plan, named("everything"))
+    known = [trace.steps for index in range(4 * tally.traces) if (trace := source.trace(5, index))]
+    for find in tally.finds.values():
+        length = len(find.trace.steps)
+        assert any(steps[:length] == find.trace.steps for steps in known)
+
+
+@dataclass(frozen=True)
+class Mortal:
+    """A ground that kills the process that opens it, the first time or every time."""
+
+    mark: str
+    always: bool = False
+    plan: Plan = Plan()  # noqa: RUF009
+
+    @contextmanager
+    def open(self) -> Iterator[Stand]:
+        if self.always or not os.path.exists(self.mark):
+            with open(self.mark, "w"):
+                pass
+            os.kill(os.getpid(), signal.SIGKILL)
+        with SimulatedGround(self.plan).open() as stand:
+            yield stand
+
+
+def _first_batch(ground: Ground) -> Tally:
+    return explore(_mission(ground), Budget(seconds=None, steps=1), workers=2)
+
+
+def test_a_dead_worker_loses_nothing(tmp_path: os.PathLike[str]) -> None:
+    tally = _first_batch(Mortal(os.path.join(tmp_path, "died")))
+    assert os.path.exists(os.path.join(tmp_path, "died"))
+    assert tally.traces == 8
+
+
+def test_workers_that_keep_dying_end_the_run(tmp_path: os.PathLike[str]) -> None:
+    with pytest.raises(EnvironmentProblem, match="3 workers died .* exit status is -9"):
+        _first_batch(Mortal(os.path.join(tmp_path, "died"), always=True))

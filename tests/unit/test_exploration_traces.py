@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Drawing traces: reproducible, possible, and rich enough to reach every rule."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from harness.exploration.areas import AREAS, EVERYTHING, UnknownArea, chosen, named
+from harness.exploration.traces import Plan, TraceSource, traces
+from harness.lockstep.trace import Trace, header_line, parse, step_line
+from model import operations as ops
+from model.capabilities import Capabilities
+from model.machine import Machine
+from model.operations import Via
+from model.rules import RULES
+
+OLD = Capabilities(
+    min_cluster_size=False, discard_source=False, job_on_cbw_error=False,
+    copy_bitmap_on_filter=False, snapshot_discard_rounds_inwards=False,
+    filter_requires_consistent_read=False, snapshot_reads_source_before_done_run_ends=True,
+    unaligned_snapshot_discard_aborts=True)
+
+_NOT_YET_DRAWN = ("backup.", "job.")
+
+
+def _drawn(area: str, count: int, plan: Plan | None = None, seed: int = 1) -> list[Trace]:
+    source = TraceSource(plan or Plan(), named(area))
+    return [trace for index in range(count) if (trace := source.trace(seed, index))]
+
+
+def _text(trace: Trace) -> str:
+    return "\n".join([header_line(trace.header), *map(step_line, trace.steps)]) + "\n"
+
+
+def test_same_seed_same_traces() -> None:
+    assert _drawn("everything", 5) == _drawn("everything", 5)
+
+
+def test_a_trace_does_not_depend_on_those_before_it() -> None:
+    source = TraceSource(Plan(), named("access"))
+    assert source.trace(7, 3) == _drawn("access", 4, seed=7)[3]
+
+
+def test_seeds_indices_and_areas_give_different_traces() -> None:
+    drawn = [*_drawn("access", 3, seed=1), *_drawn("access", 3, seed=2), *_drawn("tails", 3)]
+    assert len({_text(trace) for trace in drawn}) == len(drawn)
+
+
+@pytest.mark.parametrize("area", ["everything", *AREAS])
+def test_every_trace_is_possible_and_can_be_saved(area: str) -> None:
+    for trace in _drawn(area, 6):
+        machine = Machine(trace.configuration, trace.header.capabilities)
+        for step in trace.steps:
+            machine.apply(step.number, step.operation)
+        assert parse(_text(trace)) == trace
+        assert len(trace.steps) > 5
+
+
+def test_bytes_suffice_nearly_always() -> None:
+    assert len(_drawn("everything", 60)) == 60
+
+
+def test_no_trace_kills_a_build_by_a_known_defect() -> None:
+    discards = 0
+    for trace in _drawn("discard", 20, Plan(capabilities=OLD)):
+        machine = Machine(trace.configuration, OLD)
+        for step in trace.steps:
+            assert machine.deadly(step.operation) is None
+            machine.apply(step.number, step.operation)
+            discards += isinstance(step.operation, ops.Discard) and step.operation.length > 0
+    assert discards
+
+
+def test_only_channels_of_the_plan_are_drawn() -> None:
+    plan = Plan.of(Plan().system, Capabilities(), {Via.QEMU_IO, Via.NBD})
+    used = Counter(step.operation.via for trace in _drawn("everything", 15, plan)
+                   for step in trace.steps if isinstance(step.operation, ops.Request))
+    assert set(used) <= {Via.QEMU_IO, Via.NBD, Via.NBD_DF}
+    assert used[Via.QEMU_IO]
+
+
+def test_the_device_is_attached_only_where_there_is_one() -> None:
+    with_device = Plan.of(Plan().system, Capabilities(), set(Via))
+    for plan, expected in ((Plan(), False), (with_device, True)):
+        attached = any(isinstance(step.operation, ops.Attach)
+                       for trace in _drawn("everything", 10, plan) for step in trace.steps)
+        assert attached is expected
+
+
+def test_every_rule_is_reached() -> None:
+    fired: Counter[str] = Counter()
+    for area in chosen(None):
+        for trace in _drawn(area.name, 12):
+            machine = Machine(trace.configuration)
+            for step in trace.steps:
+                machine.apply(step.number, step.operation)
+            fired.update(machine.rules)
+    sequential = {rule for rule in RULES if not rule.startswith(_NOT_YET_DRAWN)}
+    assert sorted(sequential - set(fired)) == []
+
+
+def test_unknown_area() -> None:
+    with pytest.raises(UnknownArea, match="no area is called 'acess'; there are: everything, acc"):
+        chosen(["acess"])
+    assert chosen(["tails"])[0].name == "tails"
+
+
+@settings(max_examples=15, deadline=None, database=None,
+          suppress_health_check=list(HealthCheck))
+@given(traces(Plan(), EVERYTHING))
+def test_the_strategy_serves_property_tests_too(trace: Trace) -> None:
+    numbers = [step.number for step in trace.steps]
+    assert numbers == list(range(1, len(numbers) + 1))

@@ -138,20 +138,12 @@ def _insert(graph: Graph, command: Backup, sync: Sync, sync_bitmap: SyncBitmap |
         device.add_bitmap(bitmap.successor)
     filter_node.block_copy.compressing = command.compress
     filter_node.block_copy.discards_source = command.discard_source
-    job = BackupJob(command, sync, filter_node, sync_bitmap,
-                    lambda ended: _drop(graph, ended), graph.fired)
+    job = BackupJob(command, sync, filter_node, sync_bitmap, graph, graph.fired)
     graph.replace(device, filter_node)
     graph.nodes[filter_node.name] = filter_node
     graph.show_copy_bitmap(filter_node)
     graph.jobs[job.name] = job
     return job
-
-
-def _drop(graph: Graph, job: BackupJob) -> None:
-    """The filter is gone; whoever used it uses the device again, a snapshot-access too."""
-    graph.hide_copy_bitmap(job.filter)
-    del graph.nodes[job.filter.name]
-    graph.replace(job.filter, job.filter.source)
 
 
 def find(graph: Graph, command: JobOperation) -> BackupJob:

@@ -9,8 +9,8 @@ bitmap may say what to copy, and is brought up to date when the job ends.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from .bitmap import DirtyBitmap, align_up, divide_up
 from .block_copy import CopyCall, CopyLimits
@@ -36,11 +36,18 @@ class SyncBitmap:
     mode: BitmapMode
 
 
+class DropsFilters(Protocol):
+    """The graph, as far as a job needs it."""
+
+    def drop_filter(self, job: BackupJob) -> None:
+        """Take the job's filter out of the graph."""
+
+
 class BackupJob:
     """One job.  Between operations it rests: see :class:`model.jobs.JobStatus`."""
 
     def __init__(self, command: Backup, sync: Sync, filter_node: CopyBeforeWrite,
-                 sync_bitmap: SyncBitmap | None, drop_filter: Callable[[BackupJob], None],
+                 sync_bitmap: SyncBitmap | None, graph: DropsFilters,
                  fired: Counter[str]) -> None:
         self.command = command
         self.name = command.job
@@ -52,7 +59,7 @@ class BackupJob:
         self.error: Errno | None = None
         self.events: list[JobEvent] = []
         self.fired = fired
-        self._drop_filter = drop_filter
+        self._graph = graph
         self._paused_by_user = False
         filter_node.block_copy.progress = self.progress
 
@@ -167,7 +174,7 @@ class BackupJob:
         self.error = error
         if self.sync_bitmap is not None:
             self._settle_bitmap(self.sync_bitmap, failed=error is not None)
-        self._drop_filter(self)
+        self._graph.drop_filter(self)
         if error is Errno.ECANCELED:
             self._event("BLOCK_JOB_CANCELLED", len=self.progress.total, offset=self.progress.done,
                         speed=0)

@@ -182,6 +182,12 @@ class Graph:
         if self.device is node:
             self.device = by
 
+    def drop_filter(self, job: BackupJob) -> None:
+        """A job has ended: whoever used its filter uses the device again, snapshots too."""
+        self.hide_copy_bitmap(job.filter)
+        del self.nodes[job.filter.name]
+        self.replace(job.filter, job.filter.source)
+
     # The guest's device
 
     def attach(self, command: Attach) -> None:

@@ -96,7 +96,7 @@ class Machine:
 
     def _transaction(self, transaction: jobs.Transaction) -> None:
         """All of the actions or, if one of them is refused, none; jobs run only then."""
-        before = copy.deepcopy(self.graph)
+        before = copy.deepcopy(self.graph, {id(self.rules): self.rules})
         started: list[BackupJob] = []
         removed: list[ops.BitmapRemove] = []
         try:

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pytest plugin: the fixture ``iotest``, the option ``--golden``, unused golden outputs.
+
+A test that asks for ``iotest`` has a golden output, named after the test.  The plugin compares
+when the test's function has returned; a difference fails the test.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from harness.errors import HarnessError
+
+from .hosts import Hosts
+from .ledger import Ledger, covers
+from .mode import Action, Mode, mode
+from .scenario import Host, Scenario
+from .settle import Settled, settle
+from .store import Store, golden_name, variants
+
+_SCENARIO: Final = pytest.StashKey[Scenario]()
+_PROPERTY: Final = "golden"
+_ABSENT: Final = "golden-no-qemu"
+_BUILD: Final = "golden-build"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options."""
+    group = parser.getgroup("golden", "golden outputs of iotests")
+    group.addoption("--golden", choices=[each.value for each in Action], default=None,
+                    help="check: compare (default); diff: compare and show all differences; "
+                         "update: make what model and QEMU agree on the golden output")
+    group.addoption("--qemu-build", action="append", metavar="PATH", default=[],
+                    help="a QEMU build: a build tree, a folder of binaries or one binary; may be "
+                         "repeated (default: QEMU_BUILD, else what is on PATH)")
+    parser.addini("golden_dir", "folder of the golden outputs", default="golden")
+    parser.addini("golden_tests", "folder of the tests that have one", default="tests/iotests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Everything else is one object, so that a process has one state."""
+    config.addinivalue_line(
+        "markers", "golden(varies=[...]): the capabilities that the golden output depends on")
+    config.pluginmanager.register(GoldenOutputs(config), "cbw-lockstep-golden")
+
+
+@pytest.fixture(scope="session")
+def golden_hosts(request: pytest.FixtureRequest) -> Iterator[Hosts]:
+    """The QEMU builds of this run; a test of the plugin itself puts other ones in its place."""
+    hosts = Hosts(request.config.getoption("--qemu-build"))
+    yield hosts
+    hosts.close()
+
+
+@pytest.fixture
+def qemu_build(request: pytest.FixtureRequest, golden_hosts: Any) -> Host:
+    """The build that the test runs on: the only one, or each one given in turn."""
+    host: Host = golden_hosts.host(getattr(request, "param", None))
+    return host
+
+
+@pytest.fixture
+def iotest(request: pytest.FixtureRequest, qemu_build: Host) -> Iterator[Scenario]:
+    """A scenario to be told; what it tells is compared with the golden output."""
+    scenario = Scenario(qemu_build)
+    request.node.stash[_SCENARIO] = scenario
+    description = inspect.getdoc(request.function)
+    if description:
+        scenario.comment(description)
+    yield scenario
+    scenario.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """With several builds, every iotest runs on each."""
+    builds = metafunc.config.getoption("--qemu-build")
+    if "iotest" in metafunc.fixturenames and len(builds) > 1:
+        metafunc.parametrize("qemu_build", builds, indirect=True)
+
+
+class GoldenOutputs:
+    """The state of a run, in one process; a controller gathers that of its workers."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._mode: Mode = mode(config.getoption("--golden"), os.environ)
+        self._store = Store(config.rootpath / config.getini("golden_dir"))
+        self._ledger = Ledger()
+        self._owners: dict[str, str] = {}
+
+    # Collecting: who has which golden output
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Note the golden names of the test, before anything is deselected."""
+        if "iotest" not in getattr(item, "fixturenames", ()):
+            return
+        test, varies = _golden_of(item)
+        owner = item.nodeid.split("[")[0]
+        if self._owners.setdefault(test, owner) != owner:
+            raise pytest.UsageError(f"{owner} and {self._owners[test]} have one golden name: "
+                                    f"{test}")
+        try:
+            self._ledger.used.update(variants(test, varies))
+        except ValueError as why:
+            raise pytest.UsageError(f"{owner}: varies: {why}") from why
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be collected may have had the test of a golden output."""
+        if report.failed:
+            self._ledger.complete = False
+
+    def pytest_collection_finish(self) -> None:
+        """Tell the controller, if this is a worker."""
+        output = getattr(self._config, "workeroutput", None)
+        if output is not None:
+            output["golden_used"] = sorted(self._ledger.used)
+            output["golden_complete"] = self._ledger.complete
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Hear from a worker what it collected; every worker collects everything."""
+        output = getattr(node, "workeroutput", None) or {}
+        self._ledger.used.update(output.get("golden_used", ()))
+        if not output.get("golden_complete", False):
+            self._ledger.complete = False
+
+    # Running
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        """The test's function has returned: compare."""
+        scenario = item.stash.get(_SCENARIO, None)
+        if scenario is None:
+            return
+        test, varies = _golden_of(item)
+        failures = []
+        try:
+            for each in settle(scenario, test, varies, self._store, self._mode):
+                item.user_properties.append((_PROPERTY, each.to_json()))
+                if not each.ok:
+                    failures.append(each.text)
+        except HarnessError as why:
+            failures.append(str(why))
+        if scenario.absent is not None:
+            item.user_properties.append((_ABSENT, scenario.absent))
+        else:
+            item.user_properties.append((_BUILD, scenario.label))
+        if failures:
+            pytest.fail("\n".join(failures), pytrace=False)
+
+    # Reporting: here a controller gets the reports of its workers
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Gather what the test found out."""
+        if report.when != "call":
+            return
+        for name, value in report.user_properties:
+            if name == _PROPERTY:
+                self._ledger.add(Settled.from_json(str(value)))
+            elif name == _ABSENT:
+                self._ledger.absent[str(value)] += 1
+            elif name == _BUILD:
+                self._ledger.builds.add(str(value))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """An unused golden output fails a full run."""
+        if self._unused() and session.exitstatus in (pytest.ExitCode.OK,
+                                                     pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_report_header(self) -> str | None:
+        """What the user should know beforehand."""
+        return f"golden: {self._mode.note}" if self._mode.note else None
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """What came of the golden outputs."""
+        unused = self._unused()
+        if not self._ledger.settled and not unused:
+            return
+        terminalreporter.section("golden outputs")
+        for each in sorted(self._ledger.settled.values(), key=lambda one: one.name):
+            if each.ok and each.text:
+                terminalreporter.write_line(each.text)
+        for line in self._ledger.lines(self._store, unused):
+            terminalreporter.write_line(line)
+
+    def _unused(self) -> list[str]:
+        """The golden outputs that no test has; none unless this was a full run."""
+        if hasattr(self._config, "workerinput") or not self._is_full():
+            return []
+        return self._ledger.unused(self._store)
+
+    def _is_full(self) -> bool:
+        """Whether all iotests were asked for."""
+        option = self._config.option
+        if any(getattr(option, name, None) for name in _PARTIAL):
+            return False
+        tests = (self._config.rootpath / self._config.getini("golden_tests")).resolve()
+        where = self._config.invocation_params.dir
+        return covers(self._config.args, Path(where), tests)
+
+
+_PARTIAL: Final = ("keyword", "deselect", "ignore", "ignore_glob", "lf", "stepwise",
+                   "collectonly")
+"""The options with which some tests are left out."""
+
+
+def _golden_of(item: pytest.Item) -> tuple[str, tuple[str, ...]]:
+    """The golden name of a test, and the capabilities that its output depends on."""
+    function = getattr(item, "originalname", None) or item.name
+    call = getattr(item, "callspec", None)
+    values = [str(value) for name, value in (call.params if call else {}).items()
+              if name != "qemu_build"]
+    test = golden_name(f"{function}[{'-'.join(values)}]" if values else function)
+    varies: list[str] = []
+    for mark in item.iter_markers("golden"):
+        varies += mark.kwargs.get("varies", ())
+    return test, tuple(varies)

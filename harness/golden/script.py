@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a scenario does, as plain data: so the model can play it again as another QEMU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from model.configuration import Configuration
+from model.operations import BitmapRef, Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A comment of one or more lines."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading."""
+
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """A QEMU with these images starts; the one before it, if any, is gone."""
+
+    configuration: Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """Operation number ``number``."""
+
+    number: int
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class ShowBitmaps:
+    """The bitmaps of some nodes are written down."""
+
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShowDigest:
+    """The checksum of a named bitmap is written down."""
+
+    bitmap: BitmapRef
+
+
+Entry: TypeAlias = Remark | Section | Images | Do | ShowBitmaps | ShowDigest

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What came of an operation, in the one shape that both the model's outcome and a system's answer
+can be put into before it is written down.
+
+Data is symbolic: not bytes, but who wrote what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from harness import stamps
+from harness.lockstep.compare import compare, expected_errno
+from harness.lockstep.differences import DataDiffers, LengthDiffers
+from harness.lockstep.found import Found
+from harness.lockstep.ranges import merged
+from harness.systems.base import Answer
+from model.content import ZERO, Stamp
+from model.errors import QmpError
+from model.operations import Operation, Request, Status
+from model.outcome import Outcome
+
+SECTOR: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who wrote a piece of data; ``elsewhere``: it was written for that offset, not this one."""
+
+    stamp: Stamp
+    elsewhere: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The bytes of ``[start, end)`` of a disk; ``origin`` None: nobody of this run wrote that."""
+
+    start: int
+    end: int
+    origin: Origin | None
+
+
+StatusRun: TypeAlias = tuple[int, int, frozenset[int]]
+"""A run of block status: start, end, and the values that it may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is to be written down; fields as in ``model.outcome.Outcome``, ``error`` a number."""
+
+    error: int | None = None
+    refused: QmpError | None = None
+    pieces: tuple[Piece, ...] | None = None
+    extents: tuple[StatusRun, ...] | None = None
+    denied: tuple[tuple[int, int], ...] = ()
+    disconnected: bool = False
+
+
+def of_outcome(operation: Operation, outcome: Outcome) -> Seen:
+    """What the model says comes of the operation."""
+    extents = None
+    if outcome.extents is not None:
+        extents = _joined(_placed(
+            _start(operation), ((each.length, each.allowed) for each in outcome.extents)))
+        if isinstance(operation, Status) and operation.one:
+            extents = extents[:1]
+    pieces = None
+    if outcome.content is not None:
+        start = _start(operation)
+        pieces = tuple(Piece(start + run.start, start + run.end, Origin(run.value))
+                       for run in outcome.content.runs())
+    return Seen(expected_errno(operation, outcome), outcome.refused, pieces, extents,
+                outcome.denied, outcome.disconnected)
+
+
+def of_answer(operation: Operation, answer: Answer, outcome: Outcome, stamps_used: range) -> Seen:
+    """What a system answered.
+
+    ``outcome`` is the model's.  Where it leaves QEMU free (how extents are cut, what a file system
+    makes of space never written), an answer that it allows is written down as the model has it;
+    any other answer as what it is.  ``stamps_used``: those that data of this run can have.
+    """
+    model = of_outcome(operation, outcome)
+    kinds = {type(each) for each in compare(operation, outcome, answer)}
+    start = _start(operation)
+    extents = None
+    if answer.extents is not None:
+        found = _placed(start, ((length, frozenset({flags})) for length, flags in answer.extents))
+        extents = _joined(_allowed(found, model.extents or ())) if kinds else model.extents
+    pieces = None
+    if answer.data is not None or answer.parts is not None:
+        agrees = model.pieces is not None and not kinds & {DataDiffers, LengthDiffers}
+        pieces = model.pieces if agrees else tuple(_attributed(answer, start, stamps_used))
+    return Seen(answer.error, answer.refused, pieces, extents, merged(answer.denied),
+                answer.disconnected)
+
+
+def _start(operation: Operation) -> int:
+    """Where on the disk an answer begins."""
+    return operation.offset if isinstance(operation, Request) else 0
+
+
+def _attributed(answer: Answer, start: int, used: range) -> Iterator[Piece]:
+    """Who wrote each sector of the answer's data; neighbours of one origin are one piece."""
+    parts = answer.parts if answer.parts is not None else ((start, answer.data or b""),)
+    found = Found(parts)
+    last: Piece | None = None
+    for begin, end, data in found.pieces(start, max(found.end, start)):
+        for piece in _sectors(begin, end, data, used, found.end):
+            if last is not None and _continues(last, piece):
+                last = Piece(last.start, piece.end, last.origin)
+            else:
+                if last is not None:
+                    yield last
+                last = piece
+    if last is not None:
+        yield last
+
+
+def _sectors(begin: int, end: int, data: bytes | None, used: range,
+             disk_size: int) -> Iterator[Piece]:
+    if data is None:
+        yield Piece(begin, end, Origin(ZERO))
+        return
+    at = begin
+    while at < end:
+        stop = min(at - at % SECTOR + SECTOR, end)
+        found = stamps.trace_origin(data[at - begin:stop - begin], at, used, disk_size)
+        origin = None
+        if found is not None:
+            origin = Origin(found.stamp, None if found.offset == at else found.offset)
+        yield Piece(at, stop, origin)
+        at = stop
+
+
+def _continues(piece: Piece, more: Piece) -> bool:
+    """Whether ``more``, which begins where ``piece`` ends, is more of the same."""
+    one, other = piece.origin, more.origin
+    if one is None or other is None:
+        return one is other
+    if one.elsewhere is None or other.elsewhere is None:
+        return one == other
+    return one.stamp == other.stamp and other.elsewhere - one.elsewhere == more.start - piece.start
+
+
+def _placed(start: int, runs: Iterator[tuple[int, frozenset[int]]]) -> Iterator[StatusRun]:
+    for length, values in runs:
+        yield start, start + length, values
+        start += length
+
+
+def _allowed(found: Iterator[StatusRun], expected: tuple[StatusRun, ...]) -> Iterator[StatusRun]:
+    """``found``, cut where ``expected`` changes, with the freedom that ``expected`` gives."""
+    for start, end, values in found:
+        at = start
+        for low, high, free in expected:
+            if low < end and at < high:
+                if at < low:
+                    yield at, low, values
+                    at = low
+                stop = min(high, end)
+                within = values <= free
+                yield at, stop, free if within else values
+                at = stop
+        if at < end:
+            yield at, end, values
+
+
+def _joined(runs: Iterator[StatusRun]) -> tuple[StatusRun, ...]:
+    """Neighbours of equal values as one: how a server cuts them up has no meaning."""
+    joined: list[StatusRun] = []
+    for start, end, values in runs:
+        if joined and joined[-1][1] == start and joined[-1][2] == values:
+            joined[-1] = (joined[-1][0], end, values)
+        else:
+            joined.append((start, end, values))
+    return tuple(joined)

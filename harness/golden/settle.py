@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What becomes of a scenario that has run: the verdict, and the golden file.
+
+The build at hand settles its own variant.  The other variants of the test are rendered by the
+model alone, so that they cannot go stale unseen; as no QEMU has confirmed them, a new text of
+theirs waits for review and is never written over a golden output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from model.capabilities import Capabilities
+
+from .mode import Action, Mode
+from .scenario import Scenario
+from .sides import model_text
+from .store import Change, Store, variant, variants
+from .verdict import Verdict, Witnesses
+
+ACCEPT: Final = "python -m harness golden accept"
+UPDATE: Final = "--golden=update"
+_OURS: Final = frozenset(field.name for field in dataclasses.fields(Capabilities)
+                         ) - {"human_monitor"}
+"""The capabilities of builds; a human monitor is one of a kind of system."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What came of one golden file."""
+
+    name: str
+    verdict: Verdict
+    change: Change | None = None
+    """What was written, or would be."""
+    written: bool = False
+    pending: bool = False
+    """Whether a text now waits for review."""
+    text: str = ""
+    """What to tell the user; empty if there is nothing to tell."""
+    ok: bool = True
+
+    def to_json(self) -> str:
+        """As plain text, to pass from one process to another."""
+        return json.dumps({**dataclasses.asdict(self), "verdict": self.verdict.name})
+
+    @staticmethod
+    def from_json(text: str) -> Settled:
+        """What :meth:`to_json` was given."""
+        fields: dict[str, Any] = json.loads(text)
+        change = fields.pop("change")
+        return Settled(**{**fields, "verdict": Verdict[fields["verdict"]],
+                          "change": Change(change) if change else None})
+
+
+def settle(scenario: Scenario, test: str, varies: Collection[str], store: Store,
+           mode: Mode) -> Iterator[Settled]:
+    """Settle every golden file of the test, the one of the build at hand first."""
+    own = variant(test, varies, scenario.capabilities)
+    witnesses = scenario.witnesses(store.read(own))
+    mine = _own(own, witnesses, scenario.absent, store, mode)
+    wrong = _wrongly_declared(scenario, varies, witnesses.model)
+    if wrong:
+        yield dataclasses.replace(mine, change=None, written=False, ok=False,
+                                  text=f"{test}: {wrong}")
+        return
+    yield mine
+    if witnesses.verdict().diverges:
+        return
+    for name, capabilities in variants(test, varies).items():
+        golden = store.read(name) if name != own else None
+        if golden is not None:
+            text = model_text(scenario.script, capabilities)
+            yield _other(name, Witnesses(golden, text, None), store, mode)
+
+
+def _own(name: str, witnesses: Witnesses, absent: str | None, store: Store,
+         mode: Mode) -> Settled:
+    verdict = witnesses.verdict()
+    change = None if verdict.diverges else store.change(name, witnesses.model)
+    if verdict.passes:
+        if not mode.read_only:
+            store.reject(name)
+        return Settled(name, verdict)
+    said = [f"{name}: {verdict.value}" + (f" ({absent})" if absent else "")]
+    written = pending = False
+    if verdict.confirmed and mode.action is Action.UPDATE:
+        store.write(name, witnesses.model)
+        written = True
+    elif not verdict.diverges and not mode.read_only:
+        store.write_pending(name, witnesses.model)
+        pending = True
+        said.append(f"it waits for review as {store.pending_path(name).name}: {ACCEPT} {name}")
+    elif verdict.diverges and mode.action is Action.UPDATE:
+        said.append("nothing is written: a log that diverges from the model is not fit for it")
+    explained = witnesses.explain(store.path(name).name, mode.limit)
+    return Settled(name, verdict, change, written, pending,
+                   "\n".join([*said, explained]), ok=written)
+
+
+def _other(name: str, witnesses: Witnesses, store: Store, mode: Mode) -> Settled:
+    """A variant that the build at hand is not: golden output against model, no QEMU asked."""
+    verdict = witnesses.verdict()
+    if verdict.passes:
+        if not mode.read_only:
+            store.reject(name)
+        return Settled(name, verdict)
+    said = [f"{name}: golden output and model differ; no QEMU of that kind was asked"]
+    pending = not mode.read_only
+    if pending:
+        store.write_pending(name, witnesses.model)
+        said.append(f"it waits for review as {store.pending_path(name).name}: run {UPDATE} on "
+                    f"such a QEMU, or {ACCEPT} {name}")
+    return Settled(name, verdict, store.change(name, witnesses.model), pending=pending,
+                   text="\n".join([*said, witnesses.explain(store.path(name).name, mode.limit)]),
+                   ok=mode.action is Action.UPDATE)
+
+
+def _wrongly_declared(scenario: Scenario, varies: Collection[str], text: str) -> str:
+    """What is wrong with the capabilities that the test names; empty: they are the right ones."""
+    missing = []
+    for name in sorted(_OURS - set(varies)):
+        if model_text(scenario.script, _flipped(scenario.capabilities, name)) != text:
+            missing.append(name)
+    if missing:
+        return (f"the output depends on {', '.join(missing)}; say so: "
+                "@pytest.mark.golden(varies=[...])")
+    builds = list(variants("", varies).values())
+    texts = {each: model_text(scenario.script, each) for each in builds} if varies else {}
+    idle = [name for name in sorted(varies)
+            if all(texts[each] == texts[_flipped(each, name)] for each in builds)]
+    if idle:
+        return f"the output does not depend on {', '.join(idle)}, though varies=[...] says so"
+    return ""
+
+
+def _flipped(capabilities: Capabilities, name: str) -> Capabilities:
+    """The same build, but for one capability."""
+    changed: dict[str, Any] = {name: not getattr(capabilities, name)}
+    return dataclasses.replace(capabilities, **changed)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The two who can tell how a scenario goes: the model, and a system under test.
+
+Each writes a log of its own, entry by entry, through the same renderer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from harness.lockstep.compare import compare, compare_observations
+from harness.lockstep.differences import Difference
+from harness.systems.base import System
+from harness.systems.failure import SystemFailed
+from model.capabilities import Capabilities
+from model.content import initial_stamp
+from model.machine import Machine
+from model.operations import BitmapRef
+from model.outcome import BitmapView, Observation, Outcome
+
+from .differences import SECTION
+from .normalise import Names
+from .render import Renderer
+from .script import Do, Entry, Images, Remark, Section, ShowBitmaps, ShowDigest
+from .seen import of_answer, of_outcome
+
+Bitmaps = Mapping[str, tuple[BitmapView, ...]]
+_NOTHING = Observation({}, {})
+
+
+@dataclass(slots=True)
+class Log:
+    """The lines of one witness."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """The log as it stands in a golden file."""
+        return "\n".join(self.lines).strip("\n") + "\n"
+
+
+def told(entry: Entry) -> list[str]:
+    """The lines of what is no deed: remarks and headings."""
+    match entry:
+        case Remark(text):
+            return [f"# {line}".rstrip() for line in text.splitlines()]
+        case Section(title):
+            return ["", f"{SECTION}{title} ===", ""]
+        case _:
+            return []
+
+
+class ModelSide:
+    """The model's log; also what lockstep compares with."""
+
+    def __init__(self, capabilities: Capabilities) -> None:
+        self.log = Log()
+        self._capabilities = capabilities
+        self._machine: Machine | None = None
+        self._renderer: Renderer | None = None
+
+    @property
+    def machine(self) -> Machine:
+        """The machine of the images at hand."""
+        assert self._machine is not None, "a scenario begins with its images"
+        return self._machine
+
+    @property
+    def renderer(self) -> Renderer:
+        """What writes this run down."""
+        assert self._renderer is not None, "a scenario begins with its images"
+        return self._renderer
+
+    def play(self, entry: Entry) -> Outcome | None:
+        """Do the entry and write it down; the outcome, if it was an operation that was done."""
+        outcome = None
+        lines = told(entry)
+        match entry:
+            case Images(configuration):
+                self._machine = Machine(configuration, self._capabilities)
+                self._renderer = Renderer(configuration, Names())
+                lines = self._renderer.images()
+            case Do():
+                lines = self.renderer.operation(entry.number, entry.operation)
+                deadly = self.machine.deadly(entry.operation)
+                if deadly is not None:
+                    lines += [spared(deadly)]
+                else:
+                    outcome = self.machine.apply(entry.number, entry.operation)
+                    lines += self.renderer.answer(
+                        entry.operation, of_outcome(entry.operation, outcome))
+            case ShowBitmaps(nodes):
+                lines = self.renderer.bitmaps(self.machine.observe().bitmaps, nodes)
+            case ShowDigest(bitmap):
+                lines = _digest(self.renderer, bitmap, self.machine.observe())
+        self.log.lines += lines
+        return outcome
+
+
+class SystemSide:
+    """The log of a system under test.
+
+    What lockstep finds to differ, and the log by itself would not show, is written down too; so
+    the two logs are equal exactly if the system conforms.
+    """
+
+    def __init__(self) -> None:
+        self.log = Log()
+        self._system: System | None = None
+        self._renderer: Renderer | None = None
+        self._images = 0
+        self._observed = _NOTHING
+        self._known: tuple[Difference, ...] = ()
+        self._numbers = 0
+
+    def begin(self, entry: Images, system: System) -> None:
+        """Another system, its images attached."""
+        self.close()
+        self._system = system
+        self._renderer = Renderer(entry.configuration, Names())
+        self._images = len(entry.configuration.images)
+        self._observed, self._known = _NOTHING, ()
+        self.log.lines += self._renderer.images()
+
+    def play(self, entry: Entry, outcome: Outcome | None, model: ModelSide) -> None:
+        """Do the entry and write down what came; ``outcome`` and ``model`` are what lockstep
+        compares with.  A system that has failed says no more."""
+        lines = told(entry)
+        if isinstance(entry, (Remark, Section)):
+            self.log.lines += lines
+            return
+        if self._system is None or self._renderer is None:
+            return
+        match entry:
+            case Do():
+                self._do(self._system, self._renderer, entry, outcome, model)
+            case ShowBitmaps(nodes):
+                self.log.lines += self._renderer.bitmaps(self._observed.bitmaps, nodes)
+            case ShowDigest(bitmap):
+                self.log.lines += _digest(self._renderer, bitmap, self._observed)
+
+    def _do(self, system: System, renderer: Renderer, entry: Do, outcome: Outcome | None,
+            model: ModelSide) -> None:
+        lines = self.log.lines
+        lines += renderer.operation(entry.number, entry.operation)
+        if outcome is None:
+            lines.append(spared(model.machine.deadly(entry.operation) or ""))
+            return
+        self._numbers = max(self._numbers, entry.number)
+        expected = model.machine.observe()
+        try:
+            answer = system.apply(entry.number, entry.operation)
+            stamps = range(initial_stamp(self._images), self._numbers + 1)
+            shown = renderer.answer(
+                entry.operation, of_answer(entry.operation, answer, outcome, stamps))
+            lines += shown
+            self._observed = system.observe([BitmapRef(*each) for each in expected.digests])
+        except SystemFailed as failure:
+            lines.append(f"*** {failure.verdict}: {failure}")
+            self.close()
+            return
+        differences = compare(entry.operation, outcome, answer)
+        if differences and shown == renderer.answer(
+                entry.operation, of_outcome(entry.operation, outcome)):
+            lines += _words(differences)
+        observed = compare_observations(expected, self._observed)
+        if observed != self._known:
+            lines += _words(observed)
+        self._known = observed
+
+    def close(self) -> None:
+        """Stop the system, if there is one."""
+        system, self._system = self._system, None
+        if system is not None:
+            system.close()
+
+
+def spared(defect: str) -> str:
+    """What is written down instead of an answer where a known defect would end the process."""
+    return f"not sent: known defect {defect}"
+
+
+def _words(differences: Iterable[Difference]) -> list[str]:
+    return [f"*** {line}" for each in differences for line in each.words()]
+
+
+def _digest(renderer: Renderer, bitmap: BitmapRef, observation: Observation) -> list[str]:
+    return renderer.digest(
+        bitmap.node, bitmap.name, observation.digests.get((bitmap.node, bitmap.name)))
+
+
+def model_text(script: Iterable[Entry], capabilities: Capabilities) -> str:
+    """The log that the model gives of a scenario on a build of these capabilities."""
+    side = ModelSide(capabilities)
+    for entry in script:
+        side.play(entry)
+    return side.log.text()

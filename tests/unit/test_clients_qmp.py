@@ -242,17 +242,3 @@ def test_events_before_the_end_are_kept() -> None:
         assert [event.name for event in qmp.events()] == ["A"]
         with pytest.raises(QmpGone, match="event B"):
             qmp.wait_event("B")
-
-
-def test_a_watched_descriptor_is_served_while_a_command_waits() -> None:
-    near, far = socket.socketpair()
-    seen: list[bytes] = []
-    with near, far, monitor_of(b"") as liar, Qmp.from_socket(liar.end) as qmp:
-        qmp.watch(near.fileno(), lambda: seen.append(near.recv(100)))
-        far.sendall(b"out")
-        assert qmp.wait(lambda: bool(seen), 5)
-        far.sendall(b"put")
-        with pytest.raises(QmpTimeout):
-            qmp.execute("slow", timeout=0.02)
-        qmp.unwatch(near.fileno())
-        assert b"".join(seen) == b"output"

@@ -111,5 +111,5 @@ def test_a_dead_worker_loses_nothing(tmp_path: os.PathLike[str]) -> None:
 
 
 def test_workers_that_keep_dying_end_the_run(tmp_path: os.PathLike[str]) -> None:
-    with pytest.raises(EnvironmentProblem, match="3 workers died .* exit status is -9"):
+    with pytest.raises(EnvironmentProblem, match=r"3 workers died .* exit status is -9"):
         _first_batch(Mortal(os.path.join(tmp_path, "died"), always=True))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def test_neighbouring_runs_differ(made: list[tuple[int, int, int]]) -> None:
     for start, end, value in made:
         runs.set(start, end, value)
     values = [run.value for run in runs.runs()]
-    assert all(left != right for left, right in zip(values, values[1:], strict=False))
+    assert all(left != right for left, right in itertools.pairwise(values))
 
 
 @given(changes(), st.integers(0, SIZE), st.integers(0, SIZE))

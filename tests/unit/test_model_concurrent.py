@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The small-step grain: who waits for whom, and for what."""
+
+from __future__ import annotations
+
+from model.concurrent_machine import ConcurrentMachine
+from model.configuration import Configuration, Image, Protocol
+from model.errors import Errno
+from model.operations import AddFilter, AddSnapshot, Discard, Export, Operation, Read, Via, Write
+from model.outcome import Outcome
+from model.schedule import Complete, Expire, Start
+from tests.unit.fleecing import CLUSTER
+
+SIZE = 4 * CLUSTER
+
+
+class Held:
+    """A fleecing set-up whose source and temporary image complete nothing by themselves."""
+
+    def __init__(self, **options: str | int) -> None:
+        self.machine = ConcurrentMachine(Configuration((
+            Image("src", SIZE, protocol=Protocol.HELD, filled=((0, SIZE),)),
+            Image("tmp", SIZE, protocol=Protocol.HELD))))
+        self.number = 0
+        self.answers: dict[int, Outcome] = {}
+        for operation in (AddFilter("cbw", "src", "tmp", **options),  # type: ignore[arg-type]
+                          AddSnapshot("snap", "cbw"), Export("cbw"), Export("snap")):
+            self.do(operation)
+
+    def do(self, operation: Operation) -> int:
+        self.number += 1
+        assert self.machine.apply(self.number, operation).refused is None
+        self.answers |= self.machine.answers()
+        return self.number
+
+    def complete(self, index: int = 0, error: str | None = None) -> None:
+        request = self.machine.pending()[index]
+        self.do(Complete(request.node, request.kind, request.offset, request.length, error))
+
+    def pending(self) -> list[tuple[str, str, int]]:
+        return [(request.node, request.kind.value, request.offset // CLUSTER)
+                for request in self.machine.pending()]
+
+    def bits(self, which: str) -> list[int]:
+        bits = getattr(self.machine.filters()[0], which).bits
+        return [place for place in range(bits.size) if bits.at(place)]
+
+
+def write(cluster: int, length: int = 512) -> Start:
+    return Start(Write("cbw", cluster * CLUSTER, length))
+
+
+def read(cluster: int) -> Start:
+    """A fleecing read of a part of the cluster, so that it looks different from a copy."""
+    return Start(Read("snap", cluster * CLUSTER, 512, Via.NBD_DF))
+
+
+def test_a_guest_write_waits_for_the_fleecing_read_but_its_copy_does_not() -> None:
+    held = Held()
+    reader, writer = held.do(read(0)), held.do(write(0))
+    assert held.pending() == [("src", "read", 0), ("src", "read", 0)]
+    held.complete(1)
+    held.complete(1)
+    assert held.bits("done") == [0]
+    assert held.pending() == [("src", "read", 0)], "the write waits for the frozen read"
+    held.complete()
+    assert reader in held.answers
+    assert held.pending() == [("src", "write", 0)]
+    held.complete()
+    assert held.answers[writer].error is None
+
+
+def test_a_guest_write_elsewhere_does_not_wait() -> None:
+    held = Held()
+    held.do(read(0))
+    writer = held.do(write(1))
+    for _ in range(3):
+        held.complete(1)
+    assert held.answers[writer].error is None
+
+
+def test_a_fleecing_read_of_what_is_being_copied_is_never_blocked() -> None:
+    held = Held()
+    held.do(write(0))
+    reader = held.do(read(0))
+    assert held.pending() == [("src", "read", 0), ("src", "read", 0)]
+    held.complete(1)
+    assert held.answers[reader].error is None
+
+
+def test_two_writes_share_one_copy() -> None:
+    held = Held()
+    held.do(write(0))
+    held.do(write(0))
+    assert held.pending() == [("src", "read", 0)]
+    held.complete()
+    held.complete()
+    assert held.pending() == [("src", "write", 0), ("src", "write", 0)]
+
+
+def test_a_write_tries_again_what_somebody_else_failed_to_copy() -> None:
+    held = Held()
+    first, second = held.do(write(0)), held.do(write(0))
+    held.complete(error="EIO")
+    assert held.answers[first].error is Errno.EIO
+    assert second not in held.answers
+    assert held.pending() == [("src", "read", 0)]
+
+
+def test_a_discard_while_the_copy_is_in_flight() -> None:
+    held = Held()
+    held.do(write(0))
+    discarder = held.do(Start(Discard("snap", 0, CLUSTER)))
+    assert held.bits("access") == [1, 2, 3]
+    assert ("tmp", "discard", 0) in held.pending()
+    held.complete(1)
+    assert held.answers[discarder].error is None
+    held.complete()
+    held.complete()
+    assert held.bits("done") == [0]
+
+
+def test_a_timed_out_copy_goes_on_behind_the_guests_back() -> None:
+    held = Held(cbw_timeout=1)
+    writer = held.do(write(0))
+    held.do(Expire(writer))
+    assert held.answers[writer].error is Errno.EINVAL
+    assert (held.bits("copy"), held.bits("done")) == ([1, 2, 3], [])
+    held.complete()
+    held.complete()
+    again = held.do(write(0))
+    assert held.pending() == [("src", "write", 0)], "nothing is left to copy"
+    held.complete()
+    assert held.answers[again].error is None
+    assert held.bits("done") == [0]
+
+
+def test_a_late_failure_of_a_timed_out_copy_brings_its_clusters_back() -> None:
+    held = Held(cbw_timeout=1, on_cbw_error="break-snapshot")
+    writer = held.do(write(0))
+    held.do(Expire(writer))
+    held.complete(error="EIO")
+    assert held.bits("copy") == [0, 1, 2, 3]
+    assert held.pending() == [("src", "write", 0)]
+    assert held.answers[held.do(read(2))].error is Errno.EINVAL

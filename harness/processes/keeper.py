@@ -33,7 +33,7 @@ _GUARDIAN = """
 trap '' HUP INT TERM
 read -r _
 cd "$1" 2>/dev/null || exit 0
-for group in groups/*; do kill -KILL -- "-${group#groups/}" 2>/dev/null; done
+for group in groups/*; do kill -s KILL -- "-${group#groups/}" 2>/dev/null; done
 cd / && rm -rf -- "$1"
 """
 

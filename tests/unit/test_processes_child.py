@@ -95,12 +95,25 @@ def test_after_the_end_nothing_happens() -> None:
         assert child.kill().code == 4
 
 
-@pytest.mark.parametrize("end", ["exit", "wait"])
-def test_descendants_end_with_it(end: str) -> None:
+def test_descendants_die_with_it() -> None:
     witness = Witness()
-    with shell(f"sleep 1000 & sleep 1000 & echo ready; {end}", witness=witness) as child:
+    with shell("sleep 1000 & sleep 1000 & echo ready; wait", witness=witness) as child:
         assert child.stdout.wait(bool)
-    assert witness.alone()
+        child.kill()
+        assert witness.alone()
+
+
+def test_descendants_do_not_outlive_it() -> None:
+    witness = Witness()
+    with shell("sleep 1000 & exit 0", witness=witness) as child:
+        assert child.wait(10)
+        assert witness.alone()
+
+
+def test_a_session_of_its_own() -> None:
+    """A Ctrl-C at the terminal must not reach it."""
+    with shell("exec sleep 1000") as child:
+        assert os.getsid(child.pid) == os.getpgid(child.pid) == child.pid
 
 
 def test_another_holder_of_its_pipes_does_not_delay_the_end() -> None:

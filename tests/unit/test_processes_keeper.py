@@ -100,6 +100,15 @@ def test_death_by_signal(owner: Owner, tmp_path: Path, number: signal.Signals) -
     assert leftovers(tmp_path) == []
 
 
+def test_guardian_is_not_easily_put_off(owner: Owner, tmp_path: Path) -> None:
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        os.kill(owner.guardian, number)
+    owner.process.kill()
+    assert owner.gone()
+    assert owner.guardian_gone()
+    assert leftovers(tmp_path) == []
+
+
 @pytest.mark.parametrize("rest", ["", "sys.exit(3)", "1 / 0", "os.abort()", "os._exit(1)"])
 def test_end_by_itself(tmp_path: Path, rest: str) -> None:
     owner = Owner(tmp_path, rest)

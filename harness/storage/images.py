@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from typing import Final
 from harness import stamps
 from harness.builds import Build, Tool
 from harness.errors import EnvironmentProblem
+from harness.processes import Workspace, run
 from harness.storage.luks import LUKS_PASSPHRASE, LUKS_SECRET
 from harness.storage.sparse import copy_sparse
 from model.configuration import MIB, Configuration, Format, Image, Protocol
@@ -41,15 +41,15 @@ _APPENDING: Final = frozenset({
 
 
 class ImageStore:
-    """Makes image files with one build's tools; the templates live in a folder of its own.
+    """Makes image files with one build's tools, from templates in a workspace of its own.
 
-    Not shared between processes: give each worker a store, and its folder, of its own.
+    Not shared between processes: each worker makes a store of its own.
     """
 
-    def __init__(self, build: Build, folder: Path) -> None:
-        """``folder`` is made if need be; deleting it is up to who owns it."""
+    def __init__(self, build: Build) -> None:
+        """Nothing is made before it is needed."""
         self._build = build
-        self._folder = folder
+        self._workspace: Workspace | None = None
         self._templates: dict[tuple[object, ...], Path] = {}
         self._made = 0
 
@@ -77,7 +77,6 @@ class ImageStore:
         key = _key(image, index)
         path = self._templates.pop(key, None)
         if path is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
             if len(self._templates) >= TEMPLATES:
                 self._templates.pop(next(iter(self._templates))).unlink(missing_ok=True)
             self._made += 1
@@ -88,6 +87,19 @@ class ImageStore:
                 os.truncate(path, path.stat().st_size + _growth(image))
         self._templates[key] = path  # at the end: the latest used
         return path
+
+    def close(self) -> None:
+        """Delete the templates; images that were made stay."""
+        self._templates.clear()
+        if self._workspace is not None:
+            self._workspace.close()
+            self._workspace = None
+
+    @property
+    def _folder(self) -> Path:
+        if self._workspace is None:
+            self._workspace = Workspace()
+        return self._workspace.path
 
     # Making
 
@@ -148,19 +160,13 @@ class ImageStore:
 
     def _run(self, name: str, *arguments: str) -> None:
         tool: Tool = self._build.tool(name)
-        command = [*tool.argv, *arguments]
-        try:
-            done = subprocess.run(
-                command, cwd=self._folder, env={**os.environ, **tool.env}, check=False,
-                stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                timeout=TIMEOUT)
-        except subprocess.TimeoutExpired as why:
-            raise _problem(self._folder, f"{tool.path} took more than {TIMEOUT:g} s") from why
-        said = (done.stderr + done.stdout).strip().splitlines()
+        done = run([*tool.argv, *arguments], name=name, env=tool.env, cwd=self._folder,
+                   timeout=TIMEOUT)
+        said = (done.exit.stderr + done.stdout.decode(errors="replace")).strip().splitlines()
         # qemu-io's exit status does not always speak of a failed write; its words do.
         failed = next((line for line in said if "failed" in line), None)
-        if done.returncode or failed:
-            why_not = failed or (said[-1] if said else f"exit status {done.returncode}")
+        if done.exit.code != 0 or failed:
+            why_not = failed or (said[-1] if said else str(done.exit))
             raise _problem(self._folder, f"{tool.path} {arguments[0]}: {why_not}")
 
 

@@ -7,17 +7,14 @@ operation in hand shows how to get it again.
 
 from __future__ import annotations
 
-import re
-import signal
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from harness.errors import HarnessError
+from harness.processes import Exit
 
 TAIL: Final = 20
 """How many of the last lines of stderr a crash keeps."""
-
-_ASSERTION: Final = re.compile(r"Assertion [`'](?P<text>.+)' failed|(?P<glib>ERROR:.*assertion.*)")
 
 
 class SystemFailed(HarnessError):
@@ -32,25 +29,30 @@ class SystemCrashed(SystemFailed):
 
     verdict = "crash"
 
-    def __init__(self, status: int, stderr: Sequence[str] = ()) -> None:
-        """``status`` as :mod:`subprocess` has it: negative for a signal."""
-        self.status = status
-        self.stderr = tuple(stderr[-TAIL:])
-        self.assertion = assertion_in(self.stderr)
-        text = f"QEMU was ended by {self.signal}" if self.signal else (
-            f"QEMU exited with status {status}")
-        last = self.assertion or (self.stderr[-1] if self.stderr else "")
-        super().__init__(f"{text}: {last}" if last else text)
+    def __init__(self, end: Exit) -> None:
+        """``end``: how the process ended."""
+        self.end = end
+        super().__init__(f"QEMU came to its end, {end}")
+
+    @property
+    def status(self) -> int | None:
+        """The exit status; None if a signal ended the process."""
+        return self.end.code
 
     @property
     def signal(self) -> str | None:
         """The signal's name, such as ``SIGABRT``; None if the process exited."""
-        if self.status >= 0:
-            return None
-        try:
-            return signal.Signals(-self.status).name
-        except ValueError:
-            return f"signal {-self.status}"
+        return self.end.signal
+
+    @property
+    def assertion(self) -> str | None:
+        """The line of stderr that says which assertion failed; None if there is none."""
+        return self.end.assertion
+
+    @property
+    def stderr(self) -> tuple[str, ...]:
+        """The last lines that the process wrote to stderr."""
+        return tuple(self.end.stderr.splitlines()[-TAIL:])
 
 
 class SystemHung(SystemFailed):
@@ -92,12 +94,3 @@ class SystemGarbled(SystemFailed):
         self.detail = detail
         to = f" to: {asked}" if asked else ""
         super().__init__(f"{channel}: not an answer{to}: {detail}")
-
-
-def assertion_in(lines: Sequence[str]) -> str | None:
-    """The text of the failed assertion that the lines of stderr speak of; None if none."""
-    for line in reversed(lines):
-        found = _ASSERTION.search(line)
-        if found:
-            return found["text"] or found["glib"]
-    return None

@@ -100,7 +100,7 @@ def rendered(operation: Operation, outcome: Outcome) -> Answer:
     via = operation.via if isinstance(operation, Request) else Via.NBD
     error = None if outcome.error is None else int(seen_through(via, outcome.error))
     extents = None if outcome.extents is None else tuple(
-        (extent.length, min(extent.allowed)) for extent in outcome.extents)
+        (extent.length, max(extent.allowed)) for extent in outcome.extents)
     data: bytes | None = None
     parts: tuple[tuple[int, bytes], ...] | None = None
     if outcome.content is not None:

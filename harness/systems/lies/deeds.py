@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from harness.processes import Exit
 from harness.systems.failure import SystemCrashed, SystemGarbled, SystemHung, SystemHungUp
 from harness.systems.lies.lie import Lie, Oracle
 from model.operations import Discard, Operation, Write
@@ -36,9 +37,9 @@ DEEDS: Final = (
 
 ENDS: Final = (
     Lie("crash", "QEMU dies of an assertion", Oracle.LIFE, failure=lambda operation: (
-        SystemCrashed(-6, ("qemu: lie.c:1: lie: Assertion `truthful' failed.",)))),
+        SystemCrashed(Exit.of(-6, "qemu: lie.c:1: lie: Assertion `truthful' failed.\n")))),
     Lie("exit", "QEMU exits by itself", Oracle.LIFE,
-        failure=lambda operation: SystemCrashed(1)),
+        failure=lambda operation: SystemCrashed(Exit.of(1, ""))),
     Lie("hang", "QEMU does not answer", Oracle.LIFE,
         failure=lambda operation: SystemHung(operation.name, 30.0)),
     Lie("hang-up", "QEMU's NBD server disconnects its client", Oracle.LIFE,

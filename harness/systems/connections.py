@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The clients of a system's NBD server: started when first needed, and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.builds import Tool
+from harness.clients.nbd import NbdClient
+from harness.clients.qemu_io import QemuIo
+
+
+class Key(NamedTuple):
+    """What tells libnbd's connections apart.
+
+    A connection asks for one metadata context at most: in an answer about several, the first
+    context that fails would hide the others.
+    """
+
+    export: str
+    structured: bool = True
+    context: str | None = None
+
+
+class Connections:
+    """Clients by what they negotiated."""
+
+    def __init__(self, socket: Path, qemu_io: Tool | None, timeout: float) -> None:
+        """``socket`` is where the server listens; ``timeout`` bounds each request, in seconds."""
+        self._socket = str(socket)
+        self._qemu_io = qemu_io
+        self._timeout = timeout
+        self._nbd: dict[Key, NbdClient] = {}
+        self._programs: dict[str, QemuIo] = {}
+
+    def nbd(self, key: Key) -> NbdClient:
+        """The connection; raises ``NbdRefused`` if there is no such export."""
+        client = self._nbd.get(key)
+        if client is None:
+            contexts = () if key.context is None else (key.context,)
+            client = self._nbd[key] = NbdClient.connect(
+                self._socket, key.export, structured=key.structured, contexts=contexts,
+                timeout=self._timeout)
+        return client
+
+    def qemu_io(self, export: str, *, writable: bool) -> QemuIo:
+        """A qemu-io on the export; raises ``QemuIoNotOpened`` if there is no such export."""
+        client = self._programs.get(export)
+        if client is None:
+            if self._qemu_io is None:
+                raise LookupError("this build has no qemu-io")
+            options = ("-f", "raw", "-d", "unmap", *(() if writable else ("-r",)))
+            client = self._programs[export] = QemuIo(
+                [*self._qemu_io.argv, *options, f"nbd+unix:///{export}?socket={self._socket}"],
+                self._qemu_io.env, self._timeout)
+        return client
+
+    def drop(self, export: str) -> None:
+        """Close all connections to an export."""
+        for key in [key for key in self._nbd if key.export == export]:
+            self._nbd.pop(key).close()
+        self.drop_qemu_io(export)
+
+    def drop_qemu_io(self, export: str) -> None:
+        """End the qemu-io on an export, if there is one."""
+        if export in self._programs:
+            self._programs.pop(export).close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        while self._nbd:
+            self._nbd.popitem()[1].close()
+        while self._programs:
+            self._programs.popitem()[1].close()

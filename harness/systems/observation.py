@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Bitmaps as QMP tells of them.  Runs after every operation, so it is kept lean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from model.outcome import BitmapView
+
+
+def bitmaps_by_node(nodes: Iterable[Mapping[str, Any]]) -> dict[str, tuple[BitmapView, ...]]:
+    """The bitmaps of every node that has any, from ``query-named-block-nodes``."""
+    return {node["node-name"]: bitmaps_of(node) for node in nodes if "dirty-bitmaps" in node}
+
+
+def bitmaps_of(node: Mapping[str, Any]) -> tuple[BitmapView, ...]:
+    """The bitmaps of one of those nodes."""
+    return tuple([_view(bitmap) for bitmap in node.get("dirty-bitmaps", ())])
+
+
+def _view(bitmap: Mapping[str, Any]) -> BitmapView:
+    get = bitmap.get
+    return BitmapView(get("name"), bitmap["granularity"], bitmap["count"], bitmap["recording"],
+                      bitmap["busy"], bitmap["persistent"], get("inconsistent", False))
+
+
+def cluster_size(bitmaps: tuple[BitmapView, ...]) -> int | None:
+    """A filter's cluster size in bytes: the granularity of its own bitmaps, which have no name."""
+    return next((bitmap.granularity for bitmap in bitmaps
+                 if bitmap.name is None and not bitmap.recording), None)

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the real systems have in common: a QEMU process with QMP and an NBD server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, cast
+
+from harness.builds import Build
+from harness.clients.errors import PeerGone, PeerNonsense, PeerSilent, RequestFailed
+from harness.clients.libnbd import libnbd_available, require_libnbd
+from harness.clients.nbd_types import NbdDisconnected, NbdRefused
+from harness.clients.qemu_io import QemuIoNotOpened
+from harness.clients.qmp import QmpRefused
+from harness.errors import EnvironmentProblem
+from harness.processes import Workspace
+from harness.storage.images import ImageStore
+from harness.storage.monitored import END_TIMEOUT, Monitored
+from harness.storage.place import FilePlace, Place
+from harness.storage.raw_server import RawServer
+from harness.systems import commands
+from harness.systems.base import WHOLE, Answer, sent_as
+from harness.systems.commands import Command
+from harness.systems.connections import Connections, Key
+from harness.systems.failure import SystemCrashed, SystemGarbled, SystemHung, SystemHungUp
+from harness.systems.inspection import Reader, Snapshot, inspect, melted
+from harness.systems.observation import bitmaps_by_node, bitmaps_of, cluster_size
+from harness.systems.readers import ThroughNbd, ThroughQemuIo
+from harness.systems.requests import by_nbd, by_qemu_io, changes
+from model import operations as ops
+from model.configuration import Configuration, Protocol
+from model.errors import Errno, QmpError
+from model.operations import BitmapRef, Inspect, Operation, Request, Via
+from model.outcome import Observation
+
+PROBE_TIMEOUT: Final = 5.0  # seconds in which a living QEMU answers a trivial command
+_DELETED: Final = "BLOCK_EXPORT_DELETED"
+_QUERY: Final = "query-named-block-nodes"
+# QEMU reads a command byte by byte, 5 us each: what is not needed is left out, "flat" for one.
+_DIGEST: Final = "x-debug-block-dirty-bitmap-sha256"
+_INSPECTION: Final = "inspection"
+"""The id of the export through which a node is inspected that has none of its own."""
+
+
+class QmpSystem:
+    """A real system, its images attached; see :class:`harness.systems.base.System`."""
+
+    def __init__(self, build: Build, tool: str, configuration: Configuration, store: ImageStore,
+                 timeout: float, *, core: bool = False) -> None:
+        """Start the build's ``tool`` and attach the images that ``store`` makes.
+
+        ``timeout`` (seconds) bounds every request and command.  Raises EnvironmentProblem.
+        """
+        self.build = build
+        self.configuration = configuration
+        self.timeout = timeout
+        self._cleanup = contextlib.ExitStack()
+        self._filters: dict[str, str] = {}
+        """Of each snapshot-access node, the node below."""
+        self._exported: dict[str, bool] = {}
+        """The nodes that have an export, and whether it is writable."""
+        self._touched: list[tuple[int, int]] = []
+        self._big = any(image.size > WHOLE for image in configuration.images)
+        try:
+            self.workspace = self._cleanup.enter_context(Workspace())
+            socket = self.workspace.socket("nbd")
+            tools = build.tools
+            self._clients = Connections(socket, tools.get("qemu-io"), timeout)
+            places = self._places(configuration, store.make(configuration, self.workspace.path))
+            self.process = Monitored(
+                build.tool(tool), self._arguments(self.workspace), timeout=timeout, core=core,
+                tty_stdout=True)
+            self._cleanup.callback(self.process.close)
+            self._cleanup.callback(self._clients.close)
+            self._channels = self._channels_of(build)
+            self._attach(configuration, places, str(socket))
+        except BaseException:
+            self._cleanup.close()
+            raise
+
+    # The interface
+
+    @property
+    def channels(self) -> Collection[Via]:
+        """The channels that requests can take here."""
+        return self._channels
+
+    def apply(self, number: int, operation: Operation) -> Answer:
+        """Do operation ``number``; the data that it writes is that of its number."""
+        with self._verdicts(operation.name):
+            if isinstance(operation, Request):
+                return self._request(number, cast(Request, sent_as(operation, self._channels)))
+            if isinstance(operation, Inspect):
+                return self._inspect(operation.node)
+            return self._command(operation)
+
+    def observe(self, named: Collection[BitmapRef]) -> Observation:
+        """All bitmaps of all nodes, and the digests of the ``named`` ones that there are."""
+        with self._verdicts("observation"):
+            bitmaps = bitmaps_by_node(self._nodes())
+            digests = {}
+            for bitmap in named:
+                with contextlib.suppress(QmpRefused):
+                    answer = self.process.qmp.execute(
+                        _DIGEST, {"node": bitmap.node, "name": bitmap.name})
+                    digests[bitmap.node, bitmap.name] = cast(Mapping[str, str], answer)["sha256"]
+            return Observation(bitmaps, digests)
+
+    def stderr(self) -> list[str]:
+        """What QEMU wrote to stderr so far, line by line: its warnings."""
+        return self.process.stderr()
+
+    def shut_down(self) -> None:
+        """Have QEMU end by itself; SystemFailed if it does not, or not well.  Then close."""
+        try:
+            with self._verdicts("quit"):
+                self._clients.close()
+                self.process.qmp.execute("quit")
+                end = self.process.child.wait(self.timeout)
+                if end is None:
+                    raise SystemHung("quit", self.timeout)
+                if end.code != 0:
+                    raise SystemCrashed(end)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Kill QEMU, if it still runs, and leave nothing behind."""
+        self._cleanup.close()
+
+    # Start
+
+    def _arguments(self, workspace: Workspace) -> Sequence[str]:
+        """What the process is started with, apart from its monitor."""
+        return ()
+
+    def _channels_of(self, build: Build) -> frozenset[Via]:
+        channels = set()
+        if libnbd_available():
+            channels |= {Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE}
+        if build.has("qemu-io"):
+            channels.add(Via.QEMU_IO)
+        if not channels:
+            raise EnvironmentProblem("neither libnbd nor qemu-io is here: "
+                                     "apt-get install python3-libnbd qemu-utils")
+        return frozenset(channels)
+
+    def _places(self, configuration: Configuration, files: Mapping[str, Any]) -> dict[str, Place]:
+        """Where QEMU finds the bytes of each image; starts the server of those behind NBD."""
+        for image in configuration.images:
+            if image.protocol is Protocol.HELD:
+                raise EnvironmentProblem(
+                    f"image {image.node} is on held storage, which this system does not serve")
+        places: dict[str, Place] = {
+            node: FilePlace(str(path)) for node, path in files.items()}
+        served = {image.node: files[image.node] for image in configuration.images
+                  if image.protocol is Protocol.NBD}
+        if served:
+            server = RawServer(self.build, served, self.workspace.socket("raw"),
+                               timeout=self.timeout)
+            self._cleanup.callback(server.close)
+            places |= server.places
+        return places
+
+    def _attach(self, configuration: Configuration, places: Mapping[str, Place],
+                socket: str) -> None:
+        needed = [Command("nbd-server-start", {
+            "addr": {"type": "unix", "data": {"path": socket}}})]
+        if commands.needs_secret(configuration.images):
+            needed.append(commands.luks_secret())
+        for image in configuration.images:
+            needed += commands.image_commands(image, places[image.node])
+        qmp = self.process.qmp
+        with self._verdicts("start"):
+            for command, pending in [(command, qmp.submit(*command)) for command in needed]:
+                try:
+                    qmp.result(pending)
+                except QmpRefused as why:
+                    what = command.arguments.get("node-name", command.name)
+                    raise EnvironmentProblem(f"{self.process.tool.path} cannot take on {what}: "
+                                             f"{why.desc}") from why
+
+    # Commands
+
+    def _command(self, operation: Operation) -> Answer:
+        if isinstance(operation, ops.Unexport):
+            self._disconnect(operation.node)
+        try:
+            self.process.qmp.execute(*self._spelled(operation))
+        except QmpRefused as why:
+            return Answer(refused=QmpError(why.desc, why.error_class))
+        match operation:
+            case ops.AddSnapshot(node, file):
+                self._filters[node] = file
+            case ops.RemoveNode(node):
+                self._filters.pop(node, None)
+            case ops.Export(node, writable):
+                self._exported[node] = writable
+            case ops.Unexport(node):
+                self._await_deletion(node)
+                self._exported.pop(node, None)
+        return Answer()
+
+    def _spelled(self, operation: Operation) -> Command:
+        """The operation as a QMP command."""
+        if isinstance(operation, ops.Attach):
+            return commands.attach_command(operation.node, plugged=False)
+        return commands.command_of(operation)
+
+    def _await_deletion(self, export: str) -> None:
+        self.process.qmp.wait_event(
+            lambda event: event.name == _DELETED and event.data.get("id") == export)
+
+    def _disconnect(self, export: str) -> None:
+        """Close what is connected to an export."""
+        self._clients.drop(export)
+
+    def _nodes(self) -> list[Mapping[str, Any]]:
+        return cast(list[Mapping[str, Any]], self.process.qmp.execute(_QUERY))
+
+    # Requests
+
+    def _request(self, number: int, request: Request) -> Answer:
+        if self._big and changes(request):
+            self._touched = list(melted([
+                *self._touched, (request.offset, request.offset + request.length)]))
+        try:
+            return self._send(number, request)
+        except RequestFailed as why:
+            if request.via is Via.QEMU_IO and why.errno == Errno.EIO:
+                # Perhaps the server hung up: its client says EIO then, now and ever after.
+                self._clients.drop_qemu_io(request.node)
+            return Answer(error=why.errno)
+        except (NbdRefused, QemuIoNotOpened):
+            return Answer(error=int(Errno.ENOENT))
+        except NbdDisconnected as why:
+            return self._disconnected(request, why)
+
+    def _send(self, number: int, request: Request) -> Answer:
+        """Have the client of the request's channel do it."""
+        if self._by_qemu_io(request):
+            writable = self._exported.get(request.node, True)
+            return by_qemu_io(self._clients.qemu_io(request.node, writable=writable), number,
+                              request)
+        context = request.context if isinstance(request, ops.Status) else None
+        structured = request.via is not Via.NBD_SIMPLE or context is not None
+        return by_nbd(self._clients.nbd(Key(request.node, structured, context)), number, request)
+
+    def _by_qemu_io(self, request: Request) -> bool:
+        """Whether qemu-io does the request; libnbd must where qemu-io cannot.
+
+        qemu-io tells nothing of block status but what is allocated, and does not even try to
+        write to a read-only export; the server's answer is the same to any client.
+        """
+        if request.via is not Via.QEMU_IO:
+            return False
+        if isinstance(request, ops.Status) or (
+                changes(request) and not self._exported.get(request.node, True)):
+            require_libnbd()
+            return False
+        return True
+
+    def _disconnected(self, request: Request, why: NbdDisconnected) -> Answer:
+        """The server hung up: if it lives on, that is its answer to the request."""
+        self._clients.drop(request.node)
+        try:
+            self.process.qmp.execute("query-version", timeout=PROBE_TIMEOUT)
+        except PeerGone:
+            raise why from None
+        return Answer(disconnected=True)
+
+    # Inspection
+
+    def _inspect(self, node: str) -> Answer:
+        seen = {each["node-name"]: each for each in self._nodes()}
+        if node in self._exported:
+            return self._inspect_export(node, node, seen)
+        qmp = self.process.qmp
+        try:
+            qmp.execute(*commands.temporary_export(node, _INSPECTION))
+        except QmpRefused as why:
+            return Answer(refused=QmpError(why.desc, why.error_class))
+        try:
+            return self._inspect_export(_INSPECTION, node, seen)
+        finally:
+            self._clients.drop(_INSPECTION)
+            qmp.execute(*commands.export_removal(_INSPECTION))
+            self._await_deletion(_INSPECTION)
+
+    def _inspect_export(self, export: str, node: str,
+                        seen: Mapping[str, Mapping[str, Any]]) -> Answer:
+        below = seen.get(self._filters.get(node, ""), {})
+        cluster = cluster_size(bitmaps_of(below))
+        reader: Reader
+        if Via.NBD in self._channels:
+            reader = ThroughNbd(self._clients, export)
+        else:
+            reader = ThroughQemuIo(self._clients, export, seen[node]["image"]["virtual-size"])
+        return inspect(reader, None if cluster is None else Snapshot(cluster), self._touched)
+
+    # Verdicts
+
+    @contextlib.contextmanager
+    def _verdicts(self, asked: str) -> Iterator[None]:
+        """Tell how the system failed, when a client only tells that its peer did."""
+        try:
+            yield
+        except PeerGone as why:
+            end = self.process.child.wait(END_TIMEOUT)
+            if end is not None:
+                raise SystemCrashed(end) from why
+            raise SystemHungUp(why.channel, why.asked or asked, self.stderr()) from why
+        except PeerSilent as why:
+            end = self.process.child.exit
+            if end is not None:
+                raise SystemCrashed(end) from why
+            raise SystemHung(why.asked or asked, why.seconds) from why
+        except PeerNonsense as why:
+            raise SystemGarbled(why.channel, why.asked or asked, why.detail) from why

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from harness.exploration.areas import Area, named
 from harness.exploration.grounds import Ground
 from harness.exploration.tally import Find, Tally
-from harness.exploration.traces import TraceSource
+from harness.exploration.traces import GROUP, TraceSource
 from harness.lockstep.replay import Stand
 from harness.lockstep.run import Model, run
 from harness.lockstep.trace import Trace, TraceWriter
@@ -37,10 +37,11 @@ class Mission:
 
     def assignment(self, number: int) -> tuple[int, int, int]:
         """Trace ``number``: index of its ground, index of its area, its index in the area."""
-        area = number % len(self.area_names)
-        index = number // len(self.area_names)
+        group, inside = divmod(number, GROUP)
+        turn, area = divmod(group, len(self.area_names))
+        index = turn * GROUP + inside
         # Each area goes round the grounds by itself.
-        place = index % sum(self.shares)
+        place = turn % sum(self.shares)
         for ground, share in enumerate(self.shares):
             place -= share
             if place < 0:

@@ -6,18 +6,28 @@ A worker opens a ground once, for all the traces it does there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from harness.builds import Build
 from harness.exploration.traces import Plan
 from harness.lockstep.replay import Stand
+from harness.lockstep.trace import SystemKind
+from harness.storage.images import ImageStore
 from harness.systems.base import System
+from harness.systems.daemon import QsdSystem
 from harness.systems.lies import catalogue
 from harness.systems.simulated import Simulated
+from model.capabilities import Capabilities
 from model.configuration import Configuration
 from model.machine import Machine
+
+TIMEOUT = 30.0
+"""Seconds that a request or a command may take before the system counts as hung."""
+
+Start = Callable[[Configuration], System]
 
 
 class Ground(Protocol):
@@ -29,6 +39,37 @@ class Ground(Protocol):
 
     def open(self) -> AbstractContextManager[Stand]:
         """The ground, ready for traces; what it needs is cleaned away at the end."""
+
+
+@dataclass(frozen=True)
+class RealGround:
+    """The storage daemon or the qemu-system of a build, as the plan says."""
+
+    build: Build
+    plan: Plan
+    timeout: float = TIMEOUT
+
+    @contextmanager
+    def open(self) -> Iterator[Stand]:
+        """A stand that starts a process for each trace."""
+        with starter(self.build, self.plan.system, self.timeout) as start:
+            yield Stand(start, model_of(self.plan.capabilities))
+
+
+@contextmanager
+def starter(build: Build, kind: SystemKind, timeout: float = TIMEOUT) -> Iterator[Start]:
+    """What starts systems of a kind; they share the images that take long to make."""
+    with closing(ImageStore(build)) as store:
+
+        def start(configuration: Configuration) -> System:
+            return QsdSystem(build, configuration, store, timeout=timeout)
+
+        yield start
+
+
+def model_of(capabilities: Capabilities) -> Callable[[Configuration], Machine]:
+    """What makes the model of a build with these capabilities."""
+    return lambda configuration: Machine(configuration, capabilities)
 
 
 @dataclass(frozen=True)
@@ -49,4 +90,4 @@ class SimulatedGround:
             return Simulated(Machine(configuration, capabilities), lie,
                              truthful_for=self.truthful_for, channels=self.plan.channels)
 
-        yield Stand(start, lambda configuration: Machine(configuration, capabilities))
+        yield Stand(start, model_of(capabilities))

@@ -13,12 +13,12 @@ import dataclasses
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from hypothesis import HealthCheck, given, settings, strategies
 
 from harness.exploration.actions import Drawer
-from harness.exploration.areas import Area
+from harness.exploration.areas import Area, Scheme
 from harness.exploration.choices import Choices, Draw
 from harness.exploration.images import configuration as draw_configuration
 from harness.exploration.openings import opening
@@ -31,10 +31,15 @@ from model.machine import Impossible, Machine
 from model.operations import Attach, Operation, Via
 
 SHORTEST: Final = 10
-LONGEST: Final = 50
+LONGEST: Final = 90
 """How many operations are drawn, besides the opening and the sweep."""
 ENTROPY: Final = 8 * 1024
 """Bytes that a trace is drawn from; one that needs more is not drawn."""
+GROUP: Final = 4
+"""So many traces, one after the other, are over the same images.  Making images takes longer
+than starting a QEMU and as long as many steps."""
+
+Drawn = TypeVar("Drawn")
 _NBD: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
 
 
@@ -81,12 +86,24 @@ class _Builder:
             self.add(operation)
 
 
-def _trace(draw: Draw, plan: Plan, area: Area) -> Trace:
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a trace begins with."""
+
+    scheme: Scheme
+    configuration: Configuration
+
+
+def _start(draw: Draw, area: Area) -> Start:
     choices = Choices(draw)
     scheme = choices.weighted(area.schemes)
-    configuration = draw_configuration(choices, area, scheme)
-    builder = _Builder(plan, configuration)
-    builder.add_all(opening(choices, area, scheme, configuration))
+    return Start(scheme, draw_configuration(choices, area, scheme))
+
+
+def _trace(draw: Draw, plan: Plan, area: Area, start: Start) -> Trace:
+    choices = Choices(draw)
+    builder = _Builder(plan, start.configuration)
+    builder.add_all(opening(choices, area, start.scheme, start.configuration))
     channels = _channels(choices, plan.channels)
     drawer = Drawer(choices, area, builder.scene, channels)
     if Via.DEVICE in channels and builder.scene.exports:
@@ -97,7 +114,7 @@ def _trace(draw: Draw, plan: Plan, area: Area) -> Trace:
             builder.add(operation)
     if choices.chance(13):
         builder.add_all(sweep(builder.scene))
-    header = Header(configuration, plan.system, capabilities=plan.capabilities)
+    header = Header(start.configuration, plan.system, capabilities=plan.capabilities)
     return Trace(header, tuple(builder.steps))
 
 
@@ -109,7 +126,7 @@ def _channels(choices: Choices, known: Sequence[Via]) -> list[Via]:
 @strategies.composite
 def traces(draw: Draw, plan: Plan, area: Area) -> Trace:
     """The strategy: traces of an area that a build with these capabilities can be given."""
-    return _trace(draw, plan, area)
+    return _trace(draw, plan, area, _start(draw, area))
 
 
 class TraceSource:
@@ -118,22 +135,52 @@ class TraceSource:
     def __init__(self, plan: Plan, area: Area) -> None:
         self.plan = plan
         self.area = area
-        drawn: list[Trace] = []
+        self._start: tuple[str, Start | None] = ("", None)
 
-        @settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(traces(plan, area))
-        def keep(trace: Trace) -> None:
-            drawn.append(trace)
+        @strategies.composite
+        def starts(draw: Draw) -> Start:
+            return _start(draw, area)
 
-        self._drawn = drawn
-        self._decode: Callable[[bytes], Any] = (
-            keep.hypothesis.fuzz_one_input)  # type: ignore[attr-defined]
+        @strategies.composite
+        def continuations(draw: Draw) -> Trace:
+            start = self._start[1]
+            assert start is not None
+            return _trace(draw, plan, area, start)
+
+        self._draw_start = _decoder(starts())
+        self._draw_trace = _decoder(continuations())
 
     def trace(self, seed: int, index: int) -> Trace | None:
         """Trace number ``index`` of the seed; None in the rare case that its bytes are too few."""
-        self._drawn.clear()
-        self._decode(random.Random(f"{seed}/{self.area.name}/{index}").randbytes(ENTROPY))
-        if not self._drawn:
+        group = f"{seed}/{self.area.name}/{index // GROUP}"
+        if self._start[0] != group:
+            self._start = (group, self._draw_start(_bytes(group)))
+        if self._start[1] is None:
             return None
-        trace = self._drawn[0]
+        trace = self._draw_trace(_bytes(f"{group}/{index % GROUP}"))
+        if trace is None:
+            return None
         return dataclasses.replace(trace, header=dataclasses.replace(trace.header, seed=seed))
+
+
+def _bytes(name: str) -> bytes:
+    return random.Random(name).randbytes(ENTROPY)
+
+
+def _decoder(strategy: strategies.SearchStrategy[Drawn]) -> Callable[[bytes], Drawn | None]:
+    """What hypothesis draws with these bytes for its choices; None if they are too few."""
+    drawn: list[Drawn] = []
+
+    @settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(strategy)
+    def keep(value: Drawn) -> None:
+        drawn.append(value)
+
+    fuzz: Callable[[bytes], Any] = keep.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
+
+    def decode(choices: bytes) -> Drawn | None:
+        drawn.clear()
+        fuzz(choices)
+        return drawn[0] if drawn else None
+
+    return decode

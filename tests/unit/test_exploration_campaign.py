@@ -65,10 +65,10 @@ def test_time_ends_the_run() -> None:
 
 def test_grounds_share_the_traces() -> None:
     mission = Mission((TRUTHFUL, TRUTHFUL), (3, 1), ("access", "tails"), 1)
-    shares = [mission.assignment(number)[:2] for number in range(80)]
-    assert shares.count((0, 0)) == shares.count((0, 1)) == 30
-    assert shares.count((1, 0)) == shares.count((1, 1)) == 10
-    assert len({mission.assignment(number)[1:] for number in range(80)}) == 80
+    shares = [mission.assignment(number)[:2] for number in range(320)]
+    assert shares.count((0, 0)) == shares.count((0, 1)) == 120
+    assert shares.count((1, 0)) == shares.count((1, 1)) == 40
+    assert len({mission.assignment(number)[1:] for number in range(320)}) == 320
 
 
 def test_workers_do_the_traces_of_the_seed() -> None:

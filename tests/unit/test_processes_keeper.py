@@ -29,6 +29,7 @@ workspace.file("image").write_bytes(b"x" * 1000)
 # As a wrapper script that does not exec.
 child = Child(("/bin/sh", "-c", "trap '' INT TERM; sleep 1000; true"))
 print(keeper()._guardian.pid, child.pid, workspace.path, flush=True)
+sys.stdin.readline()
 """
 
 
@@ -43,6 +44,7 @@ class Owner:
             (sys.executable, "-c", script + rest),
             cwd=ROOT,
             env=os.environ | {"TMPDIR": str(base)},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=[writer],
@@ -53,6 +55,9 @@ class Owner:
         guardian, child, path = self.process.stdout.readline().split()
         self.guardian, self.child, self.path = int(guardian), int(child), Path(path)
         self.cleaned = os.pidfd_open(self.guardian)
+        assert self.process.stdin is not None
+        self.process.stdin.write("go on\n")
+        self.process.stdin.flush()
 
     def gone(self) -> bool:
         """Whether it, its child and grandchild are gone, or go within ten seconds."""
@@ -127,7 +132,7 @@ def test_a_normal_end_does_not_count_on_the_guardian(tmp_path: Path, rest: str) 
 
 def test_fork_does_not_keep_the_guardian_waiting(tmp_path: Path) -> None:
     """A worker that outlives its parent for a while holds nothing of the parent's."""
-    owner = Owner(tmp_path, "print(os.fork(), flush=True); signal.pause()")
+    owner = Owner(tmp_path, "os.write(1, b'%d\\n' % os.fork()); signal.pause()")
     assert owner.process.stdout is not None
     workers = {int(owner.process.stdout.readline()), int(owner.process.stdout.readline())} - {0}
     owner.process.kill()

@@ -227,6 +227,13 @@ class NbdClient:
             if not self._wire.turn(deadline.left_ms()):
                 raise NbdTimeout(CHANNEL, str(token), bound)
 
+    def waits_for(self) -> tuple[int, int]:
+        """What has to happen before `poll` can get on: a descriptor and its poll(2) events.
+
+        POLLOUT among them: a part of what was submitted is still to be sent.
+        """
+        return self._wire.wanted()
+
     def close(self) -> None:
         """Close the connection; never fails, may be called again.
 

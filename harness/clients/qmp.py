@@ -154,7 +154,7 @@ class Qmp:
         due = self._session.sent + 1
         task = self._start(command, arguments, more)
         pending = QmpPending(_asked(command, arguments, more), task)
-        self.wait(lambda: self._session.sent >= due or task.done(), self.timeout)
+        self._wait(lambda: self._session.sent >= due or task.done(), self.timeout)
         return pending
 
     def result(self, pending: QmpPending, timeout: float | None = None) -> object:
@@ -214,7 +214,7 @@ class Qmp:
                     return index
             return None
 
-        self.wait(lambda: place() is not None or self._lost, bound)
+        self._wait(lambda: place() is not None or self._lost, bound)
         index = place()
         if index is not None:
             event = inbox[index]
@@ -224,34 +224,6 @@ class Qmp:
         if self._lost:
             raise self._gone(asked)
         raise QmpTimeout(CHANNEL, asked, bound)
-
-    def watch(self, descriptor: int, ready: Callable[[], None]) -> None:
-        """Call `ready` whenever `descriptor` can be read while some call of this object waits."""
-
-        def call() -> None:
-            ready()
-            self._progress()
-
-        self._loop.add_reader(descriptor, call)
-
-    def unwatch(self, descriptor: int) -> None:
-        """Stop watching a descriptor; harmless if it is not watched."""
-        if not self._closed:
-            self._loop.remove_reader(descriptor)
-
-    def wait(self, reached: Callable[[], bool], timeout: float) -> bool:
-        """Receive answers, events and watched input until `reached`; False after `timeout`."""
-        if reached():
-            return True
-        self._check_open("(wait)")
-        self._awaited = reached
-        alarm = self._loop.call_later(timeout, self._loop.stop)
-        try:
-            self._loop.run_forever()
-        finally:
-            self._awaited = None
-            alarm.cancel()
-        return reached()
 
     def close(self) -> None:
         """Close the connection; never fails, may be called again."""
@@ -330,6 +302,20 @@ class Qmp:
                 task.remove_done_callback(self._stop)
                 alarm.cancel()
         return task.done()
+
+    def _wait(self, reached: Callable[[], bool], timeout: float) -> bool:
+        """Receive answers and events until `reached`; False after `timeout`."""
+        if reached():
+            return True
+        self._check_open("(wait)")
+        self._awaited = reached
+        alarm = self._loop.call_later(timeout, self._loop.stop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._awaited = None
+            alarm.cancel()
+        return reached()
 
     def _stop(self, _task: object) -> None:
         self._loop.stop()

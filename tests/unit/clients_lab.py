@@ -52,30 +52,21 @@ def image(path: Path, size: int, fill: int | None = None) -> Path:
 class Process:
     """A QEMU process whose monitor is `monitor`, one end of a socket pair."""
 
-    def __init__(self, program: str, monitor_option: Sequence[str], options: Sequence[str],
-                 stdout: int | None = None) -> None:
+    def __init__(self, program: str, monitor_option: Sequence[str],
+                 options: Sequence[str]) -> None:
         self.monitor, inherited = socket.socketpair()
         filled = [word.replace("%FD%", str(inherited.fileno()))
                   for word in (*monitor_option, *options)]
         with inherited:
             self.popen = subprocess.Popen(
                 [program, *filled], pass_fds=[inherited.fileno()], stdin=subprocess.DEVNULL,
-                stdout=stdout if stdout is not None else subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"})
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     @classmethod
     def daemon(cls, *options: str) -> Self:
         """A qemu-storage-daemon."""
         return cls(binary("qemu-storage-daemon"),
                    ["--chardev", "socket,id=mon,fd=%FD%", "--monitor", "chardev=mon"], options)
-
-    @classmethod
-    def system(cls, *options: str, stdout: int | None = None) -> Self:
-        """A paused qemu-system without firmware."""
-        return cls(binary("qemu-system-x86_64"),
-                   ["-nodefaults", "-display", "none", "-S", "-chardev",
-                    "socket,id=mon,fd=%FD%", "-mon", "chardev=mon,mode=control"],
-                   options, stdout)
 
     def freeze(self) -> None:
         """Stop the process, so that it answers nobody and yet is not gone."""
@@ -101,7 +92,7 @@ class Process:
 class Liar:
     """The far end of a socket pair, played by a function in a thread; `end` is for the client."""
 
-    def __init__(self, play: Callable[[socket.socket], None]) -> None:
+    def __init__(self, play: Callable[[socket.socket], object]) -> None:
         self.end, far = socket.socketpair()
         far.settimeout(10)
 

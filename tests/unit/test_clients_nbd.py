@@ -21,6 +21,7 @@ from harness.clients.nbd_types import (
     NbdNonsense,
     NbdRefused,
     NbdTimeout,
+    Token,
 )
 from harness.clients.qmp import Qmp
 from tests.unit.clients_lab import KIB, MIB, Liar, NbdRequest, Process, export_of, image
@@ -162,7 +163,7 @@ def test_many_in_flight(lab: Lab) -> None:
                   disk.submit_discard(4096, 4096), disk.submit_cache(0, 512),
                   disk.submit_block_status(0, 512), disk.submit_read(8192, 4)]
         assert disk.in_flight() == tuple(tokens)
-        found = {}
+        found: dict[Token, Completion] = {}
         while len(found) < len(tokens):
             for completion in disk.poll(10):
                 found[completion.token] = completion

@@ -159,7 +159,7 @@ def test_no_socket(tmp_path: Path) -> None:
 
 
 def test_no_greeting() -> None:
-    with Liar(lambda far: far.recv(1) and None) as liar, pytest.raises(QmpTimeout, match="greet"):
+    with Liar(lambda far: far.recv(1)) as liar, pytest.raises(QmpTimeout, match="greet"):
         Qmp.from_socket(liar.end, timeout=0.05)
 
 

@@ -26,8 +26,10 @@ from .differences import (
     DigestDiffers,
     DisconnectDiffers,
     ErrnoDiffers,
+    EventsDiffer,
     ExtentEndsEarly,
     ExtentsDiffer,
+    JobsDiffer,
     LengthDiffers,
     NotOneExtent,
     RefusalDiffers,
@@ -72,7 +74,7 @@ def expected_errno(operation: Operation, outcome: Outcome) -> int | None:
 
 
 def compare_observations(model: Observation, system: Observation) -> tuple[Difference, ...]:
-    """How the bitmaps of the system differ from the model's."""
+    """How the bitmaps and jobs of the system differ from the model's."""
     found: list[Difference] = []
     if model.bitmaps != system.bitmaps:
         for node in sorted({*model.bitmaps, *system.bitmaps}):
@@ -84,6 +86,10 @@ def compare_observations(model: Observation, system: Observation) -> tuple[Diffe
             left, right = model.digests.get((node, name)), system.digests.get((node, name))
             if left != right:
                 found.append(DigestDiffers(node, name, left, right))
+    if model.jobs != system.jobs:
+        found.append(JobsDiffer(model.jobs, system.jobs))
+    if model.events != system.events:
+        found.append(EventsDiffer(model.events, system.events))
     return tuple(found)
 
 

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import ClassVar, TypeAlias
+from itertools import zip_longest
+from typing import Any, ClassVar, TypeAlias
 
 from model.content import Content
 from model.errors import QmpError
-from model.outcome import Allocation, BitmapView
+from model.outcome import Allocation, BitmapView, JobEvent, JobView
 
 from . import human
 from .found import Found
@@ -227,21 +228,12 @@ class BitmapsDiffer(Difference):
 
     @property
     def signature(self) -> Signature:
-        if len(self.expected) != len(self.found):
-            return (self.kind, "list")
-        return (self.kind, *sorted({
-            each.name for left, right in zip(self.expected, self.found, strict=True)
-            for each in fields(BitmapView)
-            if getattr(left, each.name) != getattr(right, each.name)}))
+        return (self.kind, *_fields_that_differ(BitmapView, self.expected, self.found))
 
     def words(self) -> list[str]:
-        lines = [f"bitmaps of node {self.node}:"]
-        for index in range(max(len(self.expected), len(self.found))):
-            left = self.expected[index] if index < len(self.expected) else None
-            right = self.found[index] if index < len(self.found) else None
-            if left != right:
-                lines += [f"  {index}: expected {bitmap(left)}", f"     found    {bitmap(right)}"]
-        return lines
+        return [f"bitmaps of node {self.node}:",
+                *_side_by_side([bitmap(each) for each in self.expected],
+                               [bitmap(each) for each in self.found], "no bitmap")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +251,36 @@ class DigestDiffers(Difference):
                 f"{(self.expected or 'none')[:16]}, found {(self.found or 'none')[:16]}")]
 
 
+@dataclass(frozen=True, slots=True)
+class JobsDiffer(Difference):
+    """``query-jobs`` shows other jobs, or the same in another state."""
+
+    kind: ClassVar[str] = "jobs"
+    expected: tuple[JobView, ...]
+    found: tuple[JobView, ...]
+
+    @property
+    def signature(self) -> Signature:
+        return (self.kind, *_fields_that_differ(JobView, self.expected, self.found))
+
+    def words(self) -> list[str]:
+        return ["jobs:", *_side_by_side([job(each) for each in self.expected],
+                                        [job(each) for each in self.found], "no job")]
+
+
+@dataclass(frozen=True, slots=True)
+class EventsDiffer(Difference):
+    """Other job events were sent since the last step, or in another order."""
+
+    kind: ClassVar[str] = "events"
+    expected: tuple[JobEvent, ...]
+    found: tuple[JobEvent, ...]
+
+    def words(self) -> list[str]:
+        return ["events:", *_side_by_side([event(each) for each in self.expected],
+                                          [event(each) for each in self.found], "no event")]
+
+
 _SHOWN = 8
 """How many ranges are listed before "and n more"."""
 
@@ -274,15 +296,44 @@ def flags(context: str, value: int) -> str:
     return str(value)
 
 
-def bitmap(view: BitmapView | None) -> str:
+def bitmap(view: BitmapView) -> str:
     """A bitmap as QMP shows it, in a line; anonymous ones in brackets."""
-    if view is None:
-        return "no bitmap"
     words = [view.name if view.name is not None else "(anonymous)",
              f"count {human.size(view.count)}", f"granularity {human.size(view.granularity)}"]
     words += [name for name in ("recording", "busy", "persistent", "inconsistent")
               if getattr(view, name)]
     return ", ".join(words)
+
+
+def job(view: JobView) -> str:
+    """A job as QMP shows it, in a line."""
+    error = f", error: {view.error}" if view.error is not None else ""
+    return f"{view.job}, {view.status}, {human.size(view.done)} of {human.size(view.total)}{error}"
+
+
+def event(what: JobEvent) -> str:
+    """An event in a line."""
+    return " ".join([what.name, *(f"{key}={value}" for key, value in what.data)])
+
+
+def _side_by_side(expected: list[str], found: list[str], none: str) -> list[str]:
+    """The places in two lists, counted from 0, where they differ."""
+    lines: list[str] = []
+    for index, (left, right) in enumerate(zip_longest(expected, found, fillvalue=none)):
+        if left != right:
+            lines += [f"  {index}: expected {left}", f"     found    {right}"]
+    return lines
+
+
+def _fields_that_differ(
+    kind: type[Any], expected: Sequence[Any], found: Sequence[Any],
+) -> list[str]:
+    """The names of the fields that differ somewhere, or ``list`` if the lengths do."""
+    if len(expected) != len(found):
+        return ["list"]
+    return sorted({field.name for left, right in zip(expected, found, strict=True)
+                   for field in fields(kind)
+                   if getattr(left, field.name) != getattr(right, field.name)})
 
 
 def _some(texts: Iterable[str]) -> str:

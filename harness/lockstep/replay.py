@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.systems.base import System
+from harness.systems.base import System, sent_as
 from model.configuration import Configuration
 from model.machine import Impossible, Machine
+from model.operations import Via
 
 from . import human
-from .run import Recorder, Watch, run
+from .run import Model, Recorder, Watch, run
 from .trace import Trace, TraceError
-from .verdict import Conforms, Failure, Verdict
+from .verdict import ALL_CHANNELS, Conforms, Failure, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,18 @@ def replay(
         system.close()
 
 
-def check_possible(trace: Trace, stand: Stand, path: Path | str = "trace") -> None:
-    """Do the trace on the model alone; raises TraceError if an operation in it is impossible."""
-    model = stand.model(trace.configuration)
+def check_possible(
+    trace: Trace, model: Model, path: Path | str = "trace",
+    channels: Collection[Via] = ALL_CHANNELS,
+) -> None:
+    """Do the trace on a fresh model alone; raises TraceError if an operation is impossible."""
     for step in trace.steps:
         try:
-            model.apply(step.number, step.operation)
+            model.apply(step.number, sent_as(step.operation, channels))
         except Impossible as why:
             raise TraceError(path, None, f"operation {step.number} "
                              f"({human.operation(step.operation)}): {why}") from why
+        model.observe()
 
 
 @dataclass(frozen=True, slots=True)

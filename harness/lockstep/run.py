@@ -29,7 +29,10 @@ class Model(Protocol):
         """Do the operation; raises Impossible, nothing done, for one that no run may contain."""
 
     def observe(self) -> Observation:
-        """All bitmaps, and the digests of the named ones."""
+        """All bitmaps, digests of the named ones, jobs, and what they told since the last time.
+
+        Called once after each operation.
+        """
 
 
 class Recorder(Protocol):
@@ -72,7 +75,7 @@ def run(
     ``steps`` may be made while they are done: the next one is asked for only when the one before
     is compared, so that the model's state can decide it.
     """
-    channels = system.channels
+    channels = frozenset(system.channels)
     index = -1
     for index, recorded in enumerate(steps):
         if recorder is not None:
@@ -82,18 +85,18 @@ def run(
         try:
             answer = system.apply(step.number, step.operation)
         except SystemFailed as failure:
-            return Failed(index, step, failure)
+            return Failed(index, step, failure, channels=channels)
         expected = model.observe()
         try:
             found = system.observe([BitmapRef(node, name) for node, name in expected.digests])
         except SystemFailed as failure:
-            return Failed(index, step, failure, observing=True)
+            return Failed(index, step, failure, observing=True, channels=channels)
         differences = (compare(step.operation, outcome, answer)
                        + compare_observations(expected, found))
         if watch is not None:
             watch(Done(index, step, outcome, answer, expected, found, differences))
         if differences:
-            return Diverges(index, step, differences, found)
+            return Diverges(index, step, differences, found, channels)
     return Conforms(index + 1)
 
 

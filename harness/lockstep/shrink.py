@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from harness.errors import HarnessError
+from harness.systems.base import sent_as
 from model.machine import Impossible
 
 from .replay import Reproduction, Stand, replay, reproduce
@@ -118,13 +119,16 @@ class _Search:
         statistics: Statistics, started: float, progress: Progress | None,
     ) -> None:
         self.failure = failure
-        self.best = with_steps(trace, trace.steps[:failure.index + 1])
+        # From here on each request names the channel that it really takes.
+        self.best = with_steps(trace, [
+            Step(step.number, sent_as(step.operation, failure.channels))
+            for step in trace.steps[:failure.index + 1]])
         self._stand = stand
         self._budget = budget
         self._statistics = statistics
         self._started = started
         self._progress = progress
-        self._tried = {(trace.configuration, trace.steps)}
+        self._tried = {(trace.configuration, self.best.steps)}
         statistics.steps_after = len(self.best.steps)
 
     def all_passes(self) -> None:
@@ -229,5 +233,6 @@ class _Search:
                 model.apply(step.number, step.operation)
             except Impossible:
                 continue
+            model.observe()
             steps.append(step)
         return with_steps(candidate, steps)

@@ -22,6 +22,7 @@ from .trace import Step, Trace
 SECTOR: Final = 512
 UNITS: Final = (MIB, 64 * KIB, 4 * KIB, SECTOR)
 """Boundaries that matter to somebody, coarsest first."""
+_ROUND: Final = (64 * KIB, 4 * KIB, SECTOR)
 
 _RANGE: Final = ("offset", "length")
 _NODES: Final = ("node", "file", "target", "device", "filter_node")
@@ -44,7 +45,8 @@ def simpler_operations(operation: Operation) -> Iterator[Operation]:
             for index in range(len(value)):
                 yield _with(operation, field.name, value[:index] + value[index + 1:])
     if isinstance(operation, Request):
-        yield from _simpler_ranges(operation)
+        for offset, length in simpler_ranges(operation.offset, operation.length):
+            yield replace(operation, offset=offset, length=length)
 
 
 def _with(operation: Operation, field: str, value: Any) -> Operation:
@@ -52,29 +54,31 @@ def _with(operation: Operation, field: str, value: Any) -> Operation:
     return replace(operation, **changes)
 
 
-def _simpler_ranges(request: Request) -> Iterator[Request]:
-    """Shorter, cut at either end; nearer to the start of the disk."""
-    end = request.offset + request.length
-    for length in smaller_lengths(request.length):
-        yield replace(request, length=length)
-        yield replace(request, offset=end - length, length=length)
-    for offset in smaller_offsets(request.offset):
-        yield replace(request, offset=offset)
+def roughness(*numbers: int) -> int:
+    """How far the numbers are from round ones: 0 for multiples of 64k, more for finer ones."""
+    return sum(next((rank for rank, unit in enumerate(_ROUND) if number % unit == 0), len(_ROUND))
+               for number in numbers)
 
 
-def smaller_lengths(length: int) -> list[int]:
-    """Lengths below ``length``, shortest first; not below a sector unless it is already."""
-    if length <= SECTOR:
-        return [1] if 1 < length < SECTOR else []
-    found = {*UNITS, length - length % SECTOR, length // 2 // SECTOR * SECTOR,
-             *(length - unit for unit in UNITS)}
-    return sorted(each for each in found if SECTOR <= each < length)
+def simpler_ranges(offset: int, length: int) -> list[tuple[int, int]]:
+    """Ranges (offset, length) that are rounder, shorter or nearer to the start of the disk, in
+    this order of importance; the simplest first."""
+    def cost(start: int, size: int) -> tuple[int, int, int]:
+        return roughness(start, size), size, start
 
-
-def smaller_offsets(offset: int) -> list[int]:
-    """Offsets below ``offset``, lowest first: on boundaries, or a boundary's distance back."""
-    found = {0, *(offset - offset % unit for unit in UNITS), *(offset - unit for unit in UNITS)}
-    return sorted(each for each in found if 0 <= each < offset)
+    end = offset + length
+    found: set[tuple[int, int]] = set()
+    for unit in UNITS:
+        low, high = offset - offset % unit, end - end % unit
+        up, further = -(-offset // unit) * unit, -(-end // unit) * unit
+        found |= {(low, further - low), (up, high - up), (low, high - low), (up, further - up)}
+        found |= {(each, length) for each in (0, low, up, offset - unit)}
+        for size in (unit, length - length % unit, -(-length // unit) * unit, length - unit,
+                     length // 2 - length // 2 % unit):
+            found |= {(offset, size), (end - size, size)}
+    now = cost(offset, length)
+    return sorted((each for each in found if each[0] >= 0 and each[1] > 0 and cost(*each) < now),
+                  key=lambda each: cost(*each))
 
 
 # Nodes
@@ -136,7 +140,7 @@ def simpler_images(trace: Trace) -> Iterator[Trace]:
         for simpler in _simpler_image(image):
             yield with_images(trace, (*images[:index], simpler, *images[index + 1:]))
     for old in sorted({image.size for image in images}, reverse=True):
-        for new in _smaller_sizes(old, _end_of_requests(trace.steps)):
+        for new in _simpler_sizes(old, _end_of_requests(trace.steps)):
             yield with_images(trace, tuple(
                 _cut(image, new) if image.size == old else image for image in images))
 
@@ -158,9 +162,9 @@ def _simpler_image(image: Image) -> Iterator[Image]:
         before, after = image.filled[:index], image.filled[index + 1:]
         if before or after:
             yield replace(image, filled=before + after)
-        for shorter in smaller_lengths(length):
-            yield replace(image, filled=(*before, (start, shorter), *after))
-            yield replace(image, filled=(*before, (start + length - shorter, shorter), *after))
+        for simpler in simpler_ranges(start, length):
+            if sum(simpler) <= image.size:
+                yield replace(image, filled=(*before, simpler, *after))
 
 
 def _cut(image: Image, size: int) -> Image:
@@ -169,16 +173,21 @@ def _cut(image: Image, size: int) -> Image:
     return replace(image, size=size, filled=filled)
 
 
-def _smaller_sizes(size: int, needed: int) -> list[int]:
-    """Disk sizes below ``size`` that hold ``needed`` bytes, smallest first.
+def _simpler_sizes(size: int, needed: int) -> list[int]:
+    """Disk sizes that hold ``needed`` bytes and are rounder than ``size`` or, as round, smaller.
 
     A tail that is no whole cluster may matter, so it is kept as well as cut off.
     """
+    def cost(each: int) -> tuple[int, int]:
+        return roughness(each), each
+
     cluster = 64 * KIB
     round_ones = {cluster << power for power in range(16)} | {
-        -(-needed // unit) * unit for unit in UNITS}
-    found = round_ones | {each + size % cluster for each in round_ones}
-    return sorted(each for each in found if max(needed, 1) <= each < size)
+        -(-needed // unit) * unit for unit in (*UNITS, size)}
+    found = round_ones | {each + tail for each in round_ones for tail in (size % cluster, SECTOR)}
+    return sorted((each for each in found
+                   if max(needed, 1) <= each <= size + cluster and cost(each) < cost(size)),
+                  key=cost)
 
 
 def _end_of_requests(steps: Sequence[Step]) -> int:

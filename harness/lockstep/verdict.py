@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from harness.systems.failure import SystemCrashed, SystemFailed
-from model.operations import Request
+from model.operations import Request, Via
 from model.outcome import Observation
 
 from . import human
 from .differences import Difference, Signature
 from .ranges import Ranges, merged
 from .trace import Step
+
+ALL_CHANNELS: Final = frozenset(Via)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Diverges:
     differences: tuple[Difference, ...]
     observed: Observation | None = field(default=None, repr=False)
     """The system's bitmaps after the step."""
+    channels: frozenset[Via] = field(default=ALL_CHANNELS, repr=False)
+    """Those of the system; see ``harness.systems.base.sent_as``."""
 
     @property
     def places(self) -> Ranges:
@@ -71,6 +75,8 @@ class Failed:
     step: Step
     failure: SystemFailed
     observing: bool = False
+    channels: frozenset[Via] = field(default=ALL_CHANNELS, repr=False)
+    """Those of the system; see ``harness.systems.base.sent_as``."""
 
     @property
     def places(self) -> Ranges:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Any
 
@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from harness.lockstep.replay import Stand
 from harness.lockstep.trace import Header, Step, SystemKind, Trace
+from harness.systems.base import Answer
+from harness.systems.failure import SystemFailed
 from harness.systems.lies import Lie
 from harness.systems.simulated import Simulated
 from model.capabilities import Capabilities
@@ -115,6 +117,43 @@ def stand(lie: Lie | None = None, capabilities: Capabilities | None = None,
         return Machine(configuration, capabilities)
 
     return Stand(start, model)
+
+
+class Broken(SystemFailed):
+    """An end of which nothing more is known."""
+
+
+class OtherwiseBroken(SystemFailed):
+    """Another such end."""
+
+
+class Fragile(Simulated):
+    """A truthful system that breaks when ``deadly`` holds for what was done, the last included."""
+
+    def __init__(self, images: Configuration,
+                 deadly: Callable[[list[Operation]], bool]) -> None:
+        super().__init__(Machine(images))
+        self._deadly = deadly
+        self._history: list[Operation] = []
+
+    def apply(self, number: int, operation: Operation) -> Answer:
+        """Do the operation, or break."""
+        self._history.append(operation)
+        if self._deadly(self._history):
+            raise Broken("broken")
+        return super().apply(number, operation)
+
+
+def fragile(deadly: Callable[[list[Operation]], bool]) -> Stand:
+    """Systems that break when ``deadly`` holds."""
+    return Stand(lambda images: Fragile(images, deadly), Machine)
+
+
+def kept(steps: Iterable[Step], where: list[Step]) -> Iterator[Step]:
+    """The steps, each kept in ``where`` as well."""
+    for step in steps:
+        where.append(step)
+        yield step
 
 
 def of_type(hint: Any) -> st.SearchStrategy[Any]:

@@ -107,12 +107,23 @@ def _complete(choices: Choices, shape: _Shape, image: Image) -> Image:
     alignment = None
     if choices.chance(shape.area.faults):
         faults = tuple(_fault(choices, shape) for _ in range(choices.integer(1, 2)))
-    if choices.chance(shape.area.alignment):
+    if choices.chance(shape.area.alignment) and _smallest_cell(image) >= 4 * KIB:
         alignment = choices.pick((SECTOR, 4 * KIB) if size % (4 * KIB) == 0 else (SECTOR,))
     # blkdebug divides by zero on a discard that is not aligned, in every QEMU so far.
     discard = image.discard and alignment is None
     return dataclasses.replace(image, size=size, filled=filled, faults=faults, discard=discard,
                                request_alignment=alignment)
+
+
+def _smallest_cell(image: Image) -> int:
+    """The unit in which a qcow2 image tells its block status.
+
+    With one below the alignment of requests, status is that of some part of what was asked.
+    """
+    if image.format is not Format.QCOW2:
+        return 4 * KIB
+    cluster = image.cluster_size or 64 * KIB
+    return cluster // 32 if image.subclusters else cluster
 
 
 def _fault(choices: Choices, shape: _Shape) -> Fault:

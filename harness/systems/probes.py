@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Probes: what a build does where builds differ and no schema tells.
+
+A probe is asked in a throw-away system.  Most are a few operations, the answers to which the model
+foretells both ways: with a capability and without it.  An answer that is neither is a divergence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from harness.clients.errors import PeerGone
+from harness.clients.nbd import NbdClient
+from harness.systems.base import Answer, System
+from harness.systems.failure import SystemCrashed, SystemFailed
+from harness.systems.qmp_system import QmpSystem
+from harness.systems.simulated import rendered
+from model import operations as ops
+from model.capabilities import Capabilities
+from model.configuration import KIB, Configuration, Format, Image
+from model.errors import Errno
+from model.machine import Machine
+from model.operations import Operation, Via
+from model.outcome import Observation
+
+Start: TypeAlias = Callable[[Configuration], System]
+"""Starts a system with these images."""
+
+CLUSTER: Final = 64 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a probe found: whether the build has the capability.
+
+    ``strange``: the build did neither what a build with it does nor what one without it does.
+    """
+
+    capability: str
+    present: bool
+    strange: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Operations whose answers tell whether a build has a capability.
+
+    ``kills``: with the capability (then a deviation), the last operation kills QEMU; the text is
+    part of the failed assertion or, if none is known, the signal's name.  ``needs``: without this
+    capability there is nothing to ask.
+    """
+
+    capability: str
+    configuration: Configuration
+    operations: tuple[Operation, ...]
+    kills: str | None = None
+    needs: str | None = None
+
+    def ask(self, start: Start, capabilities: Capabilities) -> Found:
+        """Ask a throw-away system; ``capabilities``: what is known of the build so far.
+
+        A channel that the system lacks is replaced, as everywhere.
+        """
+        seen: list[_Look] = []
+        try:
+            with closing(start(self.configuration)) as system:
+                for number, operation in enumerate(self.operations, start=1):
+                    answer = system.apply(number, operation)
+                    named = [ops.BitmapRef(each.node, each.bitmap) for each in self.operations
+                             if isinstance(each, ops.BitmapAdd)]
+                    seen.append((answer, system.observe(named)))
+        except SystemFailed as why:
+            return self._failed(why, len(seen) + 1)
+        with_it, without = (
+            _foretold(self, dataclasses.replace(capabilities, **{self.capability: present}))
+            for present in (True, False))
+        if self.kills is None and seen == with_it:
+            return Found(self.capability, True)
+        if seen == without:
+            return Found(self.capability, False)
+        return Found(self.capability, False, self._neither(seen, without))
+
+    def _failed(self, why: SystemFailed, number: int) -> Found:
+        known = (self.kills is not None and isinstance(why, SystemCrashed)
+                 and self.kills in (why.assertion or why.signal or "")
+                 and number == len(self.operations))
+        strange = None if known else f"{self.operations[number - 1].name}: {why}"
+        return Found(self.capability, known, strange)
+
+    def _neither(self, seen: Sequence[_Look], without: Sequence[_Look]) -> str:
+        """What is odd about the answers, in one line."""
+        for operation, found, expected in zip(self.operations, seen, without, strict=True):
+            if found[0] != expected[0]:
+                return f"{operation.name}: answers {_short(found[0])}, not {_short(expected[0])}"
+            if found[1] != expected[1]:
+                return (f"{operation.name}: leaves bitmaps {dict(found[1].bitmaps)}, not "
+                        f"{dict(expected[1].bitmaps)}")
+        return "answers as no known build does"
+
+
+_Look: TypeAlias = tuple[Answer, Observation]
+
+
+def _foretold(probe: Probe, capabilities: Capabilities) -> list[_Look]:
+    machine = Machine(probe.configuration, capabilities)
+    looks: list[_Look] = []
+    for number, operation in enumerate(probe.operations, start=1):
+        outcome = machine.apply(number, operation)
+        looks.append((rendered(operation, outcome), machine.observe()))
+    return looks
+
+
+def _short(answer: Answer) -> str:
+    if answer.data is not None:
+        return f"{len(answer.data)} bytes"
+    if answer.refused is not None:
+        return str(answer.refused)
+    return "success" if answer.error is None else Errno(answer.error).name
+
+
+# The probes
+
+
+def _images(source: Image, target: Image | None = None) -> Configuration:
+    return Configuration((source, target or Image("tmp", source.size)))
+
+
+_FILLED: Final = Image("src", 8 * CLUSTER, filled=((0, 8 * CLUSTER),))
+_WITH_TAIL: Final = Image("src", 3 * CLUSTER + 512, filled=((0, 3 * CLUSTER + 512),))
+_GRAPH: Final = (ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
+                 ops.Export("cbw"), ops.Export("snap"))
+
+PROBES: Final = (
+    Probe("copy_bitmap_on_filter", _images(_FILLED), _GRAPH[:1]),
+    Probe("unaligned_snapshot_discard_aborts", _images(_FILLED),
+          (*_GRAPH, ops.Discard("snap", 512, 512)), kills="QEMU_IS_ALIGNED"),
+    Probe("snapshot_discard_rounds_inwards", _images(_WITH_TAIL),
+          (*_GRAPH, ops.Discard("snap", 3 * CLUSTER, 512))),
+    Probe("snapshot_reads_source_before_done_run_ends", _images(_FILLED),
+          (*_GRAPH, ops.Write("cbw", 0, CLUSTER),
+           ops.Read("snap", 0, 2 * CLUSTER, Via.NBD_DF))),
+    Probe("preallocated_status_aborts",
+          _images(Image("src", 8 * CLUSTER, Format.QCOW2, preallocation="metadata")),
+          (*_GRAPH, ops.Status("snap", 0, 8 * CLUSTER)), kills="BDRV_BLOCK_ZERO"),
+    Probe("huge_min_cluster_size_aborts", _images(_FILLED),
+          (ops.AddFilter("cbw", "src", "tmp", min_cluster_size=1 << 32),), kills="is_power_of_2(granularity)",
+          needs="min_cluster_size"),
+)
+"""In the order in which they are asked: a later one may need what an earlier one found."""
+
+
+# Probes that need more than one request at a time, or storage that is slow.
+
+READS: Final = 64
+"""Identical reads in flight: eight do, on a machine that is not busy."""
+
+
+def overlapping_reads(start: Start) -> Found:
+    """Many identical reads of the point in time, in flight together."""
+    name = "overlapping_snapshot_reads_abort"
+    try:
+        with closing(start(_images(_FILLED))) as system:
+            _apply_all(system, _GRAPH)
+            assert isinstance(system, QmpSystem)
+            with _connection(system, "snap") as client:
+                tokens = [client.submit_read(0, CLUSTER, df=True) for _ in range(READS)]
+                failed = [done for token in tokens if (done := client.wait(token)).errno]
+            if failed:
+                return Found(name, False, f"{len(failed)} of {READS} identical reads failed")
+    except SystemCrashed as why:
+        known = "reqlist_find_conflict" in (why.assertion or "")
+        return Found(name, known, None if known else str(why))
+    except PeerGone:
+        return _crashed(system, name, "reqlist_find_conflict")
+    except SystemFailed as why:
+        return Found(name, False, str(why))
+    return Found(name, False)
+
+
+def _crashed(system: System, name: str, assertion: str) -> Found:
+    """A client lost QEMU: how QEMU says that it ended."""
+    try:
+        system.observe(())
+    except SystemCrashed as why:
+        known = assertion in (why.assertion or "")
+        return Found(name, known, None if known else str(why))
+    except SystemFailed as why:
+        return Found(name, False, str(why))
+    return Found(name, False, "QEMU hung up on its client")
+
+
+WRAPPING: Final = 43
+"""Seconds: modulo 2^32 ns these are 50 ms."""
+_RATE: Final = 4 * CLUSTER
+"""Bytes a second that the target takes: its second cluster has to wait for about 150 ms."""
+
+
+def timeout_wraps(start: Start) -> Found:
+    """A copy to slow storage that ends well within ``cbw-timeout``, were it not for the wrap."""
+    name = "cbw_timeout_wraps"
+    try:
+        with closing(start(_images(_FILLED))) as system:
+            assert isinstance(system, QmpSystem)
+            qmp = system.process.qmp
+            qmp.execute("object-add", {"qom-type": "throttle-group", "id": "slow-group",
+                                       "limits": {"bps-write": _RATE}})
+            qmp.execute("blockdev-add", {"driver": "throttle", "node-name": "slow", "file": "tmp",
+                                         "throttle-group": "slow-group"})
+            _apply_all(system, (ops.AddFilter("cbw", "src", "slow", cbw_timeout=WRAPPING),
+                                ops.Export("cbw")))
+            answers = [system.apply(number, ops.Write("cbw", number * CLUSTER, CLUSTER)).error
+                       for number in (1, 2, 3)]
+    except SystemFailed as why:
+        return Found(name, False, str(why))
+    wrong = [error for error in answers if error not in (None, int(Errno.EINVAL))]
+    if wrong:
+        return Found(name, False, f"a copy to slow storage fails with {Errno(wrong[0]).name}")
+    return Found(name, any(answers))
+
+
+def _apply_all(system: System, operations: Sequence[Operation]) -> None:
+    for number, operation in enumerate(operations, start=1):
+        system.apply(number, operation)
+
+
+def _connection(system: QmpSystem, export: str) -> NbdClient:
+    return NbdClient.connect(str(system.workspace.socket("nbd")), export,
+                             timeout=system.timeout)

@@ -76,7 +76,8 @@ class Child:
             self._changed.wait_for(lambda: self.pid or self._failure)
         if isinstance(self._failure, OSError):
             raise EnvironmentProblem(
-                f"cannot start {self._failure.filename or self.argv[0]}: {self._failure.strerror}"
+                f"cannot start {self._failure.filename or self.argv[0]}: "
+                f"{self._failure.strerror or self._failure}"
             ) from self._failure
         if self._failure:
             raise self._failure

@@ -74,7 +74,7 @@ def is_complete(transfer: Transfer, output: str) -> bool:
     """Whether the output has all of a transfer's report, in whole lines."""
     if not output.endswith("\n"):
         return False
-    *_, before, last = ["", "", *output.splitlines()]
+    *_, before, last = ("\n\n" + output[:-1]).rsplit("\n", 2)
     failed = _FAILED.fullmatch(last)
     if failed is not None:
         return failed[1] == transfer.verb

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The QMP client, with a real storage daemon and with monitors that lie."""
 
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -141,6 +142,18 @@ def test_unanswered_arguments_are_the_callers_mistake(qmp: Qmp) -> None:
     with pytest.raises(TypeError):
         qmp.execute("query-version", {"x": object()})
     assert qmp.execute("query-named-block-nodes") == []
+
+
+def test_an_interrupt_leaves_a_client_that_can_be_closed(daemon: Process, qmp: Qmp) -> None:
+    daemon.freeze()
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(KeyboardInterrupt):
+            qmp.execute("query-version")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    qmp.close()
 
 
 def test_close_twice_and_use_after_close(daemon: Process) -> None:

@@ -140,6 +140,7 @@ def _insert(graph: Graph, command: Backup, sync: Sync, sync_bitmap: SyncBitmap |
     filter_node.block_copy.discards_source = command.discard_source
     job = BackupJob(command, sync, filter_node, sync_bitmap, graph, graph.fired)
     graph.replace(device, filter_node)
+    filter_node.age = graph.next_age()
     graph.nodes[filter_node.name] = filter_node
     graph.show_copy_bitmap(filter_node)
     graph.jobs[job.name] = job

@@ -25,6 +25,8 @@ BUFFER: Final = 1 * MIB
 """A copy task moves at most this much at once, or one cluster if that is more."""
 MOST_TASKS: Final = 64
 """Copy tasks that one request has under way at a time."""
+MEMORY: Final = 128 * MIB
+"""What the copy tasks of all requests may have in hand at a time."""
 LARGEST_SIZE: Final = (1 << 63) - 1
 
 
@@ -84,6 +86,9 @@ class BlockCopy:
         self.copy_bitmap = copy_bitmap
         self.cluster_size = copy_bitmap.granularity
         self.in_flight: list[CopyTask] = []
+        """Latest first."""
+        self.memory = MEMORY
+        """How much more the tasks may take in hand."""
         self.fired = fired
         self.progress: Progress | None = None
         """Of the job that this block-copy works for, if it does."""
@@ -109,34 +114,44 @@ class BlockCopy:
     def _copy_dirty(self, start: int, end: int, call: CopyCall) -> Program[bool]:
         """Each run of clusters to be copied, at most 1 MiB (or one cluster) of it, becomes a task;
         tasks run beside each other, at most 64 at a time; after the first failure no new one
-        starts, and the errno of the first failure is the answer once all have ended."""
+        starts, and the errno of the first failure is the answer once all have ended.  A single
+        task that is all of the request is run by the request itself."""
         tasks: list[Task] = []
+        failures: list[Errno] = []
         place = start
-        while call.failure is None and not call.cancelled:
-            found = self.copy_bitmap.next_dirty(place, end, self._chunk(call.limits))
+        found_any = False
+        while place < end and not failures and not call.cancelled:
+            found = self.copy_bitmap.next_dirty(place, end, max(self.cluster_size, BUFFER))
             if found is None:
                 break
+            found_any = True
             copy = self._begin(found[0], align_up(found[1], self.cluster_size))
             is_zero = yield from self._shrink_to_status(copy)
             place = copy.end
-            yield Wait(lambda: sum(not task.finished for task in tasks) < call.limits.tasks,
-                       "a copy task to end, as many as may be being under way")
-            if call.failure is not None:
+            yield from self._take_memory(copy)
+            if place >= end and not tasks:
+                yield from self._run(copy, is_zero, failures)
+                break
+            yield Wait(lambda: sum(not task.finished for task in tasks) < MOST_TASKS,
+                       "a copy task to end, 64 being under way", last=True)
+            if failures:
                 self._put_back(copy)
                 break
-            task = Task(self._run(copy, is_zero, call))
+            task = Task(self._run(copy, is_zero, failures))
             tasks.append(task)
             yield task
-        yield Wait(lambda: all(task.finished for task in tasks), "own copy tasks to end")
-        if call.failure is not None:
-            raise RequestFailed(call.failure)
-        return bool(tasks)
+        yield Wait(lambda: all(task.finished for task in tasks), "own copy tasks to end",
+                   last=True)
+        if failures:
+            raise RequestFailed(failures[0])
+        return found_any
 
-    def _chunk(self, limits: CopyLimits) -> int:
-        if self.compressing:
-            return self.cluster_size
-        chunk = max(self.cluster_size, BUFFER)
-        return min(chunk, limits.chunk) if limits.chunk else chunk
+    @rule("block-copy.memory", source="block-copy: the copies of one node share 128 MiB")
+    def _take_memory(self, copy: CopyTask) -> Program[None]:
+        """A task waits until what all tasks have in hand is at most 128 MiB with it."""
+        size = copy.end - copy.start
+        yield Wait(lambda: self.memory >= size, "memory for the copy")
+        self.memory -= size
 
     @rule("block-copy.claims-clusters", source="one copy of each cluster (block-copy)")
     def _begin(self, start: int, end: int) -> CopyTask:
@@ -144,7 +159,7 @@ class BlockCopy:
         else starts to copy them."""
         self.copy_bitmap.reset(start, end)
         task = CopyTask(start, end)
-        self.in_flight.append(task)
+        self.in_flight.insert(0, task)
         return task
 
     @rule("block-copy.zeroes-stay-zeroes", source="block status of the source chooses the way of "
@@ -160,10 +175,10 @@ class BlockCopy:
             stop, is_zero = task.start + self.cluster_size, False
         else:
             is_zero = bool(status.is_zero)
-            if stop == self.source.size:
-                stop = align_up(stop, self.cluster_size)
-            elif stop - task.start < self.cluster_size:
+            if stop - task.start < self.cluster_size:
                 stop, is_zero = task.start + self.cluster_size, False
+            elif stop == self.source.size:
+                stop = align_up(stop, self.cluster_size)
             else:
                 stop = align_down(stop, self.cluster_size)
         if stop < task.end:

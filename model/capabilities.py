@@ -48,5 +48,7 @@ class Capabilities:
         "two overlapping snapshot reads in flight kill QEMU", "9.2 (7.2.14)")
     preallocated_status_aborts: bool = _deviation(
         "block status of a snapshot over a metadata-preallocated qcow2 kills QEMU", "9.0")
+    huge_min_cluster_size_aborts: bool = _deviation(
+        "a min-cluster-size of 4 GiB or more kills QEMU", "")
     cbw_timeout_wraps: bool = _deviation(
         "cbw-timeout is taken modulo 2^32 nanoseconds (4.29 s)", "9.1")

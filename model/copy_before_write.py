@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from .bitmap import DirtyBitmap, align_down, align_up
@@ -83,6 +84,7 @@ class CopyBeforeWrite(Node):
         self.cluster_size = block_copy.cluster_size
         self.reported_cluster_size = source.reported_cluster_size
         self.frozen: list[FrozenRead] = []
+        """Latest first."""
         self.timers: list[Timer] = []
         self.snapshot_error: Errno | None = None
         self.done = self.add_bitmap(DirtyBitmap(self.size, self.cluster_size, recording=False))
@@ -121,7 +123,11 @@ class CopyBeforeWrite(Node):
         return self.source.flush()
 
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
-        return self.source.block_status(start, end)
+        """The source's; the filter is a level of its own above the images below the source."""
+        stop, status = yield from self.source.block_status(start, end)
+        if status.depth is not None and status.depth > 1:
+            status = Status(status.flags, status.depth + 1)
+        return stop, status
 
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """The source's, of that image alone."""
@@ -144,7 +150,7 @@ class CopyBeforeWrite(Node):
             self._copy_failed(why.error)
         else:
             self.done.set(start, end)
-        yield Wait(lambda: not self._is_frozen(start, end), "fleecing reads of the source to end")
+        yield from self._wait_for_frozen(start, end)
 
     @rule("cbw.timeout", source="option cbw-timeout of copy-before-write (QEMU 7.1)")
     def _copy_in_time(self, start: int, end: int) -> Program[None]:
@@ -160,7 +166,8 @@ class CopyBeforeWrite(Node):
         copy = Task(_collecting(self.block_copy.copy(start, end, call), failures))
         self.timers.append(timer)
         yield copy
-        yield Wait(lambda: copy.finished or timer.expired, "the copy to end or its time to be up")
+        yield Wait(lambda: copy.finished or timer.expired, "the copy to end or its time to be up",
+                   last=True)
         self.timers.remove(timer)
         if not copy.finished:
             call.cancelled = True
@@ -178,8 +185,17 @@ class CopyBeforeWrite(Node):
         if self.snapshot_error is None:
             self.snapshot_error = error
 
-    def _is_frozen(self, start: int, end: int) -> bool:
-        return any(read.start < end and start < read.end for read in self.frozen)
+    def _wait_for_frozen(self, start: int, end: int) -> Program[None]:
+        """Wait for the fleecing reads under way in the range, the latest first, one by one."""
+        while True:
+            read = next((read for read in self.frozen
+                         if read.start < end and start < read.end), None)
+            if read is None:
+                return
+            yield Wait(partial(self._ended, read), "a fleecing read of the source to end")
+
+    def _ended(self, read: FrozenRead) -> bool:
+        return read not in self.frozen
 
     # The backup client's side
 
@@ -193,7 +209,7 @@ class CopyBeforeWrite(Node):
             if done:
                 piece = yield from self.target.read(place, stop)
             else:
-                piece = yield from self._freezing(place, stop, self.source.read(place, stop))
+                piece = yield from self._freezing(place, end, self.source.read(place, stop))
             content.paste(place - start, piece)
             place = stop
         return content
@@ -205,7 +221,7 @@ class CopyBeforeWrite(Node):
         done, stop = self._run_of_done(start, end)
         if done:
             return (yield from self.target.own_status(start, stop))
-        return (yield from self._freezing(start, stop, self.source.own_status(start, stop)))
+        return (yield from self._freezing(start, end, self.source.own_status(start, stop)))
 
     @rule("cbw.access-control", source="commit 'copy-before-write: realize snapshot-access API': "
           "a read of what the bitmap did not cover, or of what was discarded, gets EACCES")
@@ -226,12 +242,14 @@ class CopyBeforeWrite(Node):
         return done, stop
 
     @rule("cbw.frozen-reads", source="commit 'copy-before-write: realize snapshot-access API': "
-          "guest writes wait for in-flight fleecing reads that read from the active disk")
+          "guest writes wait for in-flight fleecing reads that read from the active disk; "
+          "experiment")
     def _freezing(self, start: int, end: int, look: Program[Result]) -> Program[Result]:
-        """While a fleecing request looks at the source, the guest cannot change that range; one
-        that looks at the target holds up nobody."""
+        """While a fleecing request looks at the source, the guest cannot change what is left of
+        the request, ``[start, end)``: also what comes after the run that is looked at.  One that
+        looks at the target holds up nobody."""
         frozen = FrozenRead(start, end)
-        self.frozen.append(frozen)
+        self.frozen.insert(0, frozen)
         try:
             return (yield from look)
         finally:

@@ -7,6 +7,7 @@ A command that is refused raises CommandRefused with QEMU's text and changes not
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from . import permissions
 from .backup_job import BackupJob
@@ -46,13 +47,21 @@ class Graph:
         self.exports: dict[str, NbdExport] = {}
         self.device: Node | None = None
         """The node that the guest's device is on, if there is a device."""
+        self._device_age = 0
         self.jobs: dict[str, BackupJob] = {}
+        self._age = 0
         for index, spec in enumerate(configuration.images):
             if spec.format is Format.QCOW2:
                 backing = self.nodes[spec.backing] if spec.backing else None
                 self.nodes[spec.node] = Qcow2(spec, index, backing, fired)
             else:
                 self.nodes[spec.node] = Image(spec, index, fired)
+            self.nodes[spec.node].age = self.next_age()
+
+    def next_age(self) -> int:
+        """The next number in the graph's history."""
+        self._age += 1
+        return self._age
 
     # Looking up
 
@@ -60,6 +69,12 @@ class Graph:
         """The node of that name, for commands that also take a device's name."""
         if name not in self.nodes:
             raise CommandRefused(f"Cannot find device='{name}' nor node-name='{name}'")
+        return self.nodes[name]
+
+    def _node(self, name: str) -> Node:
+        """The node of that name, for commands that take nothing but a node's name."""
+        if name not in self.nodes:
+            raise CommandRefused(f"Cannot find device='' nor node-name='{name}'")
         return self.nodes[name]
 
     def bitmap(self, reference: BitmapRef) -> DirtyBitmap:
@@ -81,14 +96,24 @@ class Graph:
         if command.file is None:
             raise CommandRefused("Parameter 'file' is missing")
         on_cbw_error = self._check_options(command)
+        source = self._look(command.file)
         self._check_new(command.node)
-        source, target = self.lookup(command.file), self.lookup(command.target)
+        target = self.lookup(command.target)
+        age = self.next_age()
+        self._check_permissions(target, permissions.filter_uses(command.node, source, target, age))
         bitmap = self.bitmap(command.bitmap) if command.bitmap else None
         node = self.make_filter(
             command.node, source, target, bitmap, command.min_cluster_size or 0,
             CbwOptions(on_cbw_error, command.cbw_timeout or 0), discard=command.discard)
-        self._try(nodes={**self.nodes, node.name: node})
+        node.age = age
+        self.nodes[node.name] = node
         self.show_copy_bitmap(node)
+
+    def _look(self, name: str) -> Node:
+        """The node to open another one over; it is looked at first, which makes it used."""
+        node = self.lookup(name)
+        self._check_permissions(node, [permissions.look_use(node, self._age + 1)])
+        return node
 
     def make_filter(self, name: str, source: Node, target: Node, bitmap: DirtyBitmap | None,
                     min_cluster_size: int, options: CbwOptions, *,
@@ -151,18 +176,23 @@ class Graph:
 
     def add_snapshot(self, command: AddSnapshot) -> None:
         """blockdev-add of a snapshot-access node."""
+        file = self._look(command.file)
         self._check_new(command.node)
-        node = SnapshotAccess(command.node, self.lookup(command.file), discard=command.discard,
-                              fired=self.fired)
-        self._try(nodes={**self.nodes, node.name: node})
+        node = SnapshotAccess(command.node, file, discard=command.discard, fired=self.fired)
+        node.age = self.next_age()
+        self.nodes[node.name] = node
 
     def remove_node(self, command: RemoveNode) -> None:
         """blockdev-del: only of a node that nobody uses."""
         node = self.nodes.get(command.node)
         if node is None:
             raise CommandRefused(f"Failed to find node with node-name='{command.node}'")
-        if self._uses()[node.name]:
+        if node is self.device or any(each.node is node for each in self.exports.values()):
             raise CommandRefused(f"Node {node.name} is in use")
+        if any(job.is_active and job.filter is node for job in self.jobs.values()):
+            raise CommandRefused(f"Node {node.name} is not owned by the monitor")
+        if self._uses()[node.name]:
+            raise CommandRefused(f"Block device {node.name} is in use")
         del self.nodes[node.name]
         if isinstance(node, CopyBeforeWrite):
             self.hide_copy_bitmap(node)
@@ -192,14 +222,13 @@ class Graph:
 
     def attach(self, command: Attach) -> None:
         """Put the guest's device on a node, in place of the one it was on."""
-        node = self.nodes.get(command.node)
-        if node is None:
-            raise CommandRefused(f"Cannot find device='' nor node-name='{command.node}'")
-        before, self.device = self.device, node
+        node = self._node(command.node)
+        before = self.device, self._device_age
+        self.device, self._device_age = node, self.next_age()
         try:
-            self._check_permissions(self.nodes, self._outer_uses())
+            self._check_permissions(node)
         except CommandRefused:
-            self.device = before
+            self.device, self._device_age = before
             raise
 
     # Exports
@@ -208,9 +237,8 @@ class Graph:
         """block-export-add of an NBD export, named as its node."""
         if command.node in self.exports:
             raise CommandRefused(f"Block export id '{command.node}' is already in use")
-        node = self.lookup(command.node)
-        use = permissions.export_use(node, writable=command.writable)
-        self._check_permissions(self.nodes, [*self._outer_uses(), use])
+        node = self._node(command.node)
+        self.check_export(node, writable=command.writable)
         bitmaps = tuple(self._export_bitmap(node, each, writable=command.writable)
                         for each in command.bitmaps)
         for bitmap in bitmaps:
@@ -218,6 +246,12 @@ class Graph:
         self.exports[node.name] = NbdExport(
             node, writable=command.writable, bitmaps=bitmaps,
             allocation_depth=command.allocation_depth, fired=self.fired)
+        self.exports[node.name].age = self.next_age()
+
+    def check_export(self, node: Node, *, writable: bool) -> None:
+        """Refuse an export that the permissions do not allow."""
+        use = permissions.export_use(node, self._age + 1, writable=writable)
+        self._check_permissions(node, [use])
 
     def _export_bitmap(self, node: Node, reference: BitmapRef, *, writable: bool) -> DirtyBitmap:
         bitmap = self.bitmap(reference)
@@ -236,23 +270,21 @@ class Graph:
 
     def _outer_uses(self) -> list[permissions.Use]:
         """The users from outside the graph: the device and the exports."""
-        device = [permissions.device_use(self.device)] if self.device else []
-        exports = [permissions.export_use(export.node, writable=export.writable)
+        device = [permissions.device_use(self.device, self._device_age)] if self.device else []
+        exports = [permissions.export_use(export.node, export.age, writable=export.writable)
                    for export in self.exports.values()]
-        jobs = [permissions.job_use(node, job.name) for job in self.jobs.values()
+        jobs = [permissions.job_use(node, job.name, job.filter.age) for job in self.jobs.values()
                 if job.is_active for node in (job.filter, job.filter.target)]
         return device + exports + jobs
 
     def _uses(self) -> dict[str, list[permissions.Use]]:
         return permissions.uses(self.nodes.values(), self._outer_uses(), self.capabilities)
 
-    def _check_permissions(self, nodes: dict[str, Node], exports: list[permissions.Use]) -> None:
-        permissions.check(permissions.uses(nodes.values(), exports, self.capabilities))
-
-    def _try(self, nodes: dict[str, Node]) -> None:
-        """Make these the nodes of the graph, if the permissions allow."""
-        self._check_permissions(nodes, self._outer_uses())
-        self.nodes = nodes
+    def _check_permissions(self, changed: Node, more: Iterable[permissions.Use] = ()) -> None:
+        """Refuse conflicts on a node that has changed, or below it, given ``more`` users."""
+        outer = [*self._outer_uses(), *more]
+        found = permissions.uses(self.nodes.values(), outer, self.capabilities)
+        permissions.check(found, permissions.parents_first([changed]))
 
 
 def _replace_child(parent: Node, node: Node, by: Node) -> None:

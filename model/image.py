@@ -71,6 +71,13 @@ class Image(Node):
         for offset, length in spec.filled:
             self.content.set(offset, min(offset + length, self.size), initial_stamp(index))
 
+    @property
+    def format_node(self) -> str:
+        """The name of the node that has the format: not the image's own if a ``blkdebug`` that
+        injects faults or asks for alignment is on top."""
+        on_top = self.spec.faults or self.spec.request_alignment
+        return f"{self.name}-format" if on_top else self.name
+
     @rule("image.cannot-discard", source="experiment, format by format")
     def _heeds_discard(self) -> bool:
         """A format whose driver cannot discard takes the advice and forgets it: data and dirty
@@ -108,13 +115,17 @@ class Image(Node):
         yield self._request(RequestKind.STATUS, start, end)
         if not self.traits.tells_holes or self.spec.protocol is Protocol.HELD:
             return end, DATA
-        place = start
-        is_zero = self.content.at(start) == ZERO
-        for run in self.content.runs(start, end):
-            if (run.value == ZERO) != is_zero:
-                break
-            place = run.end
+        place, is_zero = self._run_of_zero(start, end)
         if not is_zero:
             return place, DATA
         depth = 1 if self.spec.format is Format.RAW else None
         return place, Status(PERHAPS_HOLE.flags, depth)
+
+    def _run_of_zero(self, start: int, end: int) -> tuple[int, bool]:
+        """Where in ``(start, end]`` content that reads as zero, or not, as at ``start``, stops;
+        and whether it does."""
+        is_zero = self.content.at(start) == ZERO
+        for run in self.content.runs(start, end):
+            if (run.value == ZERO) != is_zero:
+                return run.start, is_zero
+        return end, is_zero

@@ -16,7 +16,7 @@ from . import backup_commands, bitmap_commands
 from . import job_operations as jobs
 from . import operations as ops
 from .backup_job import BackupJob
-from .bitmap import DirtyBitmap
+from .bitmap import DirtyBitmap, divide_up
 from .capabilities import Capabilities
 from .channels import seen_through
 from .configuration import Configuration, Fault
@@ -123,6 +123,8 @@ class Machine:
     def _request(self, number: int, request: Request) -> Outcome:
         start, end = request.offset, request.offset + request.length
         export = self._export(request)
+        if self._faults and isinstance(request, (ops.Write, ops.Zero, ops.Discard)):
+            self._check_order(export.node, start, end)
         try:
             if request.via is Via.DEVICE and export.node is not self.graph.device:
                 return Outcome(error=Errno.ENOENT)
@@ -132,9 +134,24 @@ class Machine:
         except Disconnected:
             return Outcome(disconnected=True)
 
+    def _check_order(self, node: Node, start: int, end: int) -> None:
+        """Over storage that fails, a request that copies one cluster has one outcome; with more,
+        it depends on how block status cuts the copy up.  Held storage is the place for those."""
+        while isinstance(node, CopyBeforeWrite):
+            dirty = [min(high, end) - max(low, start) // node.cluster_size * node.cluster_size
+                     for low, high in node.block_copy.copy_bitmap.dirty_ranges()
+                     if low < end and start < high]
+            if sum(divide_up(length, node.cluster_size) for length in dirty) > 1:
+                raise Impossible("copies several clusters over failing storage")
+            node = node.source
+
     def _export(self, request: Request) -> NbdExport:
         if request.offset < 0 or request.length < 0:
             raise Impossible("a negative offset or length")
+        if isinstance(request, ops.Discard) and any(
+                (request.offset | request.length) % (image.request_alignment or 1)
+                for image in self.configuration.images):
+            raise Impossible("an unaligned discard, of which QEMU's blkdebug itself dies")
         export = self.graph.exports.get(request.node)
         device = self.graph.device
         if export is None and request.via is Via.DEVICE and device is not None:
@@ -170,8 +187,13 @@ class Machine:
         return Outcome()
 
     def _inspect(self, inspect: ops.Inspect) -> Outcome:
-        """The node's content; a snapshot's cluster by cluster: each is data or is denied."""
+        """The node's content; a snapshot's cluster by cluster: each is data or is denied.
+
+        A node without an export is looked at through a read-only one made for that.
+        """
         node = self.graph.lookup(inspect.node)
+        if inspect.node not in self.graph.exports:
+            self.graph.check_export(node, writable=False)
         unit = node.size
         if isinstance(node, SnapshotAccess):
             unit = node.file.cluster_size if isinstance(node.file, CopyBeforeWrite) else node.size
@@ -182,7 +204,7 @@ class Machine:
             try:
                 content.paste(start, self._answer(node.read(start, end)))
             except RequestFailed as why:
-                if why.error is not Errno.EACCES:
+                if why.error is not Errno.EACCES or not isinstance(node, SnapshotAccess):
                     return Outcome(error=seen_through(Via.NBD, why.error))
                 if denied and denied[-1][1] == start:
                     start = denied.pop()[0]
@@ -242,11 +264,18 @@ class Machine:
 
     def deadly(self, operation: Operation) -> str | None:
         """The known defect by which the operation would kill a build with these capabilities."""
+        if isinstance(operation, ops.AddFilter) and _is_huge(operation.min_cluster_size):
+            return "huge_min_cluster_size_aborts"
         if isinstance(operation, ops.Discard):
             node = self.graph.nodes.get(operation.node)
             if self.capabilities.unaligned_snapshot_discard_aborts and _kills(node, operation):
                 return "unaligned_snapshot_discard_aborts"
         return None
+
+
+def _is_huge(min_cluster_size: int | None) -> bool:
+    """Whether a cluster size is accepted by the first check, yet too large for a bitmap."""
+    return min_cluster_size is not None and 1 << 32 <= min_cluster_size < 1 << 63
 
 
 def _kills(node: Node | None, discard: ops.Discard) -> bool:

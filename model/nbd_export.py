@@ -22,8 +22,8 @@ from .program import Program
 from .rules import rule
 
 BITMAP_CONTEXT = "qemu:dirty-bitmap:"
-DEEPEST = 2
-"""``qemu:allocation-depth`` tells no deeper levels apart."""
+DEEPEST = 8
+"""No chain that we build is deeper."""
 
 
 class Disconnected(Exception):
@@ -49,6 +49,7 @@ class NbdExport:
         self.allocation_depth = allocation_depth
         self.size = align_down(node.size, SECTOR)
         self.fired = fired
+        self.age = 0
 
     @rule("nbd.checks-request", source="the server answers a bad request EINVAL (experiment)")
     def check(self, start: int, end: int, *, changes: bool) -> None:
@@ -126,7 +127,7 @@ class NbdExport:
 def _depth(status: Status) -> frozenset[int]:
     if status.depth is None:
         return frozenset(range(DEEPEST + 1))
-    return frozenset({min(status.depth, DEEPEST)})
+    return frozenset({status.depth})
 
 
 def _append(extents: list[Extent], extent: Extent) -> None:

@@ -43,6 +43,11 @@ HOLE = Status(frozenset({Allocation.HOLE}), 0)
 """Not allocated in the node itself; an image below may have data or not."""
 DATA = Status(frozenset({Allocation.DATA}))
 """Holds data."""
+DATA_OR_ZERO = Status(frozenset({Allocation.DATA, Allocation.ZERO}))
+"""Takes space and reads as zero; whether that is noticed is up to the storage."""
+ANYTHING_ZERO = Status(frozenset({Allocation.DATA, Allocation.ZERO,
+                                  Allocation.HOLE | Allocation.ZERO}))
+"""Reads as zero; the rest is undecided."""
 ZERO_HOLE = Status(frozenset({Allocation.HOLE | Allocation.ZERO}))
 """Reads as zero and takes no space."""
 PERHAPS_HOLE = Status(frozenset({Allocation.DATA, Allocation.HOLE | Allocation.ZERO}))
@@ -57,6 +62,8 @@ class Node:
     def __init__(self, name: str, size: int, *, discard: bool, fired: Counter[str]) -> None:
         self.name = name
         self.size = size
+        self.age = 0
+        """Which number in the graph's history the node has: higher is newer."""
         self.discard_enabled = discard
         self.fired = fired
         self.bitmaps: list[DirtyBitmap] = []
@@ -78,14 +85,15 @@ class Node:
         self._check(start, end)
         if start == end:
             return
-        yield from self._dirtying(start, end, self._write(start, content))
+        yield from self._dirtying(*self._widened(start, end), self._write(start, content))
 
     def write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
         """Make the range read as zero; ``unmap``: its space may be freed."""
         self._check(start, end)
         if start == end:
             return
-        yield from self._dirtying(start, end, self._write_zeroes(start, end, unmap=unmap))
+        yield from self._dirtying(*self._widened(start, end),
+                                  self._write_zeroes(start, end, unmap=unmap))
 
     def discard(self, start: int, end: int) -> Program[None]:
         """Discard the range: advice, which a node without ``discard=unmap`` takes and forgets."""
@@ -160,13 +168,19 @@ class Node:
           "too (experiment)")
     def _dirtying(self, start: int, end: int, change: Program[None]) -> Program[None]:
         """Every write, write of zeroes and heeded discard that ends at a node, even in failure,
-        is recorded by the node's recording bitmaps, widened to the node's request alignment."""
+        is recorded by the node's recording bitmaps."""
         try:
             yield from change
         finally:
             for bitmap in self.bitmaps:
-                bitmap.record(align_down(start, self.request_alignment),
-                              align_up(end, self.request_alignment))
+                bitmap.record(start, end)
+
+    @rule("node.writes-are-widened", source="request_alignment of the block layer (experiment)")
+    def _widened(self, start: int, end: int) -> tuple[int, int]:
+        """A write is widened to the node's request alignment before it is done and recorded; a
+        discard is not."""
+        unit = self.request_alignment
+        return align_down(start, unit), align_up(end, unit)
 
     def _check(self, start: int, end: int) -> None:
         if not 0 <= start <= end <= self.size:

@@ -15,6 +15,7 @@ from enum import Flag, auto
 from .capabilities import Capabilities
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused
+from .image import Image
 from .node import Node
 from .qcow2 import Qcow2
 from .snapshot_access import SnapshotAccess
@@ -37,30 +38,47 @@ _WORDS = {Permission.CONSISTENT_READ: "consistent read", Permission.WRITE: "writ
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One user of ``node``: its description, what it requires and what it shares."""
+    """One user of ``node``: its description, what it requires and what it shares.
+
+    ``age`` orders users by when they came: QEMU looks at the newest first.
+    """
 
     node: Node
     user: str
     requires: Permission
     shares: Permission
+    age: tuple[int, int]
 
 
-def export_use(node: Node, *, writable: bool) -> Use:
+def export_use(node: Node, age: int, *, writable: bool) -> Use:
     """An NBD export reads, writes if it is writable, and wants the size to stay."""
     requires = Permission.CONSISTENT_READ | (Permission.WRITE if writable else NOTHING)
     return Use(node, f"an unnamed block device (uses node '{node.name}' as 'root' child)",
-               requires, ALL & ~Permission.RESIZE)
+               requires, ALL & ~Permission.RESIZE, (age, 0))
 
 
-def device_use(node: Node) -> Use:
+def device_use(node: Node, age: int) -> Use:
     """The guest's device reads and writes, lets others write, and wants the size to stay."""
     return Use(node, f"block device 'guest' (uses node '{node.name}' as 'root' child)",
-               Permission.CONSISTENT_READ | Permission.WRITE, ALL & ~Permission.RESIZE)
+               Permission.CONSISTENT_READ | Permission.WRITE, ALL & ~Permission.RESIZE, (age, 0))
 
 
-def job_use(node: Node, job: str) -> Use:
+def job_use(node: Node, job: str, age: int) -> Use:
     """A backup job holds its filter and its target, and asks for no permission itself."""
-    return Use(node, f"block job '{job}' (uses node '{node.name}')", NOTHING, ALL)
+    return Use(node, f"block job '{job}' (uses node '{node.name}')", NOTHING, ALL, (age, 0))
+
+
+def look_use(node: Node, age: int) -> Use:
+    """Opening a node above looks at the node below through a user that asks for nothing."""
+    return Use(node, "an unnamed block device", NOTHING, ALL, (age, 0))
+
+
+def filter_uses(name: str, source: Node, target: Node, age: int) -> list[Use]:
+    """What a copy-before-write filter that nobody uses yet requires and shares."""
+    return [Use(source, f"node '{name}' (uses node '{source.name}' as 'file' child)",
+                NOTHING, ALL, (age, 0)),
+            Use(target, f"node '{name}' (uses node '{target.name}' as 'target' child)",
+                Permission.WRITE, ALL & ~Permission.RESIZE, (age, 1))]
 
 
 def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iterator[Use]:
@@ -71,25 +89,29 @@ def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iter
         shares &= use.shares
     if isinstance(parent, CopyBeforeWrite):
         yield Use(parent.target, _user(parent, parent.target, "target"), Permission.WRITE,
-                  ALL & ~Permission.RESIZE)
+                  ALL & ~Permission.RESIZE, (parent.age, 1))
         if above:
             if requires & Permission.WRITE or capabilities.filter_requires_consistent_read:
                 requires |= Permission.CONSISTENT_READ
             shares &= ~(Permission.WRITE | Permission.RESIZE)
-        yield Use(parent.source, _user(parent, parent.source, "file"), requires, shares)
+        yield Use(parent.source, _user(parent, parent.source, "file"), requires, shares,
+                  (parent.age, 0))
     elif isinstance(parent, SnapshotAccess):
-        yield Use(parent.file, _user(parent, parent.file, "file"), NOTHING, ALL)
+        yield Use(parent.file, _user(parent, parent.file, "file"), NOTHING, ALL,
+                  (parent.age, 0))
     elif isinstance(parent, Qcow2) and parent.backing is not None:
         others = shares & (Permission.WRITE | Permission.RESIZE)
         if not others & Permission.WRITE:
             others = NOTHING
         yield Use(parent.backing, _user(parent, parent.backing, "backing"),
                   requires & Permission.CONSISTENT_READ,
-                  others | Permission.CONSISTENT_READ | Permission.WRITE_UNCHANGED)
+                  others | Permission.CONSISTENT_READ | Permission.WRITE_UNCHANGED,
+                  (parent.age, 0))
 
 
 def _user(parent: Node, child: Node, role: str) -> str:
-    return f"node '{parent.name}' (uses node '{child.name}' as '{role}' child)"
+    name = parent.format_node if isinstance(parent, Image) else parent.name
+    return f"node '{name}' (uses node '{child.name}' as '{role}' child)"
 
 
 def uses(nodes: Iterable[Node], outer: Iterable[Use],
@@ -98,16 +120,16 @@ def uses(nodes: Iterable[Node], outer: Iterable[Use],
     found: dict[str, list[Use]] = {node.name: [] for node in nodes}
     for use in outer:
         found[use.node.name].append(use)
-    for node in _parents_first(list(nodes)):
+    for node in parents_first(list(nodes)):
         for use in _uses_of(node, found[node.name], capabilities):
             found[use.node.name].append(use)
     return found
 
 
 def children_of(node: Node) -> list[Node]:
-    """The nodes that a node is built on."""
+    """The nodes that a node is built on, newest link first."""
     if isinstance(node, CopyBeforeWrite):
-        return [node.source, node.target]
+        return [node.target, node.source]
     if isinstance(node, SnapshotAccess):
         return [node.file]
     if isinstance(node, Qcow2) and node.backing is not None:
@@ -115,7 +137,8 @@ def children_of(node: Node) -> list[Node]:
     return []
 
 
-def _parents_first(nodes: list[Node]) -> list[Node]:
+def parents_first(nodes: list[Node]) -> list[Node]:
+    """The nodes and all below them, every one before the nodes that it is built on."""
     done: list[Node] = []
 
     def visit(node: Node) -> None:
@@ -129,14 +152,18 @@ def _parents_first(nodes: list[Node]) -> list[Node]:
     return done[::-1]
 
 
-def check(found: dict[str, list[Use]]) -> None:
-    """Refuse a conflict, naming the permissions and both users.
+def check(found: dict[str, list[Use]], nodes: Iterable[Node]) -> None:
+    """Refuse a conflict on one of the nodes, naming the permissions and both users.
 
-    Source: GenericError text by experiment; which of several conflicts is named is not defined.
+    Of several conflicts, that on the first of the nodes is named; of several on a node, the one
+    of the newest user that denies, and of those, the one of the newest user that requires.
+    Source: GenericError text by experiment.
     """
-    for name, users in found.items():
-        for wants in users:
-            for denies in users:
+    for node in nodes:
+        name = node.name
+        newest_first = sorted(found[name], key=lambda use: use.age, reverse=True)
+        for denies in newest_first:
+            for wants in newest_first:
                 clash = wants.requires & ~denies.shares
                 if wants is not denies and clash:
                     words = ", ".join(text for each, text in _WORDS.items() if each & clash)

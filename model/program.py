@@ -38,10 +38,15 @@ class StorageRequest:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait until ``condition()`` holds.  ``reason`` is for people."""
+    """Wait until ``condition()`` holds.  ``reason`` is for people.
+
+    Of those who can go on, the one that has waited longest does; one that waits for its own tasks
+    goes ``last``.
+    """
 
     condition: Callable[[], bool]
     reason: str
+    last: bool = False
 
 
 @dataclass(slots=True)

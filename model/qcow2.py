@@ -17,12 +17,16 @@ from .bitmap import align_down, align_up, divide_up
 from .configuration import KIB, RequestKind
 from .content import ZERO, Content, zeroes
 from .image import Image
-from .node import DATA, HOLE, ZERO_HOLE, Node, Status
+from .node import ANYTHING_ZERO, DATA, DATA_OR_ZERO, HOLE, ZERO_HOLE, Node, Status
 from .program import Program
 from .rules import rule
 from .runs import RunMap
 
 DEFAULT_CLUSTER: Final = 64 * KIB
+ENTRY: Final = 8
+"""Bytes of a cluster's entry in its table; twice that with subclusters."""
+LARGEST_TABLE: Final = 4 * KIB
+"""Bytes of a table that are looked at together."""
 SUBCLUSTERS: Final = 32
 """Subclusters of a cluster with ``extended_l2``."""
 
@@ -33,6 +37,9 @@ class Cell(Enum):
     UNALLOCATED = "unallocated"
     ZERO = "zero"
     DATA = "data"
+    PERHAPS_ZERO = "zero, or data that is all zero"
+    """Whether a write of zeroes to a part of it made it a zero cell is up to the storage below
+    the backing file."""
 
 
 class Qcow2(Image):
@@ -44,6 +51,9 @@ class Qcow2(Image):
         self.backing = backing
         self.cluster = spec.cluster_size or DEFAULT_CLUSTER
         self.cell = self.cluster // SUBCLUSTERS if spec.subclusters else self.cluster
+        entry = ENTRY * 2 if spec.subclusters else ENTRY
+        self.table = min(self.cluster, LARGEST_TABLE) // entry * self.cluster
+        """How much of the disk one table of clusters is about; no status run is longer."""
         start = Cell.DATA if spec.preallocation else Cell.UNALLOCATED
         self.cells: RunMap[Cell] = RunMap(divide_up(self.size, self.cell), start)
         for offset, length in spec.filled:
@@ -90,15 +100,29 @@ class Qcow2(Image):
         for low, high in self._split(start, end, self.cell):
             cell_start = align_down(low, self.cell)
             cell_end = min(align_up(high, self.cell), self.size)
-            whole = (low, high) == (cell_start, cell_end)
-            state = self.cells.at(low // self.cell)
-            if whole or state is Cell.ZERO or (
-                    state is Cell.UNALLOCATED and self.backing is None):
+            is_zero = True
+            for start, end in ((cell_start, low), (high, cell_end)):
+                if start < end and is_zero is not False:
+                    rest = yield from self._is_zero(start, end)
+                    is_zero = rest if is_zero or rest is False else is_zero
+            if is_zero:
                 yield self._request(RequestKind.ZERO, low, high)
                 self.content.set(cell_start, cell_end, ZERO)
                 self._mark(low, high, Cell.ZERO)
             else:
                 yield from self._write(low, zeroes(high - low))
+                if is_zero is None:
+                    self._mark(low, high, Cell.PERHAPS_ZERO)
+
+    def _is_zero(self, start: int, end: int) -> Program[bool | None]:
+        """Whether the range, inside one cell, reads as zero by its status; None: undecided."""
+        undecided = False
+        while start < end:
+            start, status = yield from self._block_status(start, end)
+            if status.is_zero is False:
+                return False
+            undecided = undecided or status.is_zero is None
+        return None if undecided else True
 
     @rule("qcow2.discards-whole-clusters", source="experiment: a discarded cluster reads as zero, "
           "even over a backing file; a part of one keeps its data")
@@ -111,7 +135,7 @@ class Qcow2(Image):
             yield self._request(RequestKind.DISCARD, low, high)
             self.content.set(low, high, ZERO)
             for run in list(self.cells.runs(low // self.cell, divide_up(high, self.cell))):
-                if run.value is Cell.DATA or self.backing is not None:
+                if run.value is not Cell.UNALLOCATED or self.backing is not None:
                     self.cells.set(run.start, run.end, Cell.ZERO)
 
     @rule("qcow2.status", source="experiment")
@@ -119,19 +143,28 @@ class Qcow2(Image):
         """Data cells are data, zero cells are zero; an unallocated one has the backing file's
         status, one image deeper, and is a hole that reads as zero where there is none."""
         run = self.cells.run_at(start // self.cell, divide_up(end, self.cell))
-        stop = min(run.end * self.cell, end)
+        stop = min(run.end * self.cell, end, align_up(start + 1, self.table))
         if run.value is not Cell.UNALLOCATED:
             yield self._request(RequestKind.STATUS, start, stop)
-            return stop, DATA if run.value is Cell.DATA else ZERO_HOLE
+            if run.value is Cell.PERHAPS_ZERO:
+                return stop, ANYTHING_ZERO
+            return (stop, ZERO_HOLE) if run.value is Cell.ZERO else self._data_status(start, stop)
         if self.backing is None or start >= self.backing.size:
             return stop, Status(ZERO_HOLE.flags, 0 if self.backing is None else 2)
         stop, below = yield from self.backing.block_status(start, min(stop, self.backing.size))
         return stop, Status(below.flags, below.depth and below.depth + 1)
 
+    @rule("qcow2.sparse-data", source="qcow2 looks at the file below for preallocated clusters")
+    def _data_status(self, start: int, end: int) -> tuple[int, Status]:
+        """Data cells whose part of the file is a hole, as after preallocation of metadata, may be
+        told to read as zero."""
+        stop, reads_zero = self._run_of_zero(start, end)
+        return stop, DATA_OR_ZERO if reads_zero else DATA
+
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """What is not allocated here is a hole of unknown content over a backing file."""
         run = self.cells.run_at(start // self.cell, divide_up(end, self.cell))
-        stop = min(run.end * self.cell, end)
+        stop = min(run.end * self.cell, end, align_up(start + 1, self.table))
         if run.value is Cell.UNALLOCATED and self.backing is not None:
             yield self._request(RequestKind.STATUS, start, stop)
             if start < self.backing.size:

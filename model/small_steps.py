@@ -69,15 +69,16 @@ class SmallSteps(Generic[Key, Result]):
         self._settle()
 
     def _settle(self) -> None:
-        progress = True
-        while progress:
-            progress = False
-            for thread in list(self._waiting):
-                if thread.wait is not None and thread.wait.condition():
-                    self._waiting.remove(thread)
-                    thread.wait = None
-                    self._advance(thread, None)
-                    progress = True
+        while True:
+            ready = [thread for thread in self._waiting
+                     if thread.wait is not None and thread.wait.condition()]
+            if not ready:
+                return
+            first = next((thread for thread in ready
+                          if thread.wait is not None and not thread.wait.last), ready[0])
+            self._waiting.remove(first)
+            first.wait = None
+            self._advance(first, None)
 
     def _advance(self, thread: Thread, error: Errno | None) -> None:
         """Run a thread until it waits for storage or a condition, or ends."""

@@ -51,9 +51,9 @@ def test_arguments_by_keyword_and_by_mapping(qmp: Qmp, tmp_path: Path) -> None:
 
 def test_a_refusal_has_class_and_text(qmp: Qmp) -> None:
     with pytest.raises(QmpRefused) as caught:
-        qmp.execute("blockdev-del", {"node-name": "none"})
+        qmp.execute("blockdev-del")
     assert caught.value.error_class == "GenericError"
-    assert caught.value.desc == "Failed to find node with node-name='none'"
+    assert caught.value.desc == "Parameter 'node-name' is missing"
     with pytest.raises(QmpRefused) as caught:
         qmp.execute("no-such-command")
     assert caught.value.error_class == "CommandNotFound"

@@ -16,7 +16,7 @@ from typing import Any, Final
 from model.configuration import KIB, MIB, Configuration, Format, Image
 from model.operations import BitmapRef, Discard, Operation, Request, Write, Zero
 
-from .ranges import Ranges, touches, widened, without
+from .ranges import Ranges, merged, touches, widened, without
 from .trace import Step, Trace
 
 SECTOR: Final = 512
@@ -199,13 +199,26 @@ def _end_of_requests(steps: Sequence[Step]) -> int:
 
 
 def closed_gaps(trace: Trace) -> Iterator[Trace]:
-    """The trace with all requests beyond an untouched part of the disk moved down over it."""
+    """The trace without a part of the disk that no request touches: all beyond it moves down,
+    the requests and what the images are filled with."""
     touched = [(step.operation.offset, step.operation.offset + max(step.operation.length, 1))
                for step in trace.steps if isinstance(step.operation, Request)]
     end = max((high for _, high in touched), default=0)
     for unit in UNITS[:2]:
         for start, stop in without(0, end, widened(touched, unit)):
-            yield with_steps(trace, [_moved(step, stop, stop - start) for step in trace.steps])
+            moved = with_images(trace, tuple(
+                replace(image, filled=_closed(image.filled, start, stop))
+                for image in trace.configuration.images))
+            yield with_steps(moved, [_moved(step, stop, stop - start) for step in trace.steps])
+
+
+def _closed(filled: Ranges, start: int, stop: int) -> Ranges:
+    """Ranges (offset, length) when ``[start, stop)`` is taken out of the disk."""
+    kept = [each for offset, length in filled
+            for each in without(offset, offset + length, ((start, stop),))]
+    moved = merged((low - (stop - start), high - (stop - start)) if low >= stop else (low, high)
+                   for low, high in kept)
+    return tuple((low, high - low) for low, high in moved)
 
 
 def _moved(step: Step, beyond: int, down: int) -> Step:

@@ -78,9 +78,10 @@ def _filter(view: FilterView, places: Ranges, retold: Retold,
     bitmaps = _bitmaps(view)
     model = [bitmap.view().count // view.cluster_size for bitmap in bitmaps]
     system = [_count(retold.machine, bitmap, found) for bitmap in bitmaps]
-    if all(count is None for count in system) or system == model:
-        table.append(("clusters set" if found is None else "clusters set, model and QEMU alike",
-                      *map(str, model)))
+    if system == model:
+        table.append(("clusters set, model and QEMU alike", *map(str, model)))
+    elif all(count is None for count in system):
+        table.append(("clusters set, model", *map(str, model)))
     else:
         table.append(("clusters set, model", *map(str, model)))
         table.append(("clusters set, QEMU", *("?" if count is None else str(count)

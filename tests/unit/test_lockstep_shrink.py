@@ -319,3 +319,13 @@ def test_gaps_are_closed_for_all_requests_together() -> None:
                   for one in closed_gaps(trace)]
     assert [576 * K + 512, 576 * K, 0] in candidates
     assert [128 * K + 512, 128 * K, 64 * K] in candidates
+
+
+def test_what_images_are_filled_with_moves_along() -> None:
+    images = Configuration((Image("src", lab.SIZE, filled=(
+        (0, 96 * K), (192 * K, 512), (640 * K, 64 * K), (800 * K, K))),))
+    trace = lab.trace_of(Export("src"), Read("src", 0, 64 * K), Read("src", 640 * K, 64 * K),
+                         configuration=images)
+    (moved,) = closed_gaps(trace)
+    assert operations_of(moved)[2] == Read("src", 64 * K, 64 * K)
+    assert moved.configuration.image("src").filled == ((0, 128 * K), (224 * K, K))

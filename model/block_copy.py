@@ -117,11 +117,10 @@ class BlockCopy:
         starts, and the errno of the first failure is the answer once all have ended.  A single
         task that is all of the request is run by the request itself."""
         tasks: list[Task] = []
-        failures: list[Errno] = []
         place = start
         found_any = False
-        while place < end and not failures and not call.cancelled:
-            found = self.copy_bitmap.next_dirty(place, end, max(self.cluster_size, BUFFER))
+        while place < end and call.failure is None and not call.cancelled:
+            found = self.copy_bitmap.next_dirty(place, end, self._chunk(call.limits))
             if found is None:
                 break
             found_any = True
@@ -130,21 +129,27 @@ class BlockCopy:
             place = copy.end
             yield from self._take_memory(copy)
             if place >= end and not tasks:
-                yield from self._run(copy, is_zero, failures)
+                yield from self._run(copy, is_zero, call)
                 break
-            yield Wait(lambda: sum(not task.finished for task in tasks) < MOST_TASKS,
-                       "a copy task to end, 64 being under way", last=True)
-            if failures:
+            yield Wait(lambda: sum(not task.finished for task in tasks) < call.limits.tasks,
+                       "a copy task to end, as many as may be being under way", last=True)
+            if call.failure is not None:
                 self._put_back(copy)
                 break
-            task = Task(self._run(copy, is_zero, failures))
+            task = Task(self._run(copy, is_zero, call))
             tasks.append(task)
             yield task
         yield Wait(lambda: all(task.finished for task in tasks), "own copy tasks to end",
                    last=True)
-        if failures:
-            raise RequestFailed(failures[0])
+        if call.failure is not None:
+            raise RequestFailed(call.failure)
         return found_any
+
+    def _chunk(self, limits: CopyLimits) -> int:
+        if self.compressing:
+            return self.cluster_size
+        chunk = max(self.cluster_size, BUFFER)
+        return min(chunk, limits.chunk) if limits.chunk else chunk
 
     @rule("block-copy.memory", source="block-copy: the copies of one node share 128 MiB")
     def _take_memory(self, copy: CopyTask) -> Program[None]:
@@ -205,7 +210,7 @@ class BlockCopy:
                 call.failure, call.failed_reading = why.error, reading
             self._put_back(task)
             return
-        self.in_flight.remove(task)
+        self._end(task)
         if self.progress is not None:
             self.progress.done += task.end - task.start
             self._update_progress()
@@ -215,8 +220,12 @@ class BlockCopy:
 
     def _put_back(self, task: CopyTask) -> None:
         self.copy_bitmap.set(task.start, task.end)
-        self.in_flight.remove(task)
+        self._end(task)
         self._update_progress()
+
+    def _end(self, task: CopyTask) -> None:
+        self.memory += task.end - task.start
+        self.in_flight.remove(task)
 
     def _update_progress(self) -> None:
         if self.progress is not None:

@@ -25,7 +25,7 @@ from .runs import RunMap
 DEFAULT_CLUSTER: Final = 64 * KIB
 ENTRY: Final = 8
 """Bytes of a cluster's entry in its table; twice that with subclusters."""
-LARGEST_TABLE: Final = 4 * KIB
+LARGEST_TABLE: Final = 64 * KIB
 """Bytes of a table that are looked at together."""
 SUBCLUSTERS: Final = 32
 """Subclusters of a cluster with ``extended_l2``."""
@@ -100,18 +100,15 @@ class Qcow2(Image):
         for low, high in self._split(start, end, self.cell):
             cell_start = align_down(low, self.cell)
             cell_end = min(align_up(high, self.cell), self.size)
-            is_zero = True
-            for start, end in ((cell_start, low), (high, cell_end)):
-                if start < end and is_zero is not False:
-                    rest = yield from self._is_zero(start, end)
-                    is_zero = rest if is_zero or rest is False else is_zero
-            if is_zero:
+            rest = [(yield from self._is_zero(cell_start, low)),
+                    (yield from self._is_zero(high, cell_end))]
+            if all(rest):
                 yield self._request(RequestKind.ZERO, low, high)
                 self.content.set(cell_start, cell_end, ZERO)
                 self._mark(low, high, Cell.ZERO)
             else:
                 yield from self._write(low, zeroes(high - low))
-                if is_zero is None:
+                if False not in rest:
                     self._mark(low, high, Cell.PERHAPS_ZERO)
 
     def _is_zero(self, start: int, end: int) -> Program[bool | None]:

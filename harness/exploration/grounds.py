@@ -7,27 +7,24 @@ A worker opens a ground once, for all the traces it does there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-from harness.builds import Build
+from harness.builds import STORAGE_DAEMON, SYSTEM, Build
 from harness.exploration.traces import Plan
 from harness.lockstep.replay import Stand
 from harness.lockstep.trace import SystemKind
-from harness.storage.images import ImageStore
 from harness.systems.base import System
-from harness.systems.daemon import QsdSystem
 from harness.systems.lies import catalogue
 from harness.systems.simulated import Simulated
+from harness.systems.starting import TIMEOUT, starter
 from model.capabilities import Capabilities
 from model.configuration import Configuration
 from model.machine import Machine
 
-TIMEOUT = 30.0
-"""Seconds that a request or a command may take before the system counts as hung."""
-
-Start = Callable[[Configuration], System]
+TOOLS: Final = {SystemKind.QSD: STORAGE_DAEMON, SystemKind.QEMU_SYSTEM: SYSTEM}
+"""What runs a system of each real kind."""
 
 
 class Ground(Protocol):
@@ -52,19 +49,8 @@ class RealGround:
     @contextmanager
     def open(self) -> Iterator[Stand]:
         """A stand that starts a process for each trace."""
-        with starter(self.build, self.plan.system, self.timeout) as start:
+        with starter(self.build, TOOLS[self.plan.system], self.timeout) as start:
             yield Stand(start, model_of(self.plan.capabilities))
-
-
-@contextmanager
-def starter(build: Build, kind: SystemKind, timeout: float = TIMEOUT) -> Iterator[Start]:
-    """What starts systems of a kind; they share the images that take long to make."""
-    with closing(ImageStore(build)) as store:
-
-        def start(configuration: Configuration) -> System:
-            return QsdSystem(build, configuration, store, timeout=timeout)
-
-        yield start
 
 
 def model_of(capabilities: Capabilities) -> Callable[[Configuration], Machine]:

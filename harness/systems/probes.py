@@ -147,8 +147,8 @@ PROBES: Final = (
           _images(Image("src", 8 * CLUSTER, Format.QCOW2, preallocation="metadata")),
           (*_GRAPH, ops.Status("snap", 0, 8 * CLUSTER)), kills="BDRV_BLOCK_ZERO"),
     Probe("huge_min_cluster_size_aborts", _images(_FILLED),
-          (ops.AddFilter("cbw", "src", "tmp", min_cluster_size=1 << 32),), kills="is_power_of_2(granularity)",
-          needs="min_cluster_size"),
+          (ops.AddFilter("cbw", "src", "tmp", min_cluster_size=1 << 32),),
+          kills="is_power_of_2(granularity)", needs="min_cluster_size"),
 )
 """In the order in which they are asked: a later one may need what an earlier one found."""
 

@@ -11,8 +11,6 @@ import pytest
 
 from harness.builds import STORAGE_DAEMON, Build, Schema, Tool, find
 from harness.errors import EnvironmentProblem
-from harness.exploration.grounds import starter
-from harness.lockstep.trace import SystemKind
 from harness.processes.exit import Exit
 from harness.systems import capabilities, probes
 from harness.systems.base import System
@@ -21,6 +19,7 @@ from harness.systems.failure import SystemCrashed
 from harness.systems.lies import catalogue
 from harness.systems.probes import Found, Probe, Start
 from harness.systems.simulated import Simulated
+from harness.systems.starting import starter
 from model.capabilities import Capabilities
 from model.configuration import Configuration
 from model.machine import Machine
@@ -159,7 +158,7 @@ def build() -> Build:
 
 
 def _profile(build: Build, **options: bool) -> Profile:
-    with starter(build, SystemKind.QSD) as start:
+    with starter(build, STORAGE_DAEMON) as start:
         return find_profile(build, start, **options)
 
 

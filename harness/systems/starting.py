@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Starting systems of a build, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Final, TypeAlias
+
+from harness.builds import STORAGE_DAEMON, SYSTEM, Build
+from harness.storage.images import ImageStore
+from harness.systems.daemon import QsdSystem
+from harness.systems.qemu_system import QemuSystem
+from harness.systems.qmp_system import QmpSystem
+from model.configuration import Configuration
+
+TIMEOUT: Final = 30.0
+"""Seconds that a request or a command may take before the system counts as hung."""
+
+Start: TypeAlias = Callable[[Configuration], QmpSystem]
+"""Starts a system with these images."""
+
+_KINDS: Final[dict[str, type[QsdSystem] | type[QemuSystem]]] = {
+    STORAGE_DAEMON: QsdSystem, SYSTEM: QemuSystem}
+
+
+@contextmanager
+def starter(build: Build, tool: str, timeout: float = TIMEOUT) -> Iterator[Start]:
+    """What starts systems that run ``tool``, STORAGE_DAEMON or SYSTEM; they share images that
+    take long to make, until the end of the ``with`` block."""
+    kind = _KINDS[tool]
+    with closing(ImageStore(build)) as store:
+        yield lambda configuration: kind(build, configuration, store, timeout=timeout)

@@ -46,6 +46,12 @@ class Capture:
                 self._changed.wait(left)
             return data
 
+    def forget(self) -> None:
+        """Hold nothing of what has come so far any longer."""
+        with self._changed:
+            self._dropped += len(self._data)
+            self._data.clear()
+
     def append(self, data: bytes) -> None:
         with self._changed:
             self._data += data

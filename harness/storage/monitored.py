@@ -14,6 +14,7 @@ from harness.clients.qmp import DEFAULT_TIMEOUT, Qmp, QmpTimeout
 from harness.errors import EnvironmentProblem
 from harness.processes import Child
 
+OUTPUT: Final = 256 * 1024  # bytes of each of a process's outputs that are kept
 END_TIMEOUT: Final = 10.0  # seconds from the end of a process's monitor to its own
 
 
@@ -21,11 +22,12 @@ class Monitored:
     """The process and its monitor, which it inherits, connected, from its first moment."""
 
     def __init__(self, tool: Tool, arguments: Sequence[str] = (), *, cwd: Path | None = None,
-                 timeout: float = DEFAULT_TIMEOUT, tty_stdout: bool = False,
+                 timeout: float = DEFAULT_TIMEOUT, output: int | None = None,
                  core: bool = False) -> None:
         """Start ``tool``, a storage daemon or a qemu-system, and wait for its greeting.
 
-        ``timeout`` (seconds) bounds the greeting and is every command's default.  Raises
+        ``timeout`` (seconds) bounds the greeting and is every command's default.  ``output``:
+        standard output is a terminal, of which so many bytes are kept.  Raises
         EnvironmentProblem if the process does not start.
         """
         self.tool = tool
@@ -34,8 +36,8 @@ class Monitored:
             try:
                 self.child = Child(
                     [*tool.argv, *_monitor(tool, theirs.fileno()), *arguments], name=tool.name,
-                    env=tool.env, cwd=cwd, pass_fds=[theirs.fileno()], tty_stdout=tty_stdout,
-                    core=core)
+                    env=tool.env, cwd=cwd, pass_fds=[theirs.fileno()], core=core,
+                    tty_stdout=output is not None, limit=output or OUTPUT)
             except BaseException:
                 ours.close()
                 raise

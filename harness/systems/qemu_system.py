@@ -15,7 +15,7 @@ from harness.systems.commands import DEVICE, Command
 from harness.systems.qmp_system import QmpSystem
 from harness.systems.requests import by_qemu_io
 from model import operations as ops
-from model.configuration import KIB, Configuration
+from model.configuration import KIB, MIB, Configuration
 from model.errors import Errno
 from model.operations import Operation, Request, Via
 
@@ -25,6 +25,9 @@ BIOS_SIZE = 64 * KIB
 
 class QemuSystem(QmpSystem):
     """A qemu-system: QMP, requests over NBD, by the human monitor, and as the guest's device."""
+
+    output = 64 * MIB
+    """The human monitor's dump of a read takes five bytes for each byte read."""
 
     def __init__(self, build: Build, configuration: Configuration, store: ImageStore, *,
                  timeout: float = DEFAULT_TIMEOUT, core: bool = False) -> None:
@@ -63,6 +66,7 @@ class QemuSystem(QmpSystem):
             client = self._monitor(device=DEVICE)
         else:
             client = self._monitor(node=request.node)
+        self.process.child.stdout.forget()
         try:
             return by_qemu_io(client, number, request)
         except RequestNotSent as why:

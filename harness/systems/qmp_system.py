@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from harness.builds import Build
 from harness.clients.errors import PeerGone, PeerNonsense, PeerSilent, RequestFailed
@@ -46,6 +46,9 @@ _INSPECTION: Final = "inspection"
 class QmpSystem:
     """A real system, its images attached; see :class:`harness.systems.base.System`."""
 
+    output: ClassVar[int | None] = None
+    """Bytes of QEMU's standard output that are kept, as a terminal has it; None: unimportant."""
+
     def __init__(self, build: Build, tool: str, configuration: Configuration, store: ImageStore,
                  timeout: float, *, core: bool = False) -> None:
         """Start the build's ``tool`` and attach the images that ``store`` makes.
@@ -68,11 +71,12 @@ class QmpSystem:
             tools = build.tools
             self._clients = Connections(socket, tools.get("qemu-io"), timeout)
             places = self._places(configuration, store.make(configuration, self.workspace.path))
+            # First the process is killed, so that no client waits for a server that hangs.
+            self._cleanup.callback(self._clients.close)
             self.process = Monitored(
                 build.tool(tool), self._arguments(self.workspace), timeout=timeout, core=core,
-                tty_stdout=True)
+                output=self.output)
             self._cleanup.callback(self.process.close)
-            self._cleanup.callback(self._clients.close)
             self._channels = self._channels_of(build)
             self._attach(configuration, places, str(socket))
         except BaseException:

@@ -21,6 +21,15 @@ def test_positions_and_bound() -> None:
     assert capture.since(21) == b""
 
 
+def test_forgetting_keeps_the_positions() -> None:
+    capture = Capture(10)
+    capture.append(b"old")
+    capture.forget()
+    capture.append(b"new")
+    assert (capture.position, capture.since()) == (6, b"new")
+    assert capture.since(4) == b"ew"
+
+
 def test_wait_sees_what_comes_later() -> None:
     capture = Capture(100)
     capture.append(b"old done\n")

@@ -7,18 +7,26 @@ when, is different.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
 from .capabilities import Capabilities
 from .channels import seen_through
-from .configuration import Configuration, Protocol
+from .configuration import Configuration, Protocol, RequestKind
 from .copy_before_write import CopyBeforeWrite, Timer
 from .errors import Errno, RequestFailed
 from .machine import Impossible, Machine
 from .nbd_export import Disconnected
-from .operations import Inspect, Operation, Request
+from .operations import Operation, Request
 from .outcome import Outcome
 from .program import StorageRequest
-from .schedule import Complete, Expire, Start
-from .small_steps import SmallSteps
+from .rules import rule
+from .schedule import Complete, Cut, Expire, Start
+from .small_steps import Pending, SmallSteps
+
+MOST_IN_FLIGHT: Final = 16
+"""Requests that QEMU sends to one NBD server before it waits for an answer."""
 
 
 class ConcurrentMachine(Machine):
@@ -27,6 +35,7 @@ class ConcurrentMachine(Machine):
     def __init__(self, configuration: Configuration,
                  capabilities: Capabilities | None = None) -> None:
         super().__init__(configuration, capabilities)
+        self.fired = self.rules
         self._held = {image.node for image in configuration.images
                       if image.protocol is Protocol.HELD}
         self._requests: dict[int, Request] = {}
@@ -41,33 +50,43 @@ class ConcurrentMachine(Machine):
     def apply(self, number: int, operation: Operation) -> Outcome:
         """One step.  The answers of started requests are in :meth:`answers`.
 
-        Commands and inspections wait for all requests, as QEMU drains the graph for them: they
-        are :class:`~model.machine.Impossible` while a request is under way.
+        Commands, inspections and requests that are not started have the graph to themselves:
+        they are :class:`~model.machine.Impossible` while anything is under way.
         """
-        if isinstance(operation, Start):
-            return self._start(number, operation.sent)
-        if isinstance(operation, Complete):
-            return self._complete_one(operation)
-        if isinstance(operation, Expire):
-            return self._expire(operation)
-        if self._steps.unanswered or self._steps.pending:
+        match operation:
+            case Start():
+                return self._start(number, operation)
+            case Complete():
+                return self._complete_one(operation)
+            case Expire():
+                return self._expire()
+            case Cut(node):
+                return self._cut(node)
+        if self.busy:
             raise Impossible(f"{operation.name} while requests are under way")
-        if isinstance(operation, (Request, Inspect)):
-            raise Impossible(f"{operation.name} that is not started, over held storage")
         return super().apply(number, operation)
 
-    def _start(self, number: int, request: Request) -> Outcome:
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way, in front of or behind the guest's back."""
+        return bool(self._steps.unanswered or self._steps.pending)
+
+    def _start(self, number: int, start: Start) -> Outcome:
+        try:
+            request = start.sent
+        except TypeError as why:
+            raise Impossible(str(why)) from why
         export = self._export(request)
         self._requests[number] = request
         before = self._running_timers()
-        start, end = request.offset, request.offset + request.length
-        self._steps.start(number, self._program(number, request, export, start, end))
+        end = request.offset + request.length
+        self._steps.start(number, self._program(number, request, export, request.offset, end))
         self._timers[number] = [timer for timer in self._running_timers() if timer not in before]
         return Outcome()
 
     def _complete_one(self, operation: Complete) -> Outcome:
         wanted = (operation.node, operation.kind, operation.offset, operation.length)
-        for pending in self._steps.pending:
+        for pending in self._sent():
             request = pending.request
             if (request.node, request.kind, request.offset, request.length) == wanted:
                 error = None if operation.error is None else Errno[operation.error]
@@ -75,14 +94,23 @@ class ConcurrentMachine(Machine):
                 return Outcome()
         raise Impossible(f"no such storage request is pending: {wanted}")
 
-    def _expire(self, operation: Expire) -> Outcome:
-        running = [timer for timer in self._timers.get(operation.request, ())
-                   if timer in self._running_timers()]
+    def _expire(self) -> Outcome:
+        running = self._running_timers()
         if not running:
-            raise Impossible(f"request {operation.request} has no time-out running")
+            raise Impossible("no time-out is running")
         for timer in running:
-            timer.expired = True
-        self._steps.settle()
+            if timer in self._running_timers():
+                timer.expired = True
+                self._steps.settle()
+        return Outcome()
+
+    @rule("storage.asked-again", source="option reconnect-delay of the nbd driver (experiment)")
+    def _cut(self, node: str) -> Outcome:
+        """When the connection to an image's storage is lost and can be made again, QEMU makes it
+        again and asks again for what had no answer: nobody above notices."""
+        pending = [each.request for each in self._steps.pending if each.request.node == node]
+        if not pending or len(set(pending)) < len(pending):
+            raise Impossible("cutting a connection with nothing, or equal requests, pending")
         return Outcome()
 
     def _running_timers(self) -> list[Timer]:
@@ -94,7 +122,24 @@ class ConcurrentMachine(Machine):
     def pending(self) -> list[StorageRequest]:
         """The storage requests that QEMU must have made and that are not completed, oldest
         first."""
-        return [pending.request for pending in self._steps.pending]
+        return [pending.request for pending in self._sent()]
+
+    @rule("storage.sixteen-at-a-time", source="QEMU's NBD client; flushes of a node come one after "
+          "the other (experiment)")
+    def _sent(self) -> Iterator[Pending]:
+        """QEMU sends an image's storage at most 16 requests at a time, and of flushes one; others
+        wait for their turn."""
+        in_flight: Counter[str] = Counter()
+        flushed: set[str] = set()
+        for pending in list(self._steps.pending):
+            node = pending.request.node
+            if pending.request.kind is RequestKind.FLUSH:
+                if node in flushed:
+                    continue
+                flushed.add(node)
+            in_flight[node] += 1
+            if in_flight[node] <= MOST_IN_FLIGHT:
+                yield pending
 
     def unanswered(self) -> set[int]:
         """The numbers of the started requests that must not have been answered yet."""
@@ -110,6 +155,10 @@ class ConcurrentMachine(Machine):
         """The answers of started requests since the last call, by number."""
         answered, self._steps.answered = self._steps.answered, {}
         return {number: self._as_outcome(number, answer) for number, answer in answered.items()}
+
+    def request(self, number: int) -> Request:
+        """The request that was started under the number."""
+        return self._requests[number]
 
     def _as_outcome(self, number: int, answer: Outcome | Exception) -> Outcome:
         if isinstance(answer, Outcome):

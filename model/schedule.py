@@ -2,7 +2,9 @@
 """The vocabulary of schedules: requests that overlap in time, over storage that is held.
 
 A schedule is a trace whose requests are started and not waited for, and whose storage requests are
-completed one by one, in an order and with results that the schedule decides.
+completed one by one, in an order and with results that the schedule decides.  Operations of other
+kinds have the graph to themselves: they come when nothing is under way, and storage then completes
+by itself.
 """
 
 from __future__ import annotations
@@ -46,7 +48,18 @@ class Complete(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Expire(Operation):
-    """Let the ``cbw-timeout`` of guest request number ``request`` run out."""
+    """Wait until every ``cbw-timeout`` that is running has run out, the oldest first."""
 
     name: ClassVar[str] = "expire"
-    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut(Operation):
+    """Cut the connection to an image's storage, which goes on serving.
+
+    What was pending is asked for again on a new connection, as the images of a schedule are
+    attached with ``reconnect-delay``.
+    """
+
+    name: ClassVar[str] = "cut"
+    node: str

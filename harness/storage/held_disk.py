@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The bytes of an image that the harness serves."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Final
+
+from harness import stamps
+from model.content import ZERO, Content, Stamp
+
+_PAGE: Final = mmap.PAGESIZE
+_PIECE: Final = 4 << 20
+
+
+class HeldDisk:
+    """A sparse disk of ``size`` bytes in memory; what was never written takes no space."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        # Pages are there from the first write on, whatever the size says.
+        self._memory = mmap.mmap(-1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes of a range."""
+        return self._memory[offset:offset + length]
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put bytes at ``offset``."""
+        self._memory[offset:offset + len(data)] = data
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make a range read as zero, and give back the space of its whole pages."""
+        end = offset + length
+        first, last = -(-offset // _PAGE) * _PAGE, end // _PAGE * _PAGE
+        if first >= last:
+            self._memory[offset:end] = bytes(length)
+            return
+        self._memory[offset:first] = bytes(first - offset)
+        self._memory[last:end] = bytes(end - last)
+        self._memory.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+    def fill(self, stamp: Stamp, offset: int, length: int) -> None:
+        """Write what ``stamp`` writes to the range."""
+        for start, end in _pieces(offset, offset + length):
+            self.write(start, stamps.data(stamp, start, end - start))
+
+    def wrong(self, expected: Content) -> tuple[int, int] | None:
+        """The first piece of the disk that is not as ``expected``, none of it if all is well."""
+        for run in expected.runs():
+            for start, end in _pieces(run.start, run.end):
+                if self.read(start, end - start) != _bytes_of(run.value, start, end):
+                    return start, end
+        return None
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._memory.close()
+
+
+def _bytes_of(stamp: Stamp, start: int, end: int) -> bytes:
+    return bytes(end - start) if stamp == ZERO else stamps.data(stamp, start, end - start)
+
+
+def _pieces(start: int, end: int) -> list[tuple[int, int]]:
+    return [(begin, min(begin + _PIECE, end)) for begin in range(start, end, _PIECE)]

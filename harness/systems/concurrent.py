@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a system is in which requests overlap, over storage that completes nothing by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from harness.systems.base import Answer, System
+from model.program import StorageRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What must come before all is quiet: storage requests, and answers by number."""
+
+    pending: Collection[StorageRequest] = ()
+    """All storage requests that must be pending then, those from before included."""
+    answers: Collection[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How things stand once all is quiet: what came, whether it was awaited or not."""
+
+    pending: tuple[StorageRequest, ...] = ()
+    """The storage requests that are pending, oldest first."""
+    answers: Mapping[int, Answer] = field(default_factory=dict)
+    """The answers since the last time, by number."""
+
+
+@runtime_checkable
+class ConcurrentSystem(System, Protocol):
+    """A system that takes the operations of :mod:`model.schedule` too."""
+
+    def settle(self, awaited: Awaited) -> Standing:
+        """Wait until what is awaited has come, and then until nothing else can come.
+
+        What is awaited and does not come is not waited for without bound: it is then missing
+        from the answer.  Raises SystemFailed.
+        """

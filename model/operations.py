@@ -8,13 +8,10 @@ bytes.  Nodes are named by their QEMU node-name.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-import types
-import typing
 from dataclasses import dataclass
-from enum import Enum, StrEnum
-from typing import Any, ClassVar
+from enum import StrEnum
+from typing import ClassVar
 
 
 class Via(StrEnum):
@@ -258,10 +255,6 @@ class Inspect(Operation):
     node: str
 
 
-class UnknownOperation(ValueError):
-    """A trace speaks of an operation, or of a field of one, that does not exist."""
-
-
 def vocabulary() -> dict[str, type[Operation]]:
     """Every operation by its name, as written in traces."""
     found: dict[str, type[Operation]] = {}
@@ -274,77 +267,3 @@ def vocabulary() -> dict[str, type[Operation]]:
         if current and "name" in vars(kind) and kind.name:
             found[kind.name] = kind
     return found
-
-
-def to_json(operation: Operation) -> dict[str, Any]:
-    """The operation as a JSON object: ``op``, then each field that is not at its default."""
-    out: dict[str, Any] = {"op": operation.name}
-    for field in dataclasses.fields(operation):
-        value = getattr(operation, field.name)
-        if value == field.default:
-            continue
-        out[field.name.replace("_", "-")] = _plain(value)
-    return out
-
-
-def from_json(text: dict[str, Any]) -> Operation:
-    """The operation of a JSON object; raises :class:`UnknownOperation` with one line of why."""
-    fields = dict(text)
-    kind = vocabulary().get(fields.pop("op", None))
-    if kind is None:
-        raise UnknownOperation(f"no operation is called {text.get('op')!r}")
-    hints = typing.get_type_hints(kind)
-    known = {field.name: field for field in dataclasses.fields(kind)}
-    arguments: dict[str, Any] = {}
-    for key, value in fields.items():
-        field_name = key.replace("-", "_")
-        if field_name not in known:
-            raise UnknownOperation(f"operation {kind.name!r} has no field {key!r}")
-        try:
-            arguments[field_name] = _typed(hints[field_name], value)
-        except (TypeError, ValueError, KeyError) as why:
-            raise UnknownOperation(f"operation {kind.name!r}: field {key!r}: {why}") from why
-    for name, field in known.items():
-        if name not in arguments and field.default is dataclasses.MISSING:
-            raise UnknownOperation(f"operation {kind.name!r} lacks field {name!r}")
-    return kind(**arguments)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, Operation):
-        return to_json(value)
-    if isinstance(value, Enum):
-        return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name.replace("_", "-"): _plain(getattr(value, field.name))
-                for field in dataclasses.fields(value)}
-    return value
-
-
-def _typed(hint: Any, value: Any) -> Any:
-    """``value``, as read from JSON, as the type ``hint``; raises if it is not of that type."""
-    origin = typing.get_origin(hint)
-    if origin is types.UnionType or origin is typing.Union:
-        if value is None:
-            return None
-        hint = next(each for each in typing.get_args(hint) if each is not type(None))
-        return _typed(hint, value)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise TypeError(f"expected a list, not {value!r}")
-        return tuple(_typed(typing.get_args(hint)[0], each) for each in value)
-    if hint is Operation:
-        return from_json(value)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = typing.get_type_hints(hint)
-        return hint(**{key.replace("-", "_"): _typed(hints[key.replace("-", "_")], each)
-                       for key, each in value.items()})
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return hint(value)
-    if hint is Any:
-        return value
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise TypeError(f"expected {hint.__name__}, not {value!r}")
-    return value

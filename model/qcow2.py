@@ -165,7 +165,7 @@ class Qcow2(Image):
         if run.value is Cell.UNALLOCATED and self.backing is not None:
             yield self._request(RequestKind.STATUS, start, stop)
             if start < self.backing.size:
-                return min(stop, self.backing.size), HOLE
+                return stop, HOLE
             return stop, Status(ZERO_HOLE.flags, 0)
         return (yield from self._block_status(start, end))
 

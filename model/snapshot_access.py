@@ -11,7 +11,7 @@ from collections import Counter
 
 from .content import Content
 from .errors import Errno, RequestFailed
-from .node import Node, Status
+from .node import HOLE, Node, Status
 from .program import Program
 from .rules import rule
 
@@ -31,8 +31,12 @@ class SnapshotAccess(Node):
         """A read gives the point in time; an empty one succeeds without asking."""
         return self.file.snapshot_read(start, end)
 
+    @rule("snapshot-access.one-level", source="experiment: qemu:allocation-depth")
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
-        return self.file.snapshot_status(start, end)
+        """Whatever has a known content is at level 1, as if it were allocated here; what a
+        backing file of the source has is a hole of unknown content, at no level."""
+        stop, status = yield from self.file.snapshot_status(start, end)
+        return stop, status if status.flags == HOLE.flags else Status(status.flags, 1)
 
     @rule("snapshot-access.is-not-written", source="driver snapshot-access")
     def _refuse(self) -> Program[None]:

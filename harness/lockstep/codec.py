@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Frozen dataclasses to JSON and back, strictly: what is not understood is refused by name.
 
-Field names are written with dashes, as in QMP; fields at their default are left out.
+Field names are written with dashes, as in QMP; fields at their default are left out.  An operation
+has its name besides, as ``op``.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, TypeVar
+
+from model.operations import Operation, vocabulary
 
 Record = TypeVar("Record")
 
@@ -22,7 +26,8 @@ class CodecError(ValueError):
 def to_plain(value: Any) -> Any:
     """The value as what ``json`` can write."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
+        name = {"op": value.name} if isinstance(value, Operation) else {}
+        return name | {
             field.name.replace("_", "-"): to_plain(getattr(value, field.name))
             for field in dataclasses.fields(value)
             if getattr(value, field.name) != _default(field)
@@ -39,6 +44,21 @@ def from_plain(kind: type[Record], value: Any) -> Record:
     record = _record(kind, value, "")
     assert isinstance(record, kind)
     return record
+
+
+def operation_from(value: Mapping[str, Any], where: str = "") -> Operation:
+    """The operation that ``value`` was written from; raises CodecError."""
+    fields = dict(value)
+    name = fields.pop("op", None)
+    kind = vocabulary().get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise CodecError(_join(where, f"no operation is called {_short(name)}"))
+    try:
+        operation = _record(kind, fields, "")
+    except CodecError as why:
+        raise CodecError(_join(where, f"operation {name!r}: {why}")) from why
+    assert isinstance(operation, Operation)
+    return operation
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -74,6 +94,10 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return _typed(hint, value, where)
     if origin is tuple:
         return _tuple(typing.get_args(hint), value, where)
+    if hint is Operation:
+        if not isinstance(value, dict):
+            raise CodecError(f"{where}: expected an operation, not {_short(value)}")
+        return operation_from(value, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _record(hint, value, where)
     if isinstance(hint, type) and issubclass(hint, Enum):

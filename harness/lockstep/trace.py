@@ -27,9 +27,9 @@ import model.job_operations  # noqa: F401  the vocabulary is what has been impor
 from harness.errors import HarnessError
 from model.capabilities import Capabilities
 from model.configuration import Configuration
-from model.operations import Operation, UnknownOperation, from_json, to_json
+from model.operations import Operation
 
-from .codec import CodecError, from_plain, to_plain
+from .codec import CodecError, from_plain, operation_from, to_plain
 
 FORMAT_VERSION: Final = 1
 _MARK: Final = "cbw-lockstep"
@@ -95,7 +95,7 @@ class Trace:
 
 def step_line(step: Step) -> str:
     """The step as a line of a trace file, without the line's end."""
-    return json.dumps({"n": step.number, **to_json(step.operation)})
+    return json.dumps({"n": step.number, **to_plain(step.operation)})
 
 
 def header_line(header: Header) -> str:
@@ -253,8 +253,6 @@ def _step(fields: dict[str, Any], path: Path | str, number: int) -> Step:
     if not isinstance(fields.get("op"), str):
         raise TraceError(path, number, 'an operation needs its name: "op"')
     try:
-        return Step(stamp, from_json(fields))
-    except UnknownOperation as why:
+        return Step(stamp, operation_from(fields))
+    except CodecError as why:
         raise TraceError(path, number, str(why)) from why
-    except (AttributeError, TypeError) as why:
-        raise TraceError(path, number, f"operation {fields['op']!r}: {why}") from why

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from dataclasses import replace
 
@@ -91,13 +92,11 @@ def test_operations_are_written_in_a_line(operation: Operation, text: str) -> No
 
 def test_every_operation_has_words() -> None:
     for name, kind in vocabulary().items():
-        fields = {"node": "n", "job": "j", "bitmap": "b", "file": "f", "target": "t",
-                  "device": "d", "sync": "full"}
-        needed = {key: value for key, value in fields.items()
-                  if key in kind.__match_args__ and key in kind.__annotations__}
-        needed |= {key: fields[key] for key in ("node", "job") if key in kind.__match_args__}
-        if "bitmap" in kind.__match_args__ and name.startswith("bitmap"):
-            needed["bitmap"] = "b"
+        samples = {"node": "n", "job": "j", "bitmap": "b", "file": "f", "target": "t",
+                   "device": "d", "sync": "full", "request": Read("n"), "kind": "read",
+                   "offset": 0, "length": 1, "number": 1}
+        needed = {field.name: samples[field.name] for field in dataclasses.fields(kind)
+                  if field.default is dataclasses.MISSING}
         assert human.operation(kind(**needed)).startswith(name)
 
 

@@ -135,10 +135,10 @@ READ = '{"n": 1, "op": "read", "node": "src"}'
     (f"{HEADER}\n" + '{"n": 1, "op": ["read"]}\n', 2, 'an operation needs its name: "op"'),
     (f"{HEADER}\n" + '{"n": 1, "op": "scrub"}\n', 2, "no operation is called 'scrub'"),
     (f"{HEADER}\n" + '{"n": 1, "op": "read", "node": "a", "size": 5}\n', 2,
-     "operation 'read' has no field 'size'"),
-    (f"{HEADER}\n" + '{"n": 1, "op": "read"}\n', 2, "operation 'read' lacks field 'node'"),
+     "operation 'read': size: no such field (there are: node, offset, length, via)"),
+    (f"{HEADER}\n" + '{"n": 1, "op": "read"}\n', 2, "operation 'read': node: missing"),
     (f"{HEADER}\n" + '{"n": 1, "op": "read", "node": 5}\n', 2,
-     "operation 'read': field 'node': expected str, not 5"),
+     "operation 'read': node: expected str, not 5"),
     (f"{HEADER}\n" + '{"n": 1, "op": "add-filter", "node": "a", "file": "b", "target": "c", '
      '"bitmap": "d"}\n', 2, None),
 ])

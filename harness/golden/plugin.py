@@ -15,7 +15,9 @@ from typing import Any, Final
 
 import pytest
 
+from harness.builds import find
 from harness.errors import HarnessError
+from harness.lockstep.trace import save
 
 from .hosts import Hosts
 from .ledger import Ledger, covers
@@ -25,6 +27,7 @@ from .settle import Settled, settle
 from .store import Store, golden_name, variants
 
 _SCENARIO: Final = pytest.StashKey[Scenario]()
+_FOLDERS: Final = pytest.StashKey[pytest.TempPathFactory]()
 _PROPERTY: Final = "golden"
 _ABSENT: Final = "golden-no-qemu"
 _BUILD: Final = "golden-build"
@@ -61,15 +64,20 @@ def golden_hosts(request: pytest.FixtureRequest) -> Iterator[Hosts]:
 @pytest.fixture
 def qemu_build(request: pytest.FixtureRequest, golden_hosts: Any) -> Host:
     """The build that the test runs on: the only one, or each one given in turn."""
-    host: Host = golden_hosts.host(getattr(request, "param", None))
+    try:
+        host: Host = golden_hosts.host(getattr(request, "param", None))
+    except HarnessError as why:
+        pytest.fail(str(why), pytrace=False)
     return host
 
 
 @pytest.fixture
-def iotest(request: pytest.FixtureRequest, qemu_build: Host) -> Iterator[Scenario]:
+def iotest(request: pytest.FixtureRequest, qemu_build: Host,
+           tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
     """A scenario to be told; what it tells is compared with the golden output."""
     scenario = Scenario(qemu_build)
     request.node.stash[_SCENARIO] = scenario
+    request.node.stash[_FOLDERS] = tmp_path_factory
     description = inspect.getdoc(request.function)
     if description:
         scenario.comment(description)
@@ -81,7 +89,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """With several builds, every iotest runs on each."""
     builds = metafunc.config.getoption("--qemu-build")
     if "iotest" in metafunc.fixturenames and len(builds) > 1:
-        metafunc.parametrize("qemu_build", builds, indirect=True)
+        metafunc.parametrize("qemu_build", builds, indirect=True, ids=[*map(_build_id, builds)])
 
 
 class GoldenOutputs:
@@ -93,6 +101,16 @@ class GoldenOutputs:
         self._store = Store(config.rootpath / config.getini("golden_dir"))
         self._ledger = Ledger()
         self._owners: dict[str, str] = {}
+
+    def pytest_sessionstart(self) -> None:
+        """A build that was asked for by name must be there."""
+        if hasattr(self._config, "workerinput"):
+            return
+        for spec in self._config.getoption("--qemu-build"):
+            try:
+                find(spec)
+            except HarnessError as why:
+                raise pytest.UsageError(str(why)) from why
 
     # Collecting: who has which golden output
 
@@ -147,6 +165,10 @@ class GoldenOutputs:
                     failures.append(each.text)
         except HarnessError as why:
             failures.append(str(why))
+        if scenario.failure is not None:
+            path = item.stash[_FOLDERS].mktemp("trace") / f"{test}.jsonl"
+            save(path, scenario.trace())
+            failures.append(f"to see it without this test: python -m harness replay {path}")
         if scenario.absent is not None:
             item.user_properties.append((_ABSENT, scenario.absent))
         else:
@@ -212,13 +234,20 @@ _PARTIAL: Final = ("keyword", "deselect", "ignore", "ignore_glob", "lf", "stepwi
 """The options with which some tests are left out."""
 
 
+def _build_id(spec: str) -> str:
+    """How a build shows in the names of tests."""
+    return f"qemu={spec}"
+
+
 def _golden_of(item: pytest.Item) -> tuple[str, tuple[str, ...]]:
     """The golden name of a test, and the capabilities that its output depends on."""
-    function = getattr(item, "originalname", None) or item.name
+    name = item.name
     call = getattr(item, "callspec", None)
-    values = [str(value) for name, value in (call.params if call else {}).items()
-              if name != "qemu_build"]
-    test = golden_name(f"{function}[{'-'.join(values)}]" if values else function)
+    if call is not None and "qemu_build" in call.params:
+        # The golden output is the same, or has a variant's name, whatever the build is called.
+        build = _build_id(call.params["qemu_build"])
+        name = name.replace(f"-{build}]", "]").replace(f"[{build}]", "").replace(f"[{build}-", "[")
+    test = golden_name(name)
     varies: list[str] = []
     for mark in item.iter_markers("golden"):
         varies += mark.kwargs.get("varies", ())

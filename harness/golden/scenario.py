@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from harness.lockstep.trace import SystemKind
+from harness.lockstep.trace import Build, Header, SystemKind, Trace
+from harness.lockstep.verdict import Failure
 from harness.systems.base import System
 from model import operations as ops
 from model.capabilities import Capabilities
@@ -61,6 +62,7 @@ class Scenario:
         self._system = SystemSide()
         self._channels: frozenset[Via] = frozenset(Via)
         self._number = 0
+        self._began = (Configuration(), SystemKind.QSD)
 
     # Telling
 
@@ -97,6 +99,8 @@ class Scenario:
         if self.absent is not None:
             return
         kind = SystemKind.QEMU_SYSTEM if monitor else SystemKind.QSD
+        if self.failure is None:
+            self._began = (entry.configuration, kind)
         try:
             system = self._host.start(kind, entry.configuration)
         except Absent as why:
@@ -161,6 +165,18 @@ class Scenario:
         """The three texts, ``golden`` being the committed one."""
         qemu = None if self.absent is not None else self._system.log.text()
         return Witnesses(golden, self._model.log.text(), qemu)
+
+    @property
+    def failure(self) -> Failure | None:
+        """The first difference of model and system; None: there is none."""
+        return self._system.failure
+
+    def trace(self) -> Trace:
+        """What was done up to the first difference, to be replayed without the scenario."""
+        configuration, kind = self._began
+        header = Header(configuration, kind, Build(version=self.label),
+                        capabilities=self.capabilities)
+        return Trace(header, tuple(self._system.steps))
 
     def close(self) -> None:
         """Stop the system."""

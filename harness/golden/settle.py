@@ -62,7 +62,7 @@ def settle(scenario: Scenario, test: str, varies: Collection[str], store: Store,
     """Settle every golden file of the test, the one of the build at hand first."""
     own = variant(test, varies, scenario.capabilities)
     witnesses = scenario.witnesses(store.read(own))
-    mine = _own(own, witnesses, scenario.absent, store, mode)
+    mine = _own(own, witnesses, scenario, store, mode)
     wrong = _wrongly_declared(scenario, varies, witnesses.model)
     if wrong:
         yield dataclasses.replace(mine, change=None, written=False, ok=False,
@@ -73,12 +73,12 @@ def settle(scenario: Scenario, test: str, varies: Collection[str], store: Store,
         return
     for name, capabilities in variants(test, varies).items():
         golden = store.read(name) if name != own else None
-        if golden is not None:
-            text = model_text(scenario.script, capabilities)
+        text = None if golden is None else _text(scenario, capabilities)
+        if golden is not None and text is not None:
             yield _other(name, Witnesses(golden, text, None), store, mode)
 
 
-def _own(name: str, witnesses: Witnesses, absent: str | None, store: Store,
+def _own(name: str, witnesses: Witnesses, scenario: Scenario, store: Store,
          mode: Mode) -> Settled:
     verdict = witnesses.verdict()
     change = None if verdict.diverges else store.change(name, witnesses.model)
@@ -86,7 +86,10 @@ def _own(name: str, witnesses: Witnesses, absent: str | None, store: Store,
         if not mode.read_only:
             store.reject(name)
         return Settled(name, verdict)
-    said = [f"{name}: {verdict.value}" + (f" ({absent})" if absent else "")]
+    why = f" ({scenario.absent})" if scenario.absent else ""
+    said = [f"{name}: {verdict.value}{why}"]
+    if scenario.failure is not None:
+        said.append(scenario.failure.summary)
     written = pending = False
     if verdict.confirmed and mode.action is Action.UPDATE:
         store.write(name, witnesses.model)
@@ -124,18 +127,26 @@ def _wrongly_declared(scenario: Scenario, varies: Collection[str], text: str) ->
     """What is wrong with the capabilities that the test names; empty: they are the right ones."""
     missing = []
     for name in sorted(_OURS - set(varies)):
-        if model_text(scenario.script, _flipped(scenario.capabilities, name)) != text:
+        if _text(scenario, _flipped(scenario.capabilities, name)) not in (text, None):
             missing.append(name)
     if missing:
         return (f"the output depends on {', '.join(missing)}; say so: "
                 "@pytest.mark.golden(varies=[...])")
     builds = list(variants("", varies).values())
-    texts = {each: model_text(scenario.script, each) for each in builds} if varies else {}
+    texts = {each: _text(scenario, each) for each in builds} if varies else {}
     idle = [name for name in sorted(varies)
             if all(texts[each] == texts[_flipped(each, name)] for each in builds)]
     if idle:
         return f"the output does not depend on {', '.join(idle)}, though varies=[...] says so"
     return ""
+
+
+def _text(scenario: Scenario, capabilities: Capabilities) -> str | None:
+    """The model's log on such a build; None: there can be no such build."""
+    try:
+        return model_text(scenario.script, capabilities)
+    except ValueError:
+        return None
 
 
 def _flipped(capabilities: Capabilities, name: str) -> Capabilities:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from harness.lockstep.compare import compare, compare_observations
 from harness.lockstep.differences import Difference
+from harness.lockstep.trace import Step
+from harness.lockstep.verdict import Diverges, Failed, Failure
 from harness.systems.base import System
 from harness.systems.failure import SystemFailed
 from model.capabilities import Capabilities
@@ -44,7 +46,10 @@ def told(entry: Entry) -> list[str]:
     """The lines of what is no deed: remarks and headings."""
     match entry:
         case Remark(text):
-            return [f"# {line}".rstrip() for line in text.splitlines()]
+            # A remark of several lines is a text of its own; one of a single line goes with what
+            # follows it.
+            lines = [f"# {line}".rstrip() for line in text.splitlines()]
+            return [*lines, ""] if len(lines) > 1 else lines
         case Section(title):
             return ["", f"{SECTION}{title} ===", ""]
         case _:
@@ -113,10 +118,16 @@ class SystemSide:
         self._observed = _NOTHING
         self._known: tuple[Difference, ...] = ()
         self._numbers = 0
+        self.steps: list[Step] = []
+        """What was done since the last images, up to the first failure."""
+        self.failure: Failure | None = None
+        """The first difference, or how the system failed."""
 
     def begin(self, entry: Images, system: System) -> None:
         """Another system, its images attached."""
         self.close()
+        if self.failure is None:
+            self.steps = []
         self._system = system
         self._renderer = Renderer(entry.configuration, Names())
         self._images = len(entry.configuration.images)
@@ -148,6 +159,9 @@ class SystemSide:
             lines.append(spared(model.machine.deadly(entry.operation) or ""))
             return
         self._numbers = max(self._numbers, entry.number)
+        step = Step(entry.number, entry.operation)
+        if self.failure is None:
+            self.steps.append(step)
         expected = model.machine.observe()
         try:
             answer = system.apply(entry.number, entry.operation)
@@ -158,6 +172,7 @@ class SystemSide:
             self._observed = system.observe([BitmapRef(*each) for each in expected.digests])
         except SystemFailed as failure:
             lines.append(f"*** {failure.verdict}: {failure}")
+            self.failure = self.failure or Failed(len(self.steps) - 1, step, failure)
             self.close()
             return
         differences = compare(entry.operation, outcome, answer)
@@ -168,6 +183,8 @@ class SystemSide:
         if observed != self._known:
             lines += _words(observed)
         self._known = observed
+        if self.failure is None and differences + observed:
+            self.failure = Diverges(len(self.steps) - 1, step, differences + observed)
 
     def close(self) -> None:
         """Stop the system, if there is one."""

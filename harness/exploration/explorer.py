@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
-from harness.exploration.areas import Area, named
+from harness.exploration.areas import EVERYTHING, Area, named
+from harness.exploration.directed import Check, checks
 from harness.exploration.grounds import Ground
 from harness.exploration.tally import Find, Tally
 from harness.exploration.traces import GROUP, TraceSource
@@ -29,11 +30,21 @@ class Mission:
     """How many of the traces each ground gets, relative to the others."""
     area_names: tuple[str, ...]
     seed: int
+    directed: bool = False
+    """Whether the directed checks of each ground come first, those of the chosen areas."""
 
     @property
     def areas(self) -> tuple[Area, ...]:
         """The areas, which take turns."""
         return tuple(named(name) for name in self.area_names)
+
+    def checks(self) -> list[tuple[int, Check]]:
+        """The directed checks, each with the index of its ground."""
+        if not self.directed:
+            return []
+        return [(ground, check) for ground, each in enumerate(self.grounds)
+                for check in checks(each.plan.system)
+                if EVERYTHING.name in self.area_names or check.area in self.area_names]
 
     def assignment(self, number: int) -> tuple[int, int, int]:
         """Trace ``number``: index of its ground, index of its area, its index in the area."""
@@ -60,6 +71,7 @@ class Explorer:
 
     def __post_init__(self) -> None:
         self._workspace = self.stack.enter_context(Workspace())
+        self._checks = self.mission.checks()
 
     def explore(self, numbers: Sequence[int], deadline: float | None) -> Tally:
         """Do these traces; none is begun after the deadline (of ``time.monotonic``)."""
@@ -75,9 +87,8 @@ class Explorer:
         self.stack.close()
 
     def _one(self, number: int, tally: Tally) -> None:
-        ground, area, index = self.mission.assignment(number)
         began = time.perf_counter()
-        trace = self._source(ground, area).trace(self.mission.seed, index)
+        ground, area, trace = self._trace(number)
         drawn = time.perf_counter()
         tally.drawing += drawn - began
         if trace is None:
@@ -85,11 +96,23 @@ class Explorer:
         failure, done = self._do(trace, self._stand(ground), tally)
         tally.running += time.perf_counter() - drawn
         tally.traces += 1
+        tally.directed += number < len(self._checks)
         tally.steps += done
         tally.operations.update(step.operation.name for step in trace.steps[:done])
+        tally.areas[area] += done
         if failure is not None:
             cut = Trace(trace.header, trace.steps[:done])
-            tally.found(find_of(failure, cut, self.mission.area_names[area], ground))
+            tally.found(find_of(failure, cut, area, ground))
+
+    def _trace(self, number: int) -> tuple[int, str, Trace | None]:
+        """Trace ``number``, directed checks first: its ground, its area and itself."""
+        if number < len(self._checks):
+            ground, check = self._checks[number]
+            return ground, check.area, check.make(self.mission.grounds[ground].plan)
+        number -= len(self._checks)
+        ground, area, index = self.mission.assignment(number)
+        trace = self._source(ground, area).trace(self.mission.seed, index)
+        return ground, self.mission.area_names[area], trace
 
     def _do(self, trace: Trace, stand: Stand, tally: Tally) -> tuple[Failure | None, int]:
         """Do the trace; its failure, if any, and the number of steps done."""

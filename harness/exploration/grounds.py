@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from harness.builds import STORAGE_DAEMON, SYSTEM, Build
-from harness.exploration.traces import Plan
+from harness.exploration.building import Plan
 from harness.lockstep.replay import Stand
 from harness.lockstep.trace import SystemKind
 from harness.systems.base import System

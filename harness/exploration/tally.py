@@ -38,7 +38,11 @@ class Tally:
     """Counts, and the first find of each key."""
 
     traces: int = 0
+    directed: int = 0
+    """How many of the traces were directed checks."""
     steps: int = 0
+    areas: Counter[str] = field(default_factory=Counter)
+    """Steps by area."""
     operations: Counter[str] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
     finds: dict[tuple[int, Signature, str], Find] = field(default_factory=dict)
@@ -57,7 +61,9 @@ class Tally:
     def add(self, other: Tally) -> None:
         """Take on the counts and finds of another tally."""
         self.traces += other.traces
+        self.directed += other.directed
         self.steps += other.steps
+        self.areas.update(other.areas)
         self.operations.update(other.operations)
         self.rules.update(other.rules)
         for key, find in other.finds.items():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -19,16 +19,14 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from harness.exploration.actions import Drawer
 from harness.exploration.areas import Area, Scheme
+from harness.exploration.building import Builder, Plan
 from harness.exploration.choices import Choices, Draw
 from harness.exploration.images import configuration as draw_configuration
 from harness.exploration.openings import opening
-from harness.exploration.scene import Scene
 from harness.exploration.sweep import sweep
-from harness.lockstep.trace import Header, Step, SystemKind, Trace
-from model.capabilities import Capabilities
+from harness.lockstep.trace import Trace
 from model.configuration import Configuration
-from model.machine import Impossible, Machine
-from model.operations import Attach, Operation, Via
+from model.operations import Attach, Via
 
 SHORTEST: Final = 10
 LONGEST: Final = 90
@@ -40,50 +38,6 @@ GROUP: Final = 4
 than starting a QEMU and as long as many steps."""
 
 Drawn = TypeVar("Drawn")
-_NBD: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What traces are drawn for; part of what decides them, with seed and index."""
-
-    system: SystemKind = SystemKind.QSD
-    capabilities: Capabilities = dataclasses.field(default_factory=Capabilities)
-    channels: tuple[Via, ...] = _NBD
-
-    @classmethod
-    def of(cls, system: SystemKind, capabilities: Capabilities,
-           channels: Collection[Via]) -> Plan:
-        """A plan with the channels in the order of their definition."""
-        return cls(system, capabilities, tuple(via for via in Via if via in channels))
-
-
-class _Builder:
-    """A trace being drawn, and the model that follows it."""
-
-    def __init__(self, plan: Plan, configuration: Configuration) -> None:
-        self.machine = Machine(configuration, plan.capabilities)
-        self.scene = Scene.of(configuration)
-        self.steps: list[Step] = []
-
-    def add(self, operation: Operation) -> bool:
-        """Append the operation, unless the model says that a trace may not have it, or that it
-        would kill this build by a known defect."""
-        if self.machine.deadly(operation) is not None:
-            return False
-        number = len(self.steps) + 1
-        try:
-            outcome = self.machine.apply(number, operation)
-        except Impossible:
-            return False
-        self.steps.append(Step(number, operation))
-        if outcome.refused is None and outcome.error is None:
-            self.scene.after(operation)
-        return True
-
-    def add_all(self, operations: Iterable[Operation]) -> None:
-        for operation in operations:
-            self.add(operation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +56,7 @@ def _start(draw: Draw, area: Area) -> Start:
 
 def _trace(draw: Draw, plan: Plan, area: Area, start: Start) -> Trace:
     choices = Choices(draw)
-    builder = _Builder(plan, start.configuration)
+    builder = Builder(plan, start.configuration)
     builder.add_all(opening(choices, area, start.scheme, start.configuration))
     channels = _channels(choices, plan.channels)
     drawer = Drawer(choices, area, builder.scene, channels)
@@ -114,8 +68,7 @@ def _trace(draw: Draw, plan: Plan, area: Area, start: Start) -> Trace:
             builder.add(operation)
     if choices.chance(13):
         builder.add_all(sweep(builder.scene))
-    header = Header(start.configuration, plan.system, capabilities=plan.capabilities)
-    return Trace(header, tuple(builder.steps))
+    return builder.trace()
 
 
 def _channels(choices: Choices, known: Sequence[Via]) -> list[Via]:

@@ -14,11 +14,12 @@ import pytest
 
 from harness.errors import EnvironmentProblem
 from harness.exploration.areas import named
+from harness.exploration.building import Plan
 from harness.exploration.campaign import Budget, explore
-from harness.exploration.explorer import Mission
+from harness.exploration.explorer import Explorer, Mission
 from harness.exploration.grounds import Ground, SimulatedGround
 from harness.exploration.tally import Tally
-from harness.exploration.traces import Plan, TraceSource
+from harness.exploration.traces import TraceSource
 from harness.lockstep.replay import Stand
 from harness.systems.lies import catalogue
 
@@ -113,3 +114,34 @@ def test_a_dead_worker_loses_nothing(tmp_path: os.PathLike[str]) -> None:
 def test_workers_that_keep_dying_end_the_run(tmp_path: os.PathLike[str]) -> None:
     with pytest.raises(EnvironmentProblem, match=r"3 workers died .* exit status is -9"):
         _first_batch(Mortal(os.path.join(tmp_path, "died"), always=True))
+
+
+def test_directed_checks_come_first_and_conform_on_the_model() -> None:
+    mission = Mission((TRUTHFUL,), (1,), ("everything",), 1, directed=True)
+    count = len(mission.checks())
+    tally = Tally()
+    explorer = Explorer(mission)
+    try:
+        tally.add(explorer.explore(range(count), None))
+        assert (tally.directed, tally.traces) == (count, count)
+        assert not tally.finds
+        tally.add(explorer.explore(range(count, count + 3), None))
+        assert (tally.directed, tally.traces) == (count, count + 3)
+    finally:
+        explorer.close()
+
+
+def test_directed_checks_are_those_of_the_chosen_areas() -> None:
+    mission = Mission((TRUTHFUL,), (1,), ("tails", "stacked"), 1, directed=True)
+    assert {check.area for _, check in mission.checks()} == {"tails"}
+
+
+@pytest.mark.parametrize("lie", ["wrong-byte", "count-off", "ignored-discard", "lost-write",
+                                 "wrong-flags", "no-error", "accepted"])
+def test_directed_checks_catch_lies(lie: str) -> None:
+    mission = Mission((SimulatedGround(Plan(), lie),), (1,), ("everything",), 1, directed=True)
+    explorer = Explorer(mission)
+    try:
+        assert explorer.explore(range(len(mission.checks())), None).finds
+    finally:
+        explorer.close()

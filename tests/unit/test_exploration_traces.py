@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from harness.exploration.areas import AREAS, EVERYTHING, UnknownArea, chosen, named
-from harness.exploration.traces import Plan, TraceSource, traces
+from harness.exploration.building import Plan
+from harness.exploration.traces import TraceSource, traces
 from harness.lockstep.trace import Trace, header_line, parse, step_line
 from model import operations as ops
 from model.capabilities import Capabilities
@@ -23,7 +24,7 @@ OLD = Capabilities(
     filter_requires_consistent_read=False, snapshot_reads_source_before_done_run_ends=True,
     unaligned_snapshot_discard_aborts=True)
 
-_NOT_YET_DRAWN = ("backup.", "job.")
+_NOT_YET_DRAWN = ("backup.", "job.", "storage.")
 
 
 def _drawn(area: str, count: int, plan: Plan | None = None, seed: int = 1) -> list[Trace]:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Putting a trace together, operation by operation, with the model following it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from harness.exploration.scene import Scene
+from harness.lockstep.trace import Header, Step, SystemKind, Trace
+from model.capabilities import Capabilities
+from model.configuration import Configuration
+from model.machine import Impossible, Machine
+from model.operations import Operation, Via
+
+_NBD: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What traces are drawn for; part of what decides them, with seed and index."""
+
+    system: SystemKind = SystemKind.QSD
+    capabilities: Capabilities = dataclasses.field(default_factory=Capabilities)
+    channels: tuple[Via, ...] = _NBD
+
+    @classmethod
+    def of(cls, system: SystemKind, capabilities: Capabilities,
+           channels: Collection[Via]) -> Plan:
+        """A plan with the channels in the order of their definition."""
+        return cls(system, capabilities, tuple(via for via in Via if via in channels))
+
+
+class Builder:
+    """A trace being drawn, and the model that follows it."""
+
+    def __init__(self, plan: Plan, configuration: Configuration) -> None:
+        self.plan = plan
+        self.configuration = configuration
+        self.machine = Machine(configuration, plan.capabilities)
+        self.scene = Scene.of(configuration)
+        self.steps: list[Step] = []
+
+    def add(self, operation: Operation) -> bool:
+        """Append the operation, unless the model says that a trace may not have it, or that it
+        would kill this build by a known defect."""
+        if self.machine.deadly(operation) is not None:
+            return False
+        number = len(self.steps) + 1
+        try:
+            outcome = self.machine.apply(number, operation)
+        except Impossible:
+            return False
+        self.steps.append(Step(number, operation))
+        if outcome.refused is None and outcome.error is None:
+            self.scene.after(operation)
+        return True
+
+    def add_all(self, operations: Iterable[Operation]) -> None:
+        """Append those of the operations that may be."""
+        for operation in operations:
+            self.add(operation)
+
+    def trace(self) -> Trace:
+        """What has come together."""
+        header = Header(self.configuration, self.plan.system, capabilities=self.plan.capabilities)
+        return Trace(header, tuple(self.steps))

@@ -15,7 +15,7 @@ from harness.systems.base import WHOLE, Answer, sent_as
 from harness.systems.lies import Chance, Lie
 from model.channels import seen_through
 from model.content import ZERO, Content
-from model.operations import BitmapRef, Inspect, Operation, Request, Via
+from model.operations import BitmapRef, Inspect, Operation, Request, Status, Via
 from model.outcome import Observation, Outcome
 
 ALL_CHANNELS: Final = frozenset(Via)
@@ -101,6 +101,8 @@ def rendered(operation: Operation, outcome: Outcome) -> Answer:
     error = None if outcome.error is None else int(seen_through(via, outcome.error))
     extents = None if outcome.extents is None else tuple(
         (extent.length, max(extent.allowed)) for extent in outcome.extents)
+    if extents is not None and isinstance(operation, Status) and operation.one:
+        extents = extents[:1]
     data: bytes | None = None
     parts: tuple[tuple[int, bytes], ...] | None = None
     if outcome.content is not None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -15,10 +15,12 @@ from harness.errors import EnvironmentProblem
 from harness.lockstep.trace import SystemKind
 from harness.systems.base import System
 from harness.systems.capabilities import find_profile
+from harness.systems.qmp_system import QmpSystem
 from harness.systems.starting import starter
 from model.capabilities import Capabilities
 from model.configuration import Configuration
 
+from .render import TEST_DIR
 from .scenario import Absent, Host
 
 
@@ -36,6 +38,10 @@ class NoQemu:
     def start(self, kind: SystemKind, configuration: Configuration) -> System:
         """Nothing can be started."""
         raise Absent(self.why)
+
+    def folders(self, system: System) -> Mapping[str, str]:
+        """None."""
+        return {}
 
 
 class BuildHost:
@@ -63,6 +69,11 @@ class BuildHost:
         if kind not in self._starts:
             raise Absent(f"{self.label} has no {_TOOLS[kind]}; {INSTALL}")
         return self._starts[kind](configuration)
+
+    def folders(self, system: System) -> Mapping[str, str]:
+        """Where the system's images and sockets are."""
+        assert isinstance(system, QmpSystem)
+        return {str(system.workspace.path): TEST_DIR}
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -24,6 +24,7 @@ class Names:
         """``folders`` maps the paths of this run to words, such as ``TEST_DIR``."""
         self._folders = sorted((folders or {}).items(), key=lambda item: -len(item[0]))
         self._nodes: dict[str, str] = {}
+        self._unknown = 0
 
     def learn(self, node: str, role: str) -> None:
         """Say what an automatically named node is: ``learn("#block117", "file of src")``."""
@@ -49,7 +50,10 @@ class Names:
     def _node(self, found: re.Match[str]) -> str:
         # A node nobody told us about is known by when it is first spoken of.
         name = found.group()
-        return self._nodes.setdefault(name, f"#auto{len(self._nodes) + 1}")
+        if name not in self._nodes:
+            self._unknown += 1
+            self._nodes[name] = f"#auto{self._unknown}"
+        return self._nodes[name]
 
 
 def _stamp(value: Any) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from harness.lockstep.origin import Piece
 from harness.storage.place import FilePlace, NbdPlace, Place
 from harness.systems import commands
 from model import operations as ops
@@ -22,7 +23,7 @@ from model.operations import Context, Operation, Via
 from model.outcome import Allocation, BitmapView
 
 from .normalise import Names
-from .seen import Origin, Seen, StatusRun
+from .seen import Seen, StatusRun
 from .words import error_text, json_line, size, span
 
 TEST_DIR: Final = "TEST_DIR"
@@ -124,36 +125,31 @@ class Renderer:
             # Data of another length than was asked for is a lie that must be seen.
             got = sum(piece.end - piece.start for piece in seen.pieces or ())
             lines = [f"read {got}/{request.length} bytes at offset {request.offset}"]
-            lines += [self._piece(piece.start, piece.end, piece.origin)
-                      for piece in seen.pieces or ()]
+            lines += [self._piece(piece, piece.start, piece.end) for piece in seen.pieces or ()]
         return lines
 
-    def _piece(self, start: int, end: int, origin: Origin | None) -> str:
-        return f"{_INDENT}{span(start, end)} {self._written(origin)}"
+    def _piece(self, piece: Piece, start: int, end: int) -> str:
+        """The part ``[start, end)`` of a piece of data, and who wrote it."""
+        words = "unknown data"
+        if piece.origin is not None:
+            words = self._writer(piece.origin.stamp)
+            if piece.shift and piece.origin.stamp != ZERO:
+                words += f", but that of offset {start - piece.shift:#x}"
+        return f"{_INDENT}{span(start, end)} {words}"
 
-    def _written(self, origin: Origin | None) -> str:
-        """Who wrote it."""
-        if origin is None:
-            return "unknown data"
-        stamp = origin.stamp
+    def _writer(self, stamp: Stamp) -> str:
         if stamp == ZERO:
             return "zeroes"
         if stamp < 0:
-            words = self._configuration.images[-1 - stamp].node
-        elif stamp in self._patterns:
-            words = f"-P {self._patterns[stamp]}"
-        else:
-            words = f"data of operation {stamp}, which wrote none"
-        if origin.elsewhere is not None:
-            words += f", but that of offset {origin.elsewhere:#x}"
-        return words
+            return self._configuration.images[-1 - stamp].node
+        return f"-P {self._patterns[stamp]}"
 
     def _inspection(self, seen: Seen) -> list[str]:
         if seen.error is not None:
             return [f"{_INDENT}read failed: {error_text(seen.error)}"]
         readable: list[tuple[int, str]] = []
         for piece in seen.pieces or ():
-            readable += [(start, self._piece(start, end, piece.origin))
+            readable += [(start, self._piece(piece, start, end))
                          for start, end in _without(piece.start, piece.end, seen.denied)]
         denied = [(start, f"{_INDENT}{span(start, end)} {error_text(_DENIED)}")
                   for start, end in seen.denied]

@@ -14,6 +14,7 @@ log of either.  A scenario reads like the log that it makes::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from harness.lockstep.trace import Build, Header, SystemKind, Trace
@@ -25,6 +26,7 @@ from model.configuration import Configuration, Image
 from model.operations import BitmapRef, Operation, Request, Via
 from model.outcome import Outcome
 
+from .normalise import Names
 from .script import Do, Entry, Images, Remark, Section, ShowBitmaps, ShowDigest
 from .sides import ModelSide, SystemSide
 from .verdict import Witnesses
@@ -46,6 +48,9 @@ class Host(Protocol):
 
     def start(self, kind: SystemKind, configuration: Configuration) -> System:
         """A system with these images, ready for operations; raises :class:`Absent`."""
+
+    def folders(self, system: System) -> Mapping[str, str]:
+        """The paths that only this run of the system has, and what each is called in a log."""
 
 
 class Scenario:
@@ -107,7 +112,7 @@ class Scenario:
             self._no_system(str(why))
             return
         self._channels = frozenset(system.channels)
-        self._system.begin(entry, system)
+        self._system.begin(entry, system, Names(self._host.folders(system)))
 
     def do(self, operation: Operation) -> Outcome:
         """Do the operation; what the model says that comes of it."""

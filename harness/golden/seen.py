@@ -7,40 +7,21 @@ Data is symbolic: not bytes, but who wrote what is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from harness import stamps
 from harness.lockstep.compare import compare, expected_errno
 from harness.lockstep.differences import DataDiffers, LengthDiffers
 from harness.lockstep.found import Found
+from harness.lockstep.origin import Piece, origins
 from harness.lockstep.ranges import merged
+from harness.stamps import Origin
 from harness.systems.base import Answer
 from model.content import ZERO, Stamp
 from model.errors import QmpError
 from model.operations import Operation, Request, Status
 from model.outcome import Outcome
-
-SECTOR: Final = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Who wrote a piece of data; ``elsewhere``: it was written for that offset, not this one."""
-
-    stamp: Stamp
-    elsewhere: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """The bytes of ``[start, end)`` of a disk; ``origin`` None: nobody of this run wrote that."""
-
-    start: int
-    end: int
-    origin: Origin | None
-
 
 StatusRun: TypeAlias = tuple[int, int, frozenset[int]]
 """A run of block status: start, end, and the values that it may have."""
@@ -69,18 +50,20 @@ def of_outcome(operation: Operation, outcome: Outcome) -> Seen:
     pieces = None
     if outcome.content is not None:
         start = _start(operation)
-        pieces = tuple(Piece(start + run.start, start + run.end, Origin(run.value))
+        pieces = tuple(Piece(start + run.start, start + run.end,
+                             Origin(run.value, start + run.start))
                        for run in outcome.content.runs())
     return Seen(expected_errno(operation, outcome), outcome.refused, pieces, extents,
                 outcome.denied, outcome.disconnected)
 
 
-def of_answer(operation: Operation, answer: Answer, outcome: Outcome, stamps_used: range) -> Seen:
+def of_answer(operation: Operation, answer: Answer, outcome: Outcome,
+              writers: Sequence[Stamp]) -> Seen:
     """What a system answered.
 
     ``outcome`` is the model's.  Where it leaves QEMU free (how extents are cut, what a file system
     makes of space never written), an answer that it allows is written down as the model has it;
-    any other answer as what it is.  ``stamps_used``: those that data of this run can have.
+    any other answer as what it is.  ``writers``: the stamps of all who have written so far.
     """
     model = of_outcome(operation, outcome)
     kinds = {type(each) for each in compare(operation, outcome, answer)}
@@ -92,7 +75,7 @@ def of_answer(operation: Operation, answer: Answer, outcome: Outcome, stamps_use
     pieces = None
     if answer.data is not None or answer.parts is not None:
         agrees = model.pieces is not None and not kinds & {DataDiffers, LengthDiffers}
-        pieces = model.pieces if agrees else tuple(_attributed(answer, start, stamps_used))
+        pieces = model.pieces if agrees else tuple(_attributed(answer, start, writers))
     return Seen(answer.error, answer.refused, pieces, extents, merged(answer.denied),
                 answer.disconnected)
 
@@ -102,47 +85,32 @@ def _start(operation: Operation) -> int:
     return operation.offset if isinstance(operation, Request) else 0
 
 
-def _attributed(answer: Answer, start: int, used: range) -> Iterator[Piece]:
-    """Who wrote each sector of the answer's data; neighbours of one origin are one piece."""
+def _attributed(answer: Answer, start: int, writers: Sequence[Stamp]) -> Iterator[Piece]:
+    """Who wrote each piece of the answer's data."""
     parts = answer.parts if answer.parts is not None else ((start, answer.data or b""),)
     found = Found(parts)
-    last: Piece | None = None
+    last = Piece(start, start, None)
     for begin, end, data in found.pieces(start, max(found.end, start)):
-        for piece in _sectors(begin, end, data, used, found.end):
-            if last is not None and _continues(last, piece):
+        told = [Piece(begin, end, Origin(ZERO, begin))]
+        if data is not None:
+            told = origins(data, begin, writers, found.end)
+        for piece in told:
+            if piece.start > start and _same(last, piece):
                 last = Piece(last.start, piece.end, last.origin)
-            else:
-                if last is not None:
-                    yield last
-                last = piece
-    if last is not None:
+                continue
+            if last.start < last.end:
+                yield last
+            last = piece
+    if last.start < last.end:
         yield last
 
 
-def _sectors(begin: int, end: int, data: bytes | None, used: range,
-             disk_size: int) -> Iterator[Piece]:
-    if data is None:
-        yield Piece(begin, end, Origin(ZERO))
-        return
-    at = begin
-    while at < end:
-        stop = min(at - at % SECTOR + SECTOR, end)
-        found = stamps.trace_origin(data[at - begin:stop - begin], at, used, disk_size)
-        origin = None
-        if found is not None:
-            origin = Origin(found.stamp, None if found.offset == at else found.offset)
-        yield Piece(at, stop, origin)
-        at = stop
-
-
-def _continues(piece: Piece, more: Piece) -> bool:
+def _same(piece: Piece, more: Piece) -> bool:
     """Whether ``more``, which begins where ``piece`` ends, is more of the same."""
-    one, other = piece.origin, more.origin
-    if one is None or other is None:
-        return one is other
-    if one.elsewhere is None or other.elsewhere is None:
-        return one == other
-    return one.stamp == other.stamp and other.elsewhere - one.elsewhere == more.start - piece.start
+    if piece.origin is None or more.origin is None:
+        return piece.origin is more.origin
+    same = piece.origin.stamp == more.origin.stamp
+    return same and (piece.origin.stamp == ZERO or piece.shift == more.shift)
 
 
 def _placed(start: int, runs: Iterator[tuple[int, frozenset[int]]]) -> Iterator[StatusRun]:

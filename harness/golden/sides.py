@@ -16,9 +16,9 @@ from harness.lockstep.verdict import Diverges, Failed, Failure
 from harness.systems.base import System
 from harness.systems.failure import SystemFailed
 from model.capabilities import Capabilities
-from model.content import initial_stamp
+from model.content import Stamp, initial_stamp
 from model.machine import Machine
-from model.operations import BitmapRef
+from model.operations import BitmapRef, Write
 from model.outcome import BitmapView, Observation, Outcome
 
 from .differences import SECTION
@@ -114,23 +114,22 @@ class SystemSide:
         self.log = Log()
         self._system: System | None = None
         self._renderer: Renderer | None = None
-        self._images = 0
+        self._writers: list[Stamp] = []
         self._observed = _NOTHING
         self._known: tuple[Difference, ...] = ()
-        self._numbers = 0
         self.steps: list[Step] = []
         """What was done since the last images, up to the first failure."""
         self.failure: Failure | None = None
         """The first difference, or how the system failed."""
 
-    def begin(self, entry: Images, system: System) -> None:
-        """Another system, its images attached."""
+    def begin(self, entry: Images, system: System, names: Names) -> None:
+        """Another system, its images attached; ``names``: what is peculiar to this run of it."""
         self.close()
         if self.failure is None:
             self.steps = []
         self._system = system
-        self._renderer = Renderer(entry.configuration, Names())
-        self._images = len(entry.configuration.images)
+        self._renderer = Renderer(entry.configuration, names)
+        self._writers = [initial_stamp(each) for each in range(len(entry.configuration.images))]
         self._observed, self._known = _NOTHING, ()
         self.log.lines += self._renderer.images()
 
@@ -158,16 +157,16 @@ class SystemSide:
         if outcome is None:
             lines.append(spared(model.machine.deadly(entry.operation) or ""))
             return
-        self._numbers = max(self._numbers, entry.number)
+        if isinstance(entry.operation, Write):
+            self._writers.append(entry.number)
         step = Step(entry.number, entry.operation)
         if self.failure is None:
             self.steps.append(step)
         expected = model.machine.observe()
         try:
             answer = system.apply(entry.number, entry.operation)
-            stamps = range(initial_stamp(self._images), self._numbers + 1)
             shown = renderer.answer(
-                entry.operation, of_answer(entry.operation, answer, outcome, stamps))
+                entry.operation, of_answer(entry.operation, answer, outcome, self._writers))
             lines += shown
             self._observed = system.observe([BitmapRef(*each) for each in expected.digests])
         except SystemFailed as failure:

@@ -40,6 +40,9 @@ class Host:
         lie = catalogue()[LIE] if LIE else None
         return Simulated(Machine(configuration, CAPABILITIES), lie)
 
+    def folders(self, system):
+        return {}
+
 class Hosts:
     def host(self, spec):
         return Host()

@@ -16,7 +16,7 @@ from .bitmap import DirtyBitmap, align_down, align_up
 from .configuration import KIB, MIB
 from .errors import CommandRefused, Errno, RequestFailed
 from .jobs import Progress
-from .node import Node
+from .node import Node, Zeroing
 from .program import Program, Task, Wait
 from .rules import rule
 
@@ -199,7 +199,7 @@ class BlockCopy:
         reading = False
         try:
             if is_zero:
-                yield from self.target.write_zeroes(task.start, end, unmap=False)
+                yield from self.target.write_zeroes(task.start, end, Zeroing())
             else:
                 reading = True
                 content = yield from self.source.read(task.start, end)

@@ -50,5 +50,12 @@ class Capabilities:
         "block status of a snapshot over a metadata-preallocated qcow2 kills QEMU", "9.0")
     huge_min_cluster_size_aborts: bool = _deviation(
         "a min-cluster-size of 4 GiB or more kills QEMU", "")
+    short_target_aborts: bool = _deviation(
+        "a copy past the end of a target smaller than the source kills QEMU", "")
+    unallocated_copy_status_aborts: bool = _deviation(
+        "block status of a snapshot kills QEMU where zeroes were copied to a target that does "
+        "not allocate them (parallels)", "")
+    empty_merge_crashes: bool = _deviation(
+        "block-dirty-bitmap-merge of no bitmaps kills QEMU", "")
     cbw_timeout_wraps: bool = _deviation(
         "cbw-timeout is taken modulo 2^32 nanoseconds (4.29 s)", "9.1")

@@ -30,6 +30,6 @@ Source: the NBD protocol's list of errors; ``nbd/server.c``.
 
 def seen_through(via: Via, error: Errno) -> Errno:
     """The errno that a client of channel ``via`` gets when QEMU's block layer says ``error``."""
-    if via in (Via.MONITOR, Via.DEVICE):
+    if via.is_local:
         return error
     return NBD_ERRNO.get(error, Errno.EINVAL)

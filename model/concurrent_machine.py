@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from . import requests
 from .capabilities import Capabilities
-from .channels import seen_through
 from .configuration import Configuration, Protocol, RequestKind
 from .copy_before_write import CopyBeforeWrite, Timer
 from .errors import Errno, RequestFailed
@@ -79,8 +79,7 @@ class ConcurrentMachine(Machine):
         export = self._export(request)
         self._requests[number] = request
         before = self._running_timers()
-        end = request.offset + request.length
-        self._steps.start(number, self._program(number, request, export, request.offset, end))
+        self._steps.start(number, requests.program(number, request, export))
         self._timers[number] = [timer for timer in self._running_timers() if timer not in before]
         return Outcome()
 
@@ -124,8 +123,8 @@ class ConcurrentMachine(Machine):
         first."""
         return [pending.request for pending in self._sent()]
 
-    @rule("storage.sixteen-at-a-time", source="QEMU's NBD client; flushes of a node come one after "
-          "the other (experiment)")
+    @rule("storage.sixteen-at-a-time", source="QEMU's NBD client; flushes of a node come "
+          "one after the other (experiment)")
     def _sent(self) -> Iterator[Pending]:
         """QEMU sends an image's storage at most 16 requests at a time, and of flushes one; others
         wait for their turn."""
@@ -163,8 +162,6 @@ class ConcurrentMachine(Machine):
     def _as_outcome(self, number: int, answer: Outcome | Exception) -> Outcome:
         if isinstance(answer, Outcome):
             return answer
-        if isinstance(answer, RequestFailed):
-            return Outcome(error=seen_through(self._requests[number].via, answer.error))
-        if isinstance(answer, Disconnected):
-            return Outcome(disconnected=True)
+        if isinstance(answer, (RequestFailed, Disconnected)):
+            return requests.failure(self._requests[number].via, answer)
         raise answer

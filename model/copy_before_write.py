@@ -26,7 +26,7 @@ from .block_copy import BlockCopy, CopyCall
 from .capabilities import Capabilities
 from .content import Content, zeroes
 from .errors import Errno, RequestFailed
-from .node import Node, Status
+from .node import Node, Status, Zeroing
 from .operations import OnCbwError
 from .program import Program, Task, Wait
 from .rules import rule
@@ -83,6 +83,7 @@ class CopyBeforeWrite(Node):
         self.capabilities = capabilities
         self.cluster_size = block_copy.cluster_size
         self.reported_cluster_size = source.reported_cluster_size
+        self.zeroes_fast = source.zeroes_fast
         self.frozen: list[FrozenRead] = []
         """Latest first."""
         self.timers: list[Timer] = []
@@ -109,9 +110,9 @@ class CopyBeforeWrite(Node):
         yield from self._before_change(start, start + content.size)
         yield from self.source.write(start, content)
 
-    def _write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
+    def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         yield from self._before_change(start, end)
-        yield from self.source.write_zeroes(start, end, unmap=unmap)
+        yield from self.source.write_zeroes(start, end, how)
 
     def _discard(self, start: int, end: int) -> Program[None]:
         yield from self._before_change(start, end)

@@ -14,9 +14,10 @@ from .backup_job import BackupJob
 from .bitmap import DirtyBitmap
 from .block_copy import BlockCopy, cluster_size_of
 from .capabilities import Capabilities
-from .configuration import Configuration, Format
+from .configuration import Configuration, Format, Protocol
 from .copy_before_write import CbwOptions, CopyBeforeWrite
 from .errors import CommandRefused
+from .held_image import HeldImage
 from .image import Image
 from .nbd_export import NbdExport
 from .node import Node
@@ -55,7 +56,8 @@ class Graph:
                 backing = self.nodes[spec.backing] if spec.backing else None
                 self.nodes[spec.node] = Qcow2(spec, index, backing, fired)
             else:
-                self.nodes[spec.node] = Image(spec, index, fired)
+                held = spec.protocol is Protocol.HELD
+                self.nodes[spec.node] = (HeldImage if held else Image)(spec, index, fired)
             self.nodes[spec.node].age = self.next_age()
 
     def next_age(self) -> int:
@@ -138,17 +140,16 @@ class Graph:
 
     def _check_options(self, command: AddFilter) -> OnCbwError:
         """The checks that QEMU's option parser makes, before any node is looked up."""
-        if command.min_cluster_size is not None and not self.capabilities.min_cluster_size:
-            raise CommandRefused("Parameter 'min-cluster-size' is unexpected")
         timeout = command.cbw_timeout
         if timeout is not None and not 0 <= timeout <= LARGEST_TIMEOUT:
             raise CommandRefused("Parameter 'cbw-timeout' expects uint32_t")
-        if command.on_cbw_error is None:
-            return OnCbwError.BREAK_GUEST_WRITE
-        if command.on_cbw_error not in list(OnCbwError):
+        on_cbw_error = command.on_cbw_error or OnCbwError.BREAK_GUEST_WRITE
+        if on_cbw_error not in list(OnCbwError):
             raise CommandRefused(
-                f"Parameter 'on-cbw-error' does not accept value '{command.on_cbw_error}'")
-        return OnCbwError(command.on_cbw_error)
+                f"Parameter 'on-cbw-error' does not accept value '{on_cbw_error}'")
+        if command.min_cluster_size is not None and not self.capabilities.min_cluster_size:
+            raise CommandRefused("Parameter 'min-cluster-size' is unexpected")
+        return OnCbwError(on_cbw_error)
 
     def _copy_bitmap(self, source: Node, target: Node, bitmap: DirtyBitmap | None,
                      min_cluster_size: int) -> DirtyBitmap:

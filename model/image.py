@@ -15,7 +15,7 @@ from . import configuration
 from .bitmap import align_up
 from .configuration import KIB, MIB, Format, Protocol, RequestKind
 from .content import ZERO, Content, initial_stamp, zeroes
-from .node import DATA, PERHAPS_HOLE, Node, Status
+from .node import DATA, PERHAPS_HOLE, Node, Status, Zeroing
 from .program import Program, StorageRequest
 from .rules import rule
 
@@ -67,6 +67,7 @@ class Image(Node):
         self.traits = TRAITS[spec.format]
         self.request_alignment = max(self.traits.request_alignment, spec.request_alignment or 1)
         self.reported_cluster_size = spec.cluster_size or self.traits.cluster
+        self.zeroes_fast = spec.format in (Format.RAW, Format.QCOW2)
         self.content: Content = zeroes(self.size)
         for offset, length in spec.filled:
             self.content.set(offset, min(offset + length, self.size), initial_stamp(index))
@@ -95,7 +96,7 @@ class Image(Node):
         yield self._request(RequestKind.WRITE, start, start + content.size)
         self.content.paste(start, content)
 
-    def _write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
+    def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         yield self._request(RequestKind.ZERO, start, end)
         self.content.set(start, end, ZERO)
 

@@ -66,6 +66,8 @@ class Backup(Operation):
     min_cluster_size: int | None = None
     discard_source: bool = False
     on_cbw_error: str | None = None
+    speed: int | None = None
+    """Bytes a second; so high that it limits nothing, since what a limit does depends on time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from . import backup_commands, bitmap_commands
+from . import backup_commands, bitmap_commands, requests, unsaid
 from . import job_operations as jobs
 from . import operations as ops
 from .backup_job import BackupJob
-from .bitmap import DirtyBitmap, divide_up
+from .bitmap import DirtyBitmap
 from .capabilities import Capabilities
 from .channels import seen_through
-from .configuration import Configuration, Fault
-from .content import Content, stamped, zeroes
+from .configuration import Configuration, Fault, RequestKind
+from .content import Content, zeroes
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, Errno, QmpError, RequestFailed
 from .graph import Graph
@@ -30,12 +30,9 @@ from .operations import Operation, Request, Via
 from .outcome import Observation, Outcome
 from .program import Program, StorageRequest, run_to_end
 from .snapshot_access import SnapshotAccess
+from .unsaid import Impossible
 
 Result = TypeVar("Result")
-
-
-class Impossible(ValueError):
-    """An operation that no client could even send: a request to a node that is not exported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,70 +118,26 @@ class Machine:
             self._answer(job.run())
 
     def _request(self, number: int, request: Request) -> Outcome:
-        start, end = request.offset, request.offset + request.length
         export = self._export(request)
-        if self._faults and isinstance(request, (ops.Write, ops.Zero, ops.Discard)):
-            self._check_order(export.node, start, end)
+        if self._faults:
+            unsaid.check_order(export.node, request)
+        if request.via is Via.DEVICE and export.node is not self.graph.device:
+            return Outcome(error=Errno.ENOENT)
         try:
-            if request.via is Via.DEVICE and export.node is not self.graph.device:
-                return Outcome(error=Errno.ENOENT)
-            return self._answer(self._program(number, request, export, start, end))
-        except RequestFailed as why:
-            return Outcome(error=seen_through(request.via, why.error))
-        except Disconnected:
-            return Outcome(disconnected=True)
-
-    def _check_order(self, node: Node, start: int, end: int) -> None:
-        """Over storage that fails, a request that copies one cluster has one outcome; with more,
-        it depends on how block status cuts the copy up.  Held storage is the place for those."""
-        while isinstance(node, CopyBeforeWrite):
-            dirty = [min(high, end) - max(low, start) // node.cluster_size * node.cluster_size
-                     for low, high in node.block_copy.copy_bitmap.dirty_ranges()
-                     if low < end and start < high]
-            if sum(divide_up(length, node.cluster_size) for length in dirty) > 1:
-                raise Impossible("copies several clusters over failing storage")
-            node = node.source
+            return self._answer(requests.program(number, request, export))
+        except (RequestFailed, Disconnected) as why:
+            return requests.failure(request.via, why)
 
     def _export(self, request: Request) -> NbdExport:
-        if request.offset < 0 or request.length < 0:
-            raise Impossible("a negative offset or length")
-        if isinstance(request, ops.Discard) and any(
-                (request.offset | request.length) % (image.request_alignment or 1)
-                for image in self.configuration.images):
-            raise Impossible("an unaligned discard, of which QEMU's blkdebug itself dies")
+        """What the request goes through to its node."""
+        unsaid.check_request(self.configuration, request)
         export = self.graph.exports.get(request.node)
-        device = self.graph.device
-        if export is None and request.via is Via.DEVICE and device is not None:
-            return NbdExport(device, writable=True, bitmaps=(), allocation_depth=False,
-                             fired=self.rules)
-        if export is None:
+        if export is not None:
+            return export
+        if request.via is not Via.DEVICE or self.graph.device is None:
             raise Impossible(f"node {request.node!r} has no export")
-        return export
-
-    def _program(self, number: int, request: Request, export: NbdExport, start: int,
-                 end: int) -> Program[Outcome]:
-        """What the request makes of itself on its node, through its channel."""
-        node = export.node
-        local = request.via in (Via.MONITOR, Via.DEVICE)
-        if not local:
-            export.check(start, end, changes=isinstance(
-                request, (ops.Write, ops.Zero, ops.Discard)))
-        if isinstance(request, ops.Read):
-            structured = request.via in (Via.NBD, Via.QEMU_IO)
-            read = export.read_structured if structured else export.read_plain
-            found = yield from read(start, end)
-            return Outcome(content=found.content, perhaps_zero=found.perhaps_zero)
-        if isinstance(request, ops.Status):
-            return Outcome(extents=(yield from export.status(start, end, request.context)))
-        if isinstance(request, ops.Write):
-            yield from node.write(start, stamped(end - start, number))
-        elif isinstance(request, ops.Zero):
-            yield from node.write_zeroes(start, end, unmap=request.unmap)
-        elif isinstance(request, ops.Discard):
-            yield from node.discard(start, end)
-        if isinstance(request, ops.Flush) or getattr(request, "fua", False):
-            yield from node.flush()
-        return Outcome()
+        return NbdExport(self.graph.device, writable=True, bitmaps=(), allocation_depth=False,
+                         fired=self.rules)
 
     def _inspect(self, inspect: ops.Inspect) -> Outcome:
         """The node's content; a snapshot's cluster by cluster: each is data or is denied.
@@ -218,11 +171,12 @@ class Machine:
 
     def _complete(self, request: StorageRequest) -> None:
         """Complete a storage request, or fail it as the configured faults say."""
-        faults = self._faults.get(request.node)
-        for fault in faults or ():
+        faults = self._faults.get(request.node, [])
+        for fault in faults:
             if fault.kind is request.kind and (
-                    request.offset <= fault.offset < request.offset + request.length):
-                if fault.once and faults:
+                    fault.kind is RequestKind.FLUSH
+                    or request.offset <= fault.offset < request.offset + request.length):
+                if fault.once:
                     faults.remove(fault)
                 raise RequestFailed(Errno[fault.errno])
 
@@ -264,30 +218,7 @@ class Machine:
 
     def deadly(self, operation: Operation) -> str | None:
         """The known defect by which the operation would kill a build with these capabilities."""
-        if isinstance(operation, ops.AddFilter) and _is_huge(operation.min_cluster_size):
-            return "huge_min_cluster_size_aborts"
-        if isinstance(operation, ops.Discard):
-            node = self.graph.nodes.get(operation.node)
-            if self.capabilities.unaligned_snapshot_discard_aborts and _kills(node, operation):
-                return "unaligned_snapshot_discard_aborts"
-        return None
-
-
-def _is_huge(min_cluster_size: int | None) -> bool:
-    """Whether a cluster size is accepted by the first check, yet too large for a bitmap."""
-    return min_cluster_size is not None and 1 << 32 <= min_cluster_size < 1 << 63
-
-
-def _kills(node: Node | None, discard: ops.Discard) -> bool:
-    """Whether the discard reaches a filter without being aligned to its clusters."""
-    if not isinstance(node, SnapshotAccess) or not node.discard_enabled or not discard.length:
-        return False
-    kept = node.file
-    if not isinstance(kept, CopyBeforeWrite):
-        return False
-    end = discard.offset + discard.length
-    return bool(discard.offset % kept.cluster_size or (
-        end % kept.cluster_size and end != kept.size))
+        return unsaid.deadly(self.graph, operation)
 
 
 COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {

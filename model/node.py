@@ -54,6 +54,15 @@ PERHAPS_HOLE = Status(frozenset({Allocation.DATA, Allocation.HOLE | Allocation.Z
 """Reads as zero; whether as a hole is up to the storage."""
 
 
+@dataclass(frozen=True, slots=True)
+class Zeroing:
+    """How zeroes are to be written: ``unmap``, the space may be freed; ``fast``, without writing
+    them as data."""
+
+    unmap: bool = False
+    fast: bool = False
+
+
 class Node:
     """One node of the block graph."""
 
@@ -71,6 +80,8 @@ class Node:
         self.request_alignment = 1
         self.reported_cluster_size: int | None = 0
         """What the node says of its cluster size when asked (0: none); None: it cannot say."""
+        self.zeroes_fast = False
+        """Whether the driver can zero without writing data, and be told not to do otherwise."""
 
     # What users of the node call
 
@@ -87,13 +98,14 @@ class Node:
             return
         yield from self._dirtying(*self._widened(start, end), self._write(start, content))
 
-    def write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
-        """Make the range read as zero; ``unmap``: its space may be freed."""
+    def write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
+        """Make the range read as zero."""
         self._check(start, end)
         if start == end:
             return
-        yield from self._dirtying(*self._widened(start, end),
-                                  self._write_zeroes(start, end, unmap=unmap))
+        change = (self._write_zeroes(start, end, how) if self.zeroes_fast or not how.fast
+                  else self._cannot_zero_fast())
+        yield from self._dirtying(*self._widened(start, end), change)
 
     def discard(self, start: int, end: int) -> Program[None]:
         """Discard the range: advice, which a node without ``discard=unmap`` takes and forgets."""
@@ -123,7 +135,7 @@ class Node:
     def _write(self, start: int, content: Content) -> Program[None]:
         raise NotImplementedError
 
-    def _write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
+    def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         raise NotImplementedError
 
     def _discard(self, start: int, end: int) -> Program[None]:
@@ -157,6 +169,13 @@ class Node:
         yield  # makes this a program
 
     # The generic layer
+
+    @rule("node.fast-zero-or-not-at-all", source="NBD_CMD_FLAG_FAST_ZERO (experiment)")
+    def _cannot_zero_fast(self) -> Program[None]:
+        """Asked to zero fast or not at all, a node whose driver does not know how answers ENOTSUP
+        before anything is done, be it a filter over such a node."""
+        raise RequestFailed(Errno.ENOTSUP)
+        yield  # makes this a program
 
     @rule("node.discard-needs-unmap", source="option discard of blockdev-add: default ignore")
     def _heeds_discard(self) -> bool:

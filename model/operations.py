@@ -30,6 +30,16 @@ class Via(StrEnum):
     DEVICE = "device"
     """The human monitor's qemu-io on the guest's device."""
 
+    @property
+    def is_nbd(self) -> bool:
+        """Whether the client itself speaks NBD."""
+        return self in (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether no server stands between the client and the node."""
+        return self in (Via.MONITOR, Via.DEVICE)
+
 
 class OnCbwError(StrEnum):
     """What a failed copy-before-write breaks (option ``on-cbw-error``, since QEMU 7.1)."""
@@ -242,6 +252,27 @@ class BitmapMerge(BitmapOperation):
 
     name: ClassVar[str] = "bitmap-merge"
     sources: tuple[BitmapRef, ...] = ()
+
+
+# The process: nodes, exports and jobs end with it; the images are attached to the next one.
+
+
+@dataclass(frozen=True, slots=True)
+class Restart(Operation):
+    """QEMU quits by itself, and another one starts with the same images.
+
+    ``read_only`` names images that are then attached read-only; all others are writable.
+    """
+
+    name: ClassVar[str] = "restart"
+    read_only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kill(Operation):
+    """QEMU is killed, and another one starts with the same images, all writable."""
+
+    name: ClassVar[str] = "kill"
 
 
 # Looking: changes nothing.

@@ -16,8 +16,9 @@ from . import configuration
 from .bitmap import align_down, align_up, divide_up
 from .configuration import KIB, RequestKind
 from .content import ZERO, Content, zeroes
+from .errors import Errno, RequestFailed
 from .image import Image
-from .node import ANYTHING_ZERO, DATA, DATA_OR_ZERO, HOLE, ZERO_HOLE, Node, Status
+from .node import ANYTHING_ZERO, DATA, DATA_OR_ZERO, HOLE, ZERO_HOLE, Node, Status, Zeroing
 from .program import Program
 from .rules import rule
 from .runs import RunMap
@@ -94,9 +95,10 @@ class Qcow2(Image):
         self._mark(start, end, Cell.DATA)
 
     @rule("qcow2.zeroes", source="docs/interop/qcow2.txt; experiment")
-    def _write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
+    def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         """Whole cells become zero cells; so does a cell of which only a part is zeroed but which
-        reads as zero already.  In other cells the zeroes are written as data."""
+        reads as zero already.  In other cells the zeroes are written as data; a request to zero
+        fast ends with ENOTSUP there, and what it has zeroed before stays so."""
         for low, high in self._split(start, end, self.cell):
             cell_start = align_down(low, self.cell)
             cell_end = min(align_up(high, self.cell), self.size)
@@ -106,6 +108,8 @@ class Qcow2(Image):
                 yield self._request(RequestKind.ZERO, low, high)
                 self.content.set(cell_start, cell_end, ZERO)
                 self._mark(low, high, Cell.ZERO)
+            elif how.fast:
+                raise RequestFailed(Errno.ENOTSUP)
             else:
                 yield from self._write(low, zeroes(high - low))
                 if False not in rest:

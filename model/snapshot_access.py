@@ -11,7 +11,7 @@ from collections import Counter
 
 from .content import Content
 from .errors import Errno, RequestFailed
-from .node import HOLE, Node, Status
+from .node import HOLE, Node, Status, Zeroing
 from .program import Program
 from .rules import rule
 
@@ -47,7 +47,7 @@ class SnapshotAccess(Node):
     def _write(self, start: int, content: Content) -> Program[None]:
         return self._refuse()
 
-    def _write_zeroes(self, start: int, end: int, *, unmap: bool) -> Program[None]:
+    def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         return self._refuse()
 
     @rule("snapshot-access.unsupported-discard-is-ignored", source="discard is advice: the "

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a client's request to its answer: what the channel makes of both.
+
+A request through NBD passes QEMU's server; one through qemu-io passes qemu-io's own block layer
+and then the server; one through the human monitor goes to the node directly.
+"""
+
+from __future__ import annotations
+
+from . import operations as ops
+from .channels import seen_through
+from .content import stamped
+from .errors import Errno, RequestFailed
+from .nbd_export import Disconnected, NbdExport
+from .node import Node, Zeroing
+from .operations import Request, Via
+from .outcome import Outcome
+from .program import Program
+
+CHANGES = (ops.Write, ops.Zero, ops.Discard)
+"""The requests that change a node."""
+
+
+def program(number: int, request: Request, export: NbdExport) -> Program[Outcome]:
+    """What the request does; writes carry ``number`` as their stamp.
+
+    Fails with QEMU's own errno; :func:`failure` makes it what the client sees.
+    """
+    start, end = request.offset, request.offset + request.length
+    if request.via is Via.QEMU_IO and end > export.size:
+        raise RequestFailed(Errno.EIO)
+    if not request.via.is_local:
+        export.check(start, end, changes=isinstance(request, CHANGES))
+    if isinstance(request, ops.Read):
+        structured = request.via in (Via.NBD, Via.QEMU_IO)
+        read = export.read_structured if structured else export.read_plain
+        found = yield from read(start, end)
+        return Outcome(content=found.content, perhaps_zero=found.perhaps_zero)
+    if isinstance(request, ops.Status):
+        return Outcome(extents=(yield from export.status(start, end, request.context)))
+    if isinstance(request, ops.Flush):
+        yield from _flush(export.node, request.via)
+    else:
+        yield from _change(number, request, export.node)
+    return Outcome()
+
+
+def _change(number: int, request: Request, node: Node) -> Program[None]:
+    start, end = request.offset, request.offset + request.length
+    if isinstance(request, ops.Write):
+        yield from node.write(start, stamped(end - start, number))
+        if request.fua:
+            yield from node.flush()
+    elif isinstance(request, ops.Zero):
+        fast = request.fast and request.via.is_nbd
+        yield from node.write_zeroes(start, end, Zeroing(request.unmap, fast))
+    else:
+        yield from node.discard(start, end)
+
+
+def _flush(node: Node, via: Via) -> Program[None]:
+    """A flush; qemu-io says nothing of one that fails."""
+    try:
+        yield from node.flush()
+    except RequestFailed:
+        if via.is_nbd:
+            raise
+
+
+def failure(via: Via, why: RequestFailed | Disconnected) -> Outcome:
+    """The answer that a client of channel ``via`` gets to a request that failed.
+
+    qemu-io, which loses its own connection, makes EIO of that.
+    """
+    if isinstance(why, RequestFailed):
+        return Outcome(error=seen_through(via, why.error))
+    if via is Via.QEMU_IO:
+        return Outcome(error=Errno.EIO)
+    return Outcome(disconnected=True)

@@ -99,7 +99,7 @@ class GoldenOutputs:
         self._config = config
         self._mode: Mode = mode(config.getoption("--golden"), os.environ)
         self._store = Store(config.rootpath / config.getini("golden_dir"))
-        self._ledger = Ledger()
+        self.ledger = Ledger()
         self._owners: dict[str, str] = {}
 
     def pytest_sessionstart(self) -> None:
@@ -124,29 +124,29 @@ class GoldenOutputs:
             raise pytest.UsageError(f"{owner} and {self._owners[test]} have one golden name: "
                                     f"{test}")
         try:
-            self._ledger.used.update(variants(test, varies))
+            self.ledger.used.update(variants(test, varies))
         except ValueError as why:
             raise pytest.UsageError(f"{owner}: varies: {why}") from why
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that cannot be collected may have had the test of a golden output."""
         if report.failed:
-            self._ledger.complete = False
+            self.ledger.complete = False
 
     def pytest_collection_finish(self) -> None:
         """Tell the controller, if this is a worker."""
         output = getattr(self._config, "workeroutput", None)
         if output is not None:
-            output["golden_used"] = sorted(self._ledger.used)
-            output["golden_complete"] = self._ledger.complete
+            output["golden_used"] = sorted(self.ledger.used)
+            output["golden_complete"] = self.ledger.complete
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Hear from a worker what it collected; every worker collects everything."""
         output = getattr(node, "workeroutput", None) or {}
-        self._ledger.used.update(output.get("golden_used", ()))
+        self.ledger.used.update(output.get("golden_used", ()))
         if not output.get("golden_complete", False):
-            self._ledger.complete = False
+            self.ledger.complete = False
 
     # Running
 
@@ -184,11 +184,11 @@ class GoldenOutputs:
             return
         for name, value in report.user_properties:
             if name == _PROPERTY:
-                self._ledger.add(Settled.from_json(str(value)))
+                self.ledger.add(Settled.from_json(str(value)))
             elif name == _ABSENT:
-                self._ledger.absent[str(value)] += 1
+                self.ledger.absent[str(value)] += 1
             elif name == _BUILD:
-                self._ledger.builds.add(str(value))
+                self.ledger.builds.add(str(value))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -204,20 +204,20 @@ class GoldenOutputs:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """What came of the golden outputs."""
         unused = self._unused()
-        if not self._ledger.settled and not unused:
+        if not self.ledger.settled and not unused:
             return
         terminalreporter.section("golden outputs")
-        for each in sorted(self._ledger.settled.values(), key=lambda one: one.name):
+        for each in sorted(self.ledger.settled.values(), key=lambda one: one.name):
             if each.ok and each.text:
                 terminalreporter.write_line(each.text)
-        for line in self._ledger.lines(self._store, unused):
+        for line in self.ledger.lines(self._store, unused):
             terminalreporter.write_line(line)
 
     def _unused(self) -> list[str]:
         """The golden outputs that no test has; none unless this was a full run."""
         if hasattr(self._config, "workerinput") or not self._is_full():
             return []
-        return self._ledger.unused(self._store)
+        return self.ledger.unused(self._store)
 
     def _is_full(self) -> bool:
         """Whether all iotests were asked for."""

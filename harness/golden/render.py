@@ -16,6 +16,7 @@ from typing import Any, Final
 from harness.lockstep.origin import Piece
 from harness.storage.place import FilePlace, NbdPlace, Place
 from harness.systems import commands
+from harness.systems.command import Command
 from model import operations as ops
 from model.configuration import Configuration, Image, Protocol
 from model.content import ZERO, Stamp
@@ -222,7 +223,7 @@ def _creation(image: Image) -> list[str]:
     return lines
 
 
-def _accepted(command: commands.Command) -> list[str]:
+def _accepted(command: Command) -> list[str]:
     return [json_line({"execute": command.name, "arguments": command.arguments}),
             json_line({"return": {}})]
 

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The iotests run by hand: what ``python -m harness golden`` does behind its options."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from harness.errors import EnvironmentProblem
+
+from .ledger import Ledger
+from .mode import Action
+from .plugin import GoldenOutputs
+from .store import Store
+
+ROOT: Final = Path(__file__).parents[2]
+"""The project's folder."""
+TESTS: Final = "tests/iotests"
+EXIT_CODES: Final = {
+    pytest.ExitCode.OK: 0,
+    pytest.ExitCode.TESTS_FAILED: 1,
+    pytest.ExitCode.INTERRUPTED: 130,
+    pytest.ExitCode.INTERNAL_ERROR: 2,
+    pytest.ExitCode.USAGE_ERROR: 2,
+    pytest.ExitCode.NO_TESTS_COLLECTED: 2,
+}
+"""What pytest ends with, and what the harness ends with then."""
+
+
+def golden_store(root: Path = ROOT) -> Store:
+    """The project's golden outputs."""
+    return Store(root / "golden")
+
+
+def run(action: Action, tests: Sequence[str] = (), builds: Sequence[str] = (), *,
+        workers: int = 1, root: Path = ROOT) -> int:
+    """Run the iotests, or those named, and check, show or update their golden outputs.
+
+    ``tests``: golden names, or beginnings of them such as ``101``.  The exit code of the harness:
+    0 all agree (or are updated), 1 something differs, 2 usage, 130 interrupted.
+    """
+    arguments = [f"--golden={action}", "--quiet", *_where(root)]
+    arguments += [f"--qemu-build={build}" for build in builds]
+    if tests:
+        arguments += ["-k", " or ".join(_keyword(test) for test in tests)]
+    if workers > 1:
+        arguments += ["-n", str(workers)]
+    code = pytest.main(arguments)
+    return EXIT_CODES.get(pytest.ExitCode(code), 2)
+
+
+def collected(root: Path = ROOT) -> Ledger:
+    """The golden names that the tests of the project have; raises EnvironmentProblem."""
+    spy = _Spy()
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        code = pytest.main(["--collect-only", "--quiet", *_where(root)], plugins=[spy])
+    if code != pytest.ExitCode.OK or spy.ledger is None:
+        why = output.getvalue().strip().splitlines()[-1:] or ["no test found"]
+        raise EnvironmentProblem(f"cannot collect {root / TESTS}: {why[0]}")
+    return spy.ledger
+
+
+def unused(root: Path = ROOT) -> list[str]:
+    """The golden outputs that no test has."""
+    return golden_store(root).unused(collected(root).used)
+
+
+def prune(root: Path = ROOT) -> list[str]:
+    """Remove them; their names."""
+    return golden_store(root).prune(collected(root).used)
+
+
+def _where(root: Path) -> list[str]:
+    # That this module is imported before pytest could rewrite its assertions is no news.
+    return ["--rootdir", str(root), "-c", str(root / "pyproject.toml"),
+            "-W", "ignore::pytest.PytestAssertRewriteWarning", str(root / TESTS)]
+
+
+def _keyword(test: str) -> str:
+    """A golden name, or the beginning of one, as pytest's -k has it."""
+    name, _, case = test.partition("@")[0].partition(".")
+    keyword = "test_" + name.replace("-", "_")
+    return f"({keyword} and {case})" if case else keyword
+
+
+class _Spy:
+    """Takes the ledger of a run that collects."""
+
+    ledger: Ledger | None = None
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        plugin = session.config.pluginmanager.get_plugin("cbw-lockstep-golden")
+        assert isinstance(plugin, GoldenOutputs)
+        self.ledger = plugin.ledger

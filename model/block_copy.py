@@ -169,17 +169,19 @@ class BlockCopy:
 
     @rule("block-copy.zeroes-stay-zeroes", source="block status of the source chooses the way of "
           "copying (experiment: holes stay holes)")
-    def _shrink_to_status(self, task: CopyTask) -> Program[bool]:
+    def _shrink_to_status(self, task: CopyTask) -> Program[bool | None]:
         """A task is cut to the run of equal block status at its start, whole clusters of it; what
         is cut off is to be copied again.  A run that reads as zero is copied by writing zeroes.
-        A run shorter than a cluster, or an unknown status, is copied as one cluster of data."""
+        A run shorter than a cluster, or an unknown status, is copied as one cluster of data.
+        The answer is whether zeroes are to be written; None if that is up to the storage."""
         limit = min(task.end, self.source.size)
+        is_zero: bool | None
         try:
             stop, status = yield from self.source.block_status(task.start, limit)
         except RequestFailed:
             stop, is_zero = task.start + self.cluster_size, False
         else:
-            is_zero = bool(status.is_zero)
+            is_zero = status.is_zero
             if stop - task.start < self.cluster_size:
                 stop, is_zero = task.start + self.cluster_size, False
             elif stop == self.source.size:
@@ -193,18 +195,21 @@ class BlockCopy:
 
     @rule("block-copy.failed-clusters-come-back", source="a failed copy can be tried again "
           "(experiment)")
-    def _run(self, task: CopyTask, is_zero: bool, call: CopyCall) -> Program[None]:
+    def _run(self, task: CopyTask, is_zero: bool | None,
+             call: CopyCall) -> Program[None]:
         """A task that fails puts all its clusters back into the copy bitmap."""
         end = min(task.end, self.source.size)
         reading = False
         try:
-            if is_zero:
-                yield from self.target.write_zeroes(task.start, end, Zeroing())
-            else:
+            if not is_zero:
                 reading = True
                 content = yield from self.source.read(task.start, end)
                 reading = False
+            if is_zero is False:
                 yield from self.target.write(task.start, content)
+            else:
+                how = Zeroing(perhaps=is_zero is None)
+                yield from self.target.write_zeroes(task.start, end, how)
         except RequestFailed as why:
             if call.failure is None:
                 call.failure, call.failed_reading = why.error, reading

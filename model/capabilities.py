@@ -55,6 +55,8 @@ class Capabilities:
     unallocated_copy_status_aborts: bool = _deviation(
         "block status of a snapshot kills QEMU where zeroes were copied to a target that does "
         "not allocate them (parallels)", "")
+    busy_bitmap_removal_aborts: bool = _deviation(
+        "removing a node while another node's export holds one of its bitmaps kills QEMU", "")
     empty_merge_crashes: bool = _deviation(
         "block-dirty-bitmap-merge of no bitmaps kills QEMU", "")
     cbw_timeout_wraps: bool = _deviation(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from .bitmap import DirtyBitmap, align_down, align_up
-from .content import Content
+from .content import ZERO, Content
 from .errors import Errno, RequestFailed
 from .outcome import Allocation
 from .program import Program, Step
@@ -57,10 +57,11 @@ PERHAPS_HOLE = Status(frozenset({Allocation.DATA, Allocation.HOLE | Allocation.Z
 @dataclass(frozen=True, slots=True)
 class Zeroing:
     """How zeroes are to be written: ``unmap``, the space may be freed; ``fast``, without writing
-    them as data."""
+    them as data.  ``perhaps``: it is not known whether they are written so or as data."""
 
     unmap: bool = False
     fast: bool = False
+    perhaps: bool = False
 
 
 class Node:
@@ -103,9 +104,22 @@ class Node:
         self._check(start, end)
         if start == end:
             return
-        change = (self._write_zeroes(start, end, how) if self.zeroes_fast or not how.fast
+        change = (self._zero_aligned(start, end, how) if self.zeroes_fast or not how.fast
                   else self._cannot_zero_fast())
         yield from self._dirtying(*self._widened(start, end), change)
+
+    def _zero_aligned(self, start: int, end: int, how: Zeroing) -> Program[None]:
+        """Parts of a block of the request alignment are zeroed by writing the block as data."""
+        unit = self.request_alignment
+        low, high = align_up(start, unit), align_down(end, unit)
+        blocks = {align_down(edge, unit) for edge in (start, end) if edge % unit}
+        for block in sorted(blocks):
+            if block < low or block >= high:
+                content = yield from self._read(block, min(block + unit, self.size))
+                content.set(max(start - block, 0), min(end - block, content.size), ZERO)
+                yield from self._write(block, content)
+        if low < high:
+            yield from self._write_zeroes(low, high, how)
 
     def discard(self, start: int, end: int) -> Program[None]:
         """Discard the range: advice, which a node without ``discard=unmap`` takes and forgets."""

@@ -68,29 +68,34 @@ class Qcow2(Image):
     def _read(self, start: int, end: int) -> Program[Content]:
         """An unallocated cell reads as the backing file does; as zero past the backing file's
         end or if there is none."""
+        yield self._request(RequestKind.READ, start, end)
+        return (yield from self._assemble(start, end))
+
+    def _assemble(self, start: int, end: int) -> Program[Content]:
         content = zeroes(end - start)
         for run in list(self.cells.runs(start // self.cell, divide_up(end, self.cell))):
             low, high = max(run.start * self.cell, start), min(run.end * self.cell, end)
-            if run.value is Cell.UNALLOCATED:
-                if self.backing is not None and low < self.backing.size:
-                    high = min(high, self.backing.size)
-                    content.paste(low - start, (yield from self.backing.read(low, high)))
-            else:
-                yield self._request(RequestKind.READ, low, high)
+            if run.value is not Cell.UNALLOCATED:
                 content.paste(low - start, self.content.slice(low, high))
+            elif self.backing is not None and low < self.backing.size:
+                high = min(high, self.backing.size)
+                content.paste(low - start, (yield from self.backing.read(low, high)))
         return content
 
     @rule("qcow2.write-fills-cells", source="docs/interop/qcow2.txt")
     def _write(self, start: int, content: Content) -> Program[None]:
         """A write allocates every cell it touches; what it leaves out of the first and the last
         keeps what it read as before: copy-on-write inside the image."""
+        yield self._request(RequestKind.WRITE, start, start + content.size)
+        yield from self._store(start, content)
+
+    def _store(self, start: int, content: Content) -> Program[None]:
         end = start + content.size
         for edge in (align_down(start, self.cell), align_down(end - 1, self.cell)):
             if self.cells.at(edge // self.cell) is Cell.UNALLOCATED and self.backing is not None:
                 stop = min(edge + self.cell, self.size)
-                self.content.paste(edge, (yield from self._read(edge, stop)))
+                self.content.paste(edge, (yield from self._assemble(edge, stop)))
                 self._mark(edge, stop, Cell.DATA)
-        yield self._request(RequestKind.WRITE, start, end)
         self.content.paste(start, content)
         self._mark(start, end, Cell.DATA)
 
@@ -99,19 +104,19 @@ class Qcow2(Image):
         """Whole cells become zero cells; so does a cell of which only a part is zeroed but which
         reads as zero already.  In other cells the zeroes are written as data; a request to zero
         fast ends with ENOTSUP there, and what it has zeroed before stays so."""
+        yield self._request(RequestKind.ZERO, start, end)
         for low, high in self._split(start, end, self.cell):
             cell_start = align_down(low, self.cell)
             cell_end = min(align_up(high, self.cell), self.size)
             rest = [(yield from self._is_zero(cell_start, low)),
                     (yield from self._is_zero(high, cell_end))]
             if all(rest):
-                yield self._request(RequestKind.ZERO, low, high)
                 self.content.set(cell_start, cell_end, ZERO)
-                self._mark(low, high, Cell.ZERO)
+                self._mark(low, high, Cell.PERHAPS_ZERO if how.perhaps else Cell.ZERO)
             elif how.fast:
                 raise RequestFailed(Errno.ENOTSUP)
             else:
-                yield from self._write(low, zeroes(high - low))
+                yield from self._store(low, zeroes(high - low))
                 if False not in rest:
                     self._mark(low, high, Cell.PERHAPS_ZERO)
 
@@ -119,7 +124,7 @@ class Qcow2(Image):
         """Whether the range, inside one cell, reads as zero by its status; None: undecided."""
         undecided = False
         while start < end:
-            start, status = yield from self._block_status(start, end)
+            start, status = yield from self._look_up(start, end)
             if status.is_zero is False:
                 return False
             undecided = undecided or status.is_zero is None
@@ -130,10 +135,10 @@ class Qcow2(Image):
     def _discard(self, start: int, end: int) -> Program[None]:
         """Only whole clusters are discarded, the last one of the image being whole up to the end;
         they read as zero.  What is unallocated without a backing file stays so."""
+        yield self._request(RequestKind.DISCARD, start, end)
         for low, high in self._split(start, end, self.cluster):
             if low % self.cluster or (high % self.cluster and high != self.size):
                 continue
-            yield self._request(RequestKind.DISCARD, low, high)
             self.content.set(low, high, ZERO)
             for run in list(self.cells.runs(low // self.cell, divide_up(high, self.cell))):
                 if run.value is not Cell.UNALLOCATED or self.backing is not None:
@@ -143,10 +148,13 @@ class Qcow2(Image):
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """Data cells are data, zero cells are zero; an unallocated one has the backing file's
         status, one image deeper, and is a hole that reads as zero where there is none."""
+        yield self._request(RequestKind.STATUS, start, end)
+        return (yield from self._look_up(start, end))
+
+    def _look_up(self, start: int, end: int) -> Program[tuple[int, Status]]:
         run = self.cells.run_at(start // self.cell, divide_up(end, self.cell))
         stop = min(run.end * self.cell, end, align_up(start + 1, self.table))
         if run.value is not Cell.UNALLOCATED:
-            yield self._request(RequestKind.STATUS, start, stop)
             if run.value is Cell.PERHAPS_ZERO:
                 return stop, ANYTHING_ZERO
             return (stop, ZERO_HOLE) if run.value is Cell.ZERO else self._data_status(start, stop)
@@ -164,14 +172,14 @@ class Qcow2(Image):
 
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """What is not allocated here is a hole of unknown content over a backing file."""
+        yield self._request(RequestKind.STATUS, start, end)
         run = self.cells.run_at(start // self.cell, divide_up(end, self.cell))
         stop = min(run.end * self.cell, end, align_up(start + 1, self.table))
         if run.value is Cell.UNALLOCATED and self.backing is not None:
-            yield self._request(RequestKind.STATUS, start, stop)
             if start < self.backing.size:
                 return stop, HOLE
             return stop, Status(ZERO_HOLE.flags, 0)
-        return (yield from self._block_status(start, end))
+        return (yield from self._look_up(start, end))
 
     def _split(self, start: int, end: int, unit: int) -> list[tuple[int, int]]:
         """The range as a partial unit, whole ones and a partial one, those that there are."""

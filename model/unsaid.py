@@ -11,13 +11,16 @@ from collections.abc import Iterable
 
 from . import operations as ops
 from .bitmap import align_down, align_up
-from .configuration import Configuration, Format, RequestKind
+from .block_copy import DEFAULT_CLUSTER
+from .configuration import Configuration, Format, Image, RequestKind
 from .content import ZERO
 from .copy_before_write import CopyBeforeWrite
 from .graph import Graph
-from .image import Image
+from .image import Image as ImageNode
 from .node import Node
-from .operations import Operation, Request, Via
+from .operations import Operation, Request
+from .permissions import parents_first
+from .program import run_to_end
 from .requests import CHANGES
 from .snapshot_access import SnapshotAccess
 
@@ -37,6 +40,8 @@ def check_request(configuration: Configuration, request: Request) -> None:
     if isinstance(request, ops.Discard) and any(
             (request.offset | request.length) % alignment for alignment in aligned):
         raise Impossible("an unaligned discard, of which QEMU's blkdebug itself dies")
+    if isinstance(request, ops.Discard):
+        _check_discard(images, request)
     if isinstance(request, ops.Zero) and request.fast and (
             aligned or any(image.backing for image in images)):
         raise Impossible("whether such an image zeroes fast is up to the storage below it")
@@ -45,19 +50,34 @@ def check_request(configuration: Configuration, request: Request) -> None:
         raise Impossible("whether a durable write flushes differs between formats and builds")
 
 
+def _check_discard(images: tuple[Image, ...], discard: ops.Discard) -> None:
+    if any(image.format is Format.PARALLELS and image.discard for image in images):
+        raise Impossible("what a discard does to parallels images differs between builds")
+    cluster = max(image.cluster_size or DEFAULT_CLUSTER for image in images)
+    if any(image.faults for image in images) and (discard.offset | discard.length) % cluster:
+        raise Impossible("a discard is cut at clusters of the images; which piece fails matters")
+
+
 def check_order(node: Node, request: Request) -> None:
-    """Refuse, over storage that fails, a change that copies more than one cluster: how block
-    status cuts the copy up decides what is copied before the failure."""
-    start, end = request.offset, request.offset + request.length
-    while isinstance(node, CopyBeforeWrite) and isinstance(request, CHANGES):
+    """Refuse, over storage that fails, a change that copies more than one cluster, or one that
+    may be copied as zeroes: how the storage's block status cuts the copy up, and what it says of
+    zeroes, decides which requests are made, and so which one fails."""
+    start, end = request.offset, min(request.offset + request.length, node.size)
+    while isinstance(node, CopyBeforeWrite) and isinstance(request, CHANGES) and start < end:
         low = align_down(start, node.cluster_size)
         high = min(align_up(end, node.cluster_size), node.size)
-        copy_bitmap = node.block_copy.copy_bitmap
-        dirty = sum(min(b, high) - max(a, low) for a, b in copy_bitmap.dirty_ranges()
-                    if a < high and low < b)
-        if dirty > node.cluster_size:
+        dirty = [(max(a, low), min(b, high))
+                 for a, b in node.block_copy.copy_bitmap.dirty_ranges() if a < high and low < b]
+        if sum(b - a for a, b in dirty) > node.cluster_size:
             raise Impossible("copies several clusters over failing storage")
+        if any(_has_zeroes(node.source, a, b) for a, b in dirty):
+            raise Impossible("copies what may be told to be zero, over failing storage")
         node = node.source
+
+
+def _has_zeroes(node: Node, start: int, end: int) -> bool:
+    content = run_to_end(node.read(start, end), lambda storage_request: None)
+    return any(run.value == ZERO for run in content.runs())
 
 
 def deadly(graph: Graph, operation: Operation) -> str | None:
@@ -78,10 +98,12 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
     elif isinstance(operation, ops.BitmapMerge):
         if not operation.sources:
             yield "empty_merge_crashes"
-    elif isinstance(operation, Request):
+    elif isinstance(operation, ops.RemoveNode):
         node = graph.nodes.get(operation.node)
-        if isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
-            yield from _snapshot_triggers(node, node.file, operation)
+        if node is not None and any(bitmap.busy for bitmap in node.bitmaps):
+            yield "busy_bitmap_removal_aborts"
+    elif isinstance(operation, Request):
+        yield from _request_triggers(graph, operation)
 
 
 def _is_huge(min_cluster_size: int | None) -> bool:
@@ -94,26 +116,38 @@ def _target_is_short(graph: Graph, command: ops.AddFilter) -> bool:
     return file is not None and target is not None and target.size < file.size
 
 
-def _snapshot_triggers(node: SnapshotAccess, kept: CopyBeforeWrite,
-                       request: Request) -> Iterable[str]:
+def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
+    node = graph.nodes.get(request.node)
+    if node is None or not request.length:
+        return
     start, end = request.offset, min(request.offset + request.length, node.size)
-    unaligned = start % kept.cluster_size or (end % kept.cluster_size and end != kept.size)
-    if isinstance(request, ops.Discard) and node.discard_enabled and start < end and unaligned:
+    if isinstance(request, ops.Discard) and _discards_unaligned(node, start, end):
         yield "unaligned_snapshot_discard_aborts"
-    asks_status = isinstance(request, ops.Status) or (
-        isinstance(request, ops.Read) and request.via in (Via.NBD, Via.QEMU_IO))
-    if asks_status and start < end and _forgets_zeroes(kept.target, kept, start, end):
+    if start < end and any(
+            isinstance(below, SnapshotAccess) and isinstance(below.file, CopyBeforeWrite)
+            and _forgets_zeroes(below.file) for below in parents_first([node])):
         yield "unallocated_copy_status_aborts"
 
 
-def _forgets_zeroes(target: Node, kept: CopyBeforeWrite, start: int, end: int) -> bool:
-    """Whether the range has copied zeroes that the target may have made unallocated."""
-    if not isinstance(target, Image) or target.spec.format is not Format.PARALLELS:
+def _discards_unaligned(node: Node, start: int, end: int) -> bool:
+    """Whether a discard, on its way down, reaches a filter's snapshot without being aligned to
+    its clusters."""
+    if not node.discard_enabled or start >= end:
         return False
-    place = start
-    while place < end:
-        done, stop = kept.done.run(place, end)
-        if done and any(run.value == ZERO for run in target.content.runs(place, stop)):
-            return True
-        place = stop
-    return False
+    if isinstance(node, CopyBeforeWrite):
+        return _discards_unaligned(node.source, start, end)
+    if not isinstance(node, SnapshotAccess) or not isinstance(node.file, CopyBeforeWrite):
+        return False
+    kept = node.file
+    if start % kept.cluster_size or (end % kept.cluster_size and end != kept.size):
+        return True
+    return _discards_unaligned(kept.target, start, end)
+
+
+def _forgets_zeroes(kept: CopyBeforeWrite) -> bool:
+    """Whether there are copied zeroes that the target may have made unallocated."""
+    target = kept.target
+    if not isinstance(target, ImageNode) or target.spec.format is not Format.PARALLELS:
+        return False
+    return any(run.value == ZERO for done in kept.done.dirty_ranges()
+               for run in target.content.runs(*done))

@@ -95,7 +95,7 @@ def _image(choices: Choices, area: Area, node: str, wanted: Format) -> Image:
             preallocation = "metadata"
     protocol = Protocol.NBD if choices.chance(area.nbd) else Protocol.FILE
     return Image(node, 0, wanted, protocol, cluster, subclusters, preallocation,
-                 discard=not choices.chance(area.undiscarded))
+                 discard=wanted is not Format.PARALLELS and not choices.chance(area.undiscarded))
 
 
 def _complete(choices: Choices, shape: _Shape, image: Image) -> Image:

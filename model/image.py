@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from . import configuration
-from .bitmap import align_up
+from .bitmap import align_down, align_up
 from .configuration import KIB, MIB, Format, Protocol, RequestKind
 from .content import ZERO, Content, initial_stamp, zeroes
 from .node import DATA, PERHAPS_HOLE, Node, Status, Zeroing
@@ -86,6 +86,8 @@ class Image(Node):
         return self.discard_enabled and self.traits.discards
 
     def _request(self, kind: RequestKind, start: int, end: int) -> StorageRequest:
+        start = align_down(start, self.request_alignment)
+        end = align_up(end, self.request_alignment)
         return StorageRequest(self.name, kind, start, end - start)
 
     def _read(self, start: int, end: int) -> Program[Content]:

@@ -57,6 +57,8 @@ class Capabilities:
         "not allocate them (parallels)", "")
     busy_bitmap_removal_aborts: bool = _deviation(
         "removing a node while another node's export holds one of its bitmaps kills QEMU", "")
+    attaching_again_aborts: bool = _deviation(
+        "qom-set of a device's drive to the node that it is on kills QEMU", "")
     empty_merge_crashes: bool = _deviation(
         "block-dirty-bitmap-merge of no bitmaps kills QEMU", "")
     cbw_timeout_wraps: bool = _deviation(

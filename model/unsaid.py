@@ -102,6 +102,9 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
         node = graph.nodes.get(operation.node)
         if node is not None and any(bitmap.busy for bitmap in node.bitmaps):
             yield "busy_bitmap_removal_aborts"
+    elif isinstance(operation, ops.Attach):
+        if graph.device is not None and graph.device.name == operation.node:
+            yield "attaching_again_aborts"
     elif isinstance(operation, Request):
         yield from _request_triggers(graph, operation)
 

@@ -18,15 +18,23 @@ from .copy_before_write import CopyBeforeWrite, Timer
 from .errors import Errno, RequestFailed
 from .machine import Impossible, Machine
 from .nbd_export import Disconnected
-from .operations import Operation, Request
+from .operations import Operation, Read, Request, Status
 from .outcome import Outcome
 from .program import StorageRequest
 from .rules import rule
 from .schedule import Complete, Cut, Expire, Start
 from .small_steps import Pending, SmallSteps
+from .snapshot_access import SnapshotAccess
 
 MOST_IN_FLIGHT: Final = 16
 """Requests that QEMU sends to one NBD server before it waits for an answer."""
+
+
+def machine_for(configuration: Configuration,
+                capabilities: Capabilities | None = None) -> Machine:
+    """The machine for these images: the concurrent one if any is on held storage."""
+    held = any(image.protocol is Protocol.HELD for image in configuration.images)
+    return (ConcurrentMachine if held else Machine)(configuration, capabilities)
 
 
 class ConcurrentMachine(Machine):
@@ -154,6 +162,27 @@ class ConcurrentMachine(Machine):
         """The answers of started requests since the last call, by number."""
         answered, self._steps.answered = self._steps.answered, {}
         return {number: self._as_outcome(number, answer) for number, answer in answered.items()}
+
+    def deadly(self, operation: Operation) -> str | None:
+        """The known defect by which the operation would kill a build with these capabilities."""
+        if not isinstance(operation, Start):
+            return super().deadly(operation)
+        request = operation.sent
+        if self.capabilities.overlapping_snapshot_reads_abort and self._meets_a_read(request):
+            return "overlapping_snapshot_reads_abort"
+        return super().deadly(request)
+
+    def _meets_a_read(self, request: Request) -> bool:
+        """Whether a fleecing request of which another is under way in the same place."""
+        if not self._fleeces(request):
+            return False
+        others = (self._requests[number] for number in self._steps.unanswered)
+        return any(self._fleeces(other) and other.offset < request.offset + request.length
+                   and request.offset < other.offset + other.length for other in others)
+
+    def _fleeces(self, request: Request) -> bool:
+        return isinstance(request, (Read, Status)) and isinstance(
+            self.graph.nodes.get(request.node), SnapshotAccess)
 
     def request(self, number: int) -> Request:
         """The request that was started under the number."""

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from harness.errors import HarnessError
+from harness.exploration.manners import Manner
 from model.configuration import KIB, MIB, Format
 
 
@@ -126,6 +127,8 @@ class Area:
     """Chance, image by image, of injected errors."""
     alignment: int = 1
     """Chance, image by image, of a request alignment."""
+    manner: Manner | None = None
+    """How requests overlap, in an area of schedules; None: they do not."""
 
 
 def _tilted(**weights: int) -> Mapping[Action, int]:
@@ -136,6 +139,9 @@ def _tilted(**weights: int) -> Mapping[Action, int]:
 
 _ONE_SCHEME: Final = {scheme: MappingProxyType({scheme: 1}) for scheme in Scheme}
 _NEW: Final = MappingProxyType({Scheme.FLEECING: 6, Scheme.TWO_VIEWS: 1})
+
+_OVERLAPPING: Final = MappingProxyType({
+    Scheme.FLEECING: 13, Scheme.TWO_VIEWS: 1, Scheme.STACKED: 2})
 
 EVERYTHING: Final = Area("everything", "all of it")
 
@@ -168,6 +174,15 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
     Area("graph", "nodes and exports coming and going in every order",
          _tilted(add_filter=6, add_snapshot=6, remove_node=8, export=8, unexport=8, attach=4,
                  bitmap_add=4), bad_options=2),
+    Area("concurrency", "requests that overlap, over storage that completes in any order",
+         schemes=_OVERLAPPING, filter_bitmap=3, user_bitmap=2, undiscarded=1,
+         manner=Manner(failing=4)),
+    Area("failures", "storage that fails while requests overlap", schemes=_OVERLAPPING,
+         filter_bitmap=3, user_bitmap=2, undiscarded=1,
+         manner=Manner(failing=15, breaking=7)),
+    Area("timeouts", "copies that take longer than cbw-timeout", schemes=_OVERLAPPING,
+         filter_bitmap=3, user_bitmap=2, undiscarded=1,
+         manner=Manner(failing=6, timeouts=True, breaking=7, large=3)),
 )})
 
 

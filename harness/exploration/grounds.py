@@ -20,6 +20,7 @@ from harness.systems.lies import catalogue
 from harness.systems.simulated import Simulated
 from harness.systems.starting import TIMEOUT, starter
 from model.capabilities import Capabilities
+from model.concurrent_machine import machine_for
 from model.configuration import Configuration
 from model.machine import Machine
 
@@ -55,7 +56,7 @@ class RealGround:
 
 def model_of(capabilities: Capabilities) -> Callable[[Configuration], Machine]:
     """What makes the model of a build with these capabilities."""
-    return lambda configuration: Machine(configuration, capabilities)
+    return lambda configuration: machine_for(configuration, capabilities)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from hypothesis import HealthCheck, given, settings, strategies
 
+from harness.exploration import schedules
 from harness.exploration.actions import Drawer
 from harness.exploration.areas import Area, Scheme
 from harness.exploration.building import Builder, Plan
@@ -51,11 +52,15 @@ class Start:
 def _start(draw: Draw, area: Area) -> Start:
     choices = Choices(draw)
     scheme = choices.weighted(area.schemes)
+    if area.manner is not None:
+        return Start(scheme, schedules.configuration(choices, area.manner, scheme))
     return Start(scheme, draw_configuration(choices, area, scheme))
 
 
 def _trace(draw: Draw, plan: Plan, area: Area, start: Start) -> Trace:
     choices = Choices(draw)
+    if area.manner is not None:
+        return schedules.schedule(choices, plan, area, start.scheme, start.configuration)
     builder = Builder(plan, start.configuration)
     builder.add_all(opening(choices, area, start.scheme, start.configuration))
     channels = _channels(choices, plan.channels)
@@ -104,7 +109,10 @@ class TraceSource:
         self._draw_trace = _decoder(continuations())
 
     def trace(self, seed: int, index: int) -> Trace | None:
-        """Trace number ``index`` of the seed; None in the rare case that its bytes are too few."""
+        """Trace number ``index`` of the seed; None in the rare case that its bytes are too few,
+        or if the area is not for the plan's system."""
+        if self.area.manner is not None and not schedules.possible(self.plan):
+            return None
         group = f"{seed}/{self.area.name}/{index // GROUP}"
         if self._start[0] != group:
             self._start = (group, self._draw_start(_bytes(group)))

@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Final
 
-from model.configuration import Configuration, Fault, Image, Protocol
+from model.configuration import Configuration, Fault, Image, Protocol, RequestKind
 from model.operations import BitmapOperation, BitmapRef, Flush, Operation, Request, Via
+from model.program import StorageRequest
+from model.schedule import Complete, Start
 
 _UNITS: Final = ((1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "k"))
 _NEARLY: Final = 64
@@ -62,6 +64,12 @@ def error_name(number: int | None) -> str:
 
 def operation(what: Operation) -> str:
     """An operation in a line: ``read snap 0 192k via nbd-df``; fields at their default are out."""
+    if isinstance(what, Start):
+        return f"start {operation(what.request)}"
+    if isinstance(what, Complete):
+        request = StorageRequest(what.node, RequestKind(what.kind), what.offset, what.length)
+        verb = "complete" if what.error is None else f"fail with {what.error}"
+        return f"{verb}: {storage_request(request)}"
     words = [what.name, *_subject(what)]
     said = _said(what)
     for field in dataclasses.fields(what):
@@ -109,6 +117,13 @@ def _value(name: str, value: Any) -> str:
     if isinstance(value, int) and ("size" in name or "granularity" in name):
         return size(value)
     return "none" if value is None else str(value)
+
+
+def storage_request(what: StorageRequest) -> str:
+    """A request to an image's storage in words: ``write tmp 64k..128k``."""
+    if what.kind is RequestKind.FLUSH:
+        return f"{what.kind.value} {what.node}"
+    return f"{what.kind.value} {what.node} {span(what.offset, what.offset + what.length)}"
 
 
 def image(what: Image) -> str:

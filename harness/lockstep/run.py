@@ -17,6 +17,7 @@ from model.operations import BitmapRef, Operation
 from model.outcome import Observation, Outcome
 
 from .compare import compare, compare_observations
+from .concurrent import OutOfTime, settled
 from .differences import Difference
 from .trace import Step
 from .verdict import Conforms, Diverges, Failed, Verdict
@@ -73,7 +74,8 @@ def run(
     """Do the steps on both, until the first difference or failure.
 
     ``steps`` may be made while they are done: the next one is asked for only when the one before
-    is compared, so that the model's state can decide it.
+    is compared, so that the model's state can decide it.  A schedule that comes too late for a
+    time-out ends there, as what follows cannot be judged.
     """
     channels = frozenset(system.channels)
     index = -1
@@ -84,14 +86,17 @@ def run(
         outcome = model.apply(step.number, step.operation)
         try:
             answer = system.apply(step.number, step.operation)
+            overlapping = settled(model, system)
         except SystemFailed as failure:
             return Failed(index, step, failure, channels=channels)
+        except OutOfTime:
+            return Conforms(index)
         expected = model.observe()
         try:
             found = system.observe([BitmapRef(node, name) for node, name in expected.digests])
         except SystemFailed as failure:
             return Failed(index, step, failure, observing=True, channels=channels)
-        differences = (compare(step.operation, outcome, answer)
+        differences = (compare(step.operation, outcome, answer) + overlapping
                        + compare_observations(expected, found))
         if watch is not None:
             watch(Done(index, step, outcome, answer, expected, found, differences))

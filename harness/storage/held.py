@@ -30,6 +30,8 @@ FAILURES: Final = (Errno.EIO, Errno.ENOSPC, Errno.EPERM, Errno.ENOMEM, Errno.EIN
 """What a request can be failed with: the errors that the NBD protocol knows."""
 LOG: Final = 100_000
 """So many requests are remembered."""
+RECONNECT_DELAY: Final = 300
+"""Seconds; QEMU gets a connection back at once, so this is only what no run must ever take."""
 _RECEIVE: Final = 1 << 20
 
 
@@ -78,6 +80,7 @@ class HeldStorage:
         self._pending: dict[int, HeldRequest] = {}
         self._connections: dict[int, _Connection] = {}
         self._holding = False
+        self._exempt: list[StorageRequest] = []
         self._closing = False
         self._lock = threading.RLock()
         self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -103,7 +106,7 @@ class HeldStorage:
 
     def place(self, node: str) -> NbdPlace:
         """Where QEMU finds the disk."""
-        return NbdPlace(str(self.path), node)
+        return NbdPlace(str(self.path), node, RECONNECT_DELAY)
 
     # The gate
 
@@ -116,6 +119,12 @@ class HeldStorage:
         """Hold what comes from now on."""
         with self._lock:
             self._holding = True
+
+    def exempt(self, asked: StorageRequest) -> None:
+        """Complete the next such request as it comes, even while others are held; it is not in
+        the log."""
+        with self._lock:
+            self._exempt.append(asked)
 
     def let_go(self) -> None:
         """Complete all that is pending, and what comes from now on as it comes."""
@@ -236,11 +245,15 @@ class HeldStorage:
         asked = StorageRequest(node, wire.kind, wire.offset, wire.length)
         request = HeldRequest(self.count, asked, wire.flags, wire.data, connection=connection,
                               cookie=wire.cookie)
-        self.log.append(request)
         self._pending[request.number] = request
+        exempt = asked in self._exempt
+        if exempt:
+            self._exempt.remove(asked)
+        else:
+            self.log.append(request)
         if wire.offset + wire.length > self.disks[node].size:
-            self._end(request, Errno.EINVAL)
-        elif self._holding:
+            self._answer(request, Errno.EINVAL)
+        elif self._holding and not exempt:
             os.eventfd_write(self._news, 1)
         else:
             self._answer(request, None)

@@ -16,10 +16,14 @@ class FilePlace:
 
 @dataclass(frozen=True, slots=True)
 class NbdPlace:
-    """Served, raw, as the export ``export`` on the UNIX socket ``socket``."""
+    """Served, raw, as the export ``export`` on the UNIX socket ``socket``.
+
+    ``reconnect_delay``: seconds for which QEMU tries to get a lost connection back.
+    """
 
     socket: str
     export: str
+    reconnect_delay: int = 0
 
 
 Place: TypeAlias = FilePlace | NbdPlace

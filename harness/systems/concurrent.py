@@ -18,6 +18,8 @@ class Awaited:
     pending: Collection[StorageRequest] = ()
     """All storage requests that must be pending then, those from before included."""
     answers: Collection[int] = ()
+    timed: Collection[int] = ()
+    """The numbers of the requests whose time-out is running and must not run out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Standing:
     """The storage requests that are pending, oldest first."""
     answers: Mapping[int, Answer] = field(default_factory=dict)
     """The answers since the last time, by number."""
+    late: bool = False
+    """A time-out has perhaps run out that must not have."""
 
 
 @runtime_checkable

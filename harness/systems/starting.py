@@ -10,9 +10,10 @@ from typing import Final, TypeAlias
 from harness.builds import STORAGE_DAEMON, SYSTEM, Build
 from harness.storage.images import ImageStore
 from harness.systems.daemon import QsdSystem
+from harness.systems.held_daemon import HeldDaemon
 from harness.systems.qemu_system import QemuSystem
 from harness.systems.qmp_system import QmpSystem
-from model.configuration import Configuration
+from model.configuration import Configuration, Protocol
 
 TIMEOUT: Final = 30.0
 """Seconds that a request or a command may take before the system counts as hung."""
@@ -27,7 +28,16 @@ _KINDS: Final[dict[str, type[QsdSystem] | type[QemuSystem]]] = {
 @contextmanager
 def starter(build: Build, tool: str, timeout: float = TIMEOUT) -> Iterator[Start]:
     """What starts systems that run ``tool``, STORAGE_DAEMON or SYSTEM; they share images that
-    take long to make, until the end of the ``with`` block."""
+    take long to make, until the end of the ``with`` block.
+
+    Images on held storage are a storage daemon's.
+    """
     kind = _KINDS[tool]
+
+    def start(configuration: Configuration) -> QmpSystem:
+        held = kind is QsdSystem and any(
+            image.protocol is Protocol.HELD for image in configuration.images)
+        return (HeldDaemon if held else kind)(build, configuration, store, timeout=timeout)
+
     with closing(ImageStore(build)) as store:
-        yield lambda configuration: kind(build, configuration, store, timeout=timeout)
+        yield start

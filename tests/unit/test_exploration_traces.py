@@ -14,7 +14,7 @@ from harness.exploration.traces import TraceSource, traces
 from harness.lockstep.trace import Trace, header_line, parse, step_line
 from model import operations as ops
 from model.capabilities import Capabilities
-from model.machine import Machine
+from model.concurrent_machine import machine_for
 from model.operations import Via
 from model.rules import RULES
 
@@ -53,7 +53,7 @@ def test_seeds_indices_and_areas_give_different_traces() -> None:
 @pytest.mark.parametrize("area", ["everything", *AREAS])
 def test_every_trace_is_possible_and_can_be_saved(area: str) -> None:
     for trace in _drawn(area, 6):
-        machine = Machine(trace.configuration, trace.header.capabilities)
+        machine = machine_for(trace.configuration, trace.header.capabilities)
         for step in trace.steps:
             machine.apply(step.number, step.operation)
         assert parse(_text(trace)) == trace
@@ -67,7 +67,7 @@ def test_bytes_suffice_nearly_always() -> None:
 def test_no_trace_kills_a_build_by_a_known_defect() -> None:
     discards = 0
     for trace in _drawn("discard", 20, Plan(capabilities=OLD)):
-        machine = Machine(trace.configuration, OLD)
+        machine = machine_for(trace.configuration, OLD)
         for step in trace.steps:
             assert machine.deadly(step.operation) is None
             machine.apply(step.number, step.operation)
@@ -95,7 +95,7 @@ def test_every_rule_is_reached() -> None:
     fired: Counter[str] = Counter()
     for area in chosen(None):
         for trace in _drawn(area.name, 12):
-            machine = Machine(trace.configuration)
+            machine = machine_for(trace.configuration)
             for step in trace.steps:
                 machine.apply(step.number, step.operation)
             fired.update(machine.rules)

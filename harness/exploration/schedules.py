@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Schedules: traces whose requests overlap, drawn by hypothesis and steered by the model.
+
+The model says at each moment what is pending and what may be started, so a schedule is known
+before any real system sees it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from harness.exploration import openings
+from harness.exploration.areas import Area, Scheme
+from harness.exploration.building import Builder, Plan
+from harness.exploration.choices import Choices
+from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
+from harness.exploration.manners import Manner
+from harness.exploration.scene import DEFAULT_CLUSTER, SECTOR, Kind, Place
+from harness.exploration.sweep import sweep
+from harness.lockstep.trace import SystemKind, Trace
+from model import operations as ops
+from model.concurrent_machine import ConcurrentMachine
+from model.configuration import KIB, MIB, Configuration, Image, Protocol
+from model.operations import Operation, Request, Via
+from model.program import StorageRequest
+from model.schedule import Complete, Cut, Expire, Start
+
+CHANNELS: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
+"""The only ones that can have requests under way."""
+MOST_UNDER_WAY: Final = 6
+LONGEST_BURST: Final = 40
+ERRNOS: Final = ("EIO", "EIO", "ENOSPC", "EPERM", "ENOMEM")
+_TAILS: Final = (SECTOR, 4 * KIB, 32 * KIB, 64 * KIB - SECTOR)
+_LARGE: Final = (1 * MIB, 2 * MIB, 3 * MIB + 64 * KIB, 5 * MIB)
+"""Not larger: QEMU's NBD client sends 16 requests at a time, one of which the harness needs."""
+
+
+def possible(plan: Plan) -> bool:
+    """Whether the plan's system can have requests under way: a storage daemon, through libnbd."""
+    return plan.system is not SystemKind.QEMU_SYSTEM and any(
+        via in CHANNELS for via in plan.channels)
+
+
+def configuration(choices: Choices, manner: Manner, scheme: Scheme) -> Configuration:
+    """Images on held storage, for a graph of this scheme; all of one size."""
+    if choices.chance(manner.large):
+        size = choices.pick(_LARGE)
+    else:
+        size = choices.integer(1, 6) * DEFAULT_CLUSTER
+    if choices.chance(5):
+        size += choices.pick(_TAILS)
+    targets = (TARGET, SECOND_TARGET) if scheme is Scheme.STACKED else (TARGET,)
+    source = Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),),
+                   discard=not choices.chance(1))
+    return Configuration((source, *(
+        Image(node, size, protocol=Protocol.HELD, discard=not choices.chance(2))
+        for node in targets)))
+
+
+def schedule(choices: Choices, plan: Plan, area: Area, scheme: Scheme,
+             images: Configuration) -> Trace:
+    """A schedule over these images: bursts of overlapping requests, and a look at the end."""
+    assert area.manner is not None
+    building = Schedule(plan, images)
+    for operation in openings.opening(choices, area, scheme, images):
+        building.add(_opened(choices, area.manner, operation))
+    drawer = Drawer(choices, area.manner, building)
+    for _ in range(choices.integer(1, 3)):
+        drawer.burst()
+    if choices.chance(13):
+        building.add_all(sweep(building.scene))
+    return building.trace()
+
+
+def _opened(choices: Choices, manner: Manner, operation: Operation) -> Operation:
+    """The operation of the opening, a filter with the options that the manner wants."""
+    if not isinstance(operation, ops.AddFilter):
+        return operation
+    broken = ops.OnCbwError.BREAK_SNAPSHOT.value if choices.chance(manner.breaking) else None
+    return dataclasses.replace(operation, on_cbw_error=broken,
+                               cbw_timeout=1 if manner.timeouts else None)
+
+
+class Schedule(Builder):
+    """A schedule being drawn, and the model that follows it."""
+
+    def __init__(self, plan: Plan, configuration: Configuration) -> None:
+        super().__init__(plan, configuration)
+        self.held = ConcurrentMachine(configuration, plan.capabilities)
+        self.machine = self.held
+
+
+class Drawer:
+    """Draws bursts: from the first request until nothing is under way any more."""
+
+    def __init__(self, choices: Choices, manner: Manner, building: Schedule) -> None:
+        self._choices = choices
+        self._manner = manner
+        self._building = building
+        self._held = building.held
+        self._fails = choices.chance(manner.failing)
+        self._expirations = 1 if manner.timeouts else 0
+        channels = [via for via in building.plan.channels if via in CHANNELS]
+        self._channels = choices.some(channels, at_least=1)
+        self._focus: list[int] = []
+
+    def burst(self) -> None:
+        """Start requests and complete storage requests, in turn and at random; then complete
+        what is left."""
+        choices = self._choices
+        cut = choices.chance(self._manner.cuts)
+        most = choices.integer(1, MOST_UNDER_WAY)
+        self._focus = []
+        eager = choices.pick((2, 5, 8))  # chance of a completion, while more could be started
+        for _ in range(choices.integer(2, LONGEST_BURST)):
+            pending = self._held.pending()
+            can_start = len(self._held.unanswered()) < most
+            if pending and (not can_start or choices.chance(eager)):
+                if cut and choices.chance(2):
+                    self._building.add(Cut(choices.pick(pending).node))
+                else:
+                    self._complete(pending)
+            elif can_start:
+                self._start()
+            if self._held.expirable() and self._expirations and choices.chance(3):
+                self._expirations -= 1
+                self._building.add(Expire())
+        self._finish()
+
+    def _finish(self) -> None:
+        while self._held.busy:
+            pending = self._held.pending()
+            if pending:
+                self._complete(pending)
+            elif not self._building.add(Expire()):
+                raise AssertionError("the model waits for nothing that can come")
+
+    # Storage
+
+    def _complete(self, pending: list[StorageRequest]) -> None:
+        choices = self._choices
+        # The latest as often as any: then the others stay for long.
+        request = pending[-1] if choices.chance(6) else choices.pick(pending)
+        error = None
+        if self._fails and choices.chance(self._manner.failures):
+            error = choices.pick(ERRNOS)
+        self._building.add(Complete(request.node, request.kind, request.offset, request.length,
+                                    error))
+
+    # Requests
+
+    def _start(self) -> None:
+        scene = self._building.scene
+        guests = [place for place in scene.served(Kind.FILTER)
+                  if scene.exports[place.name].writable]
+        snapshots = scene.served(Kind.SNAPSHOT)
+        served = scene.served(*Kind)
+        if not served:
+            return
+        who = self._choices.integer(0, 31)
+        if who < 16 and guests:
+            request = self._of_guest(self._choices.pick(guests))
+        elif who < 31 and snapshots:
+            request = self._of_client(self._choices.pick(snapshots))
+        else:
+            place = self._choices.pick(served)
+            request = ops.Read(place.name, *self._span(place), self._channel())
+        self._building.add(Start(request))
+
+    def _of_guest(self, place: Place) -> Request:
+        choices = self._choices
+        offset, length = self._span(place)
+        what = choices.integer(0, 31)
+        via = self._channel()
+        if what < 16:
+            return ops.Write(place.name, offset, length, via, fua=choices.chance(1))
+        if what < 20:
+            return ops.Zero(place.name, offset, length, via, unmap=choices.chance(8))
+        if what < 26:
+            return ops.Discard(place.name, offset, length, via)
+        if what < 30:
+            return ops.Read(place.name, offset, length, via)
+        return ops.Flush(place.name, via=via)
+
+    def _of_client(self, place: Place) -> Request:
+        choices = self._choices
+        offset, length = self._span(place)
+        what = choices.integer(0, 31)
+        via = self._channel()
+        if what < 20:
+            return ops.Read(place.name, offset, length, via)
+        if what < 28:
+            return ops.Discard(place.name, offset, length, via)
+        if what < 31:
+            return ops.Status(place.name, offset, length, via)
+        return ops.Write(place.name, offset, length, via)
+
+    def _channel(self) -> Via:
+        return self._choices.pick(self._channels)
+
+    def _span(self, place: Place) -> tuple[int, int]:
+        """A range around the places that this burst dwells on."""
+        choices = self._choices
+        cluster = place.cluster
+        count = -(-place.size // cluster)
+        if not self._focus or choices.chance(2):
+            self._focus.append(choices.integer(0, min(count - 1, 255)))
+        first = min(choices.pick(self._focus), count - 1) * cluster
+        form = choices.integer(0, 15)
+        if form < 6:  # the whole cluster, or some
+            start, length = first, cluster * choices.pick((1, 1, 1, 1, 2, 3))
+        elif form < 10:  # a part of it
+            start = first + choices.pick((0, SECTOR, cluster // 2, cluster - SECTOR))
+            length = choices.pick((1, SECTOR, SECTOR, 4 * KIB))
+        elif form < 14:  # across a border of clusters
+            start = first - choices.pick((0, SECTOR, cluster, cluster))
+            length = choices.pick((2 * SECTOR, cluster + SECTOR, 2 * cluster, 3 * cluster))
+        else:  # far and wide
+            start, length = 0, place.size
+        start = min(max(start, 0), place.size - 1)
+        return start, max(1, min(length, place.size - start))
+
+

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lockstep of requests that overlap: what must be pending, and who must have been answered.
+
+After each step the two are compared once all is quiet: the storage requests that are pending, as
+a multiset; the answers that have come since the step before; and that nobody else was answered.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from harness.systems.base import Answer, System
+from harness.systems.concurrent import Awaited, ConcurrentSystem
+from model.concurrent_machine import ConcurrentMachine
+from model.operations import Request
+from model.outcome import Outcome
+from model.program import StorageRequest
+
+from . import human
+from .compare import compare
+from .differences import Difference, Signature
+from .ranges import Ranges, merged
+
+
+@dataclass(frozen=True, slots=True)
+class PendingDiffers(Difference):
+    """Other storage requests are pending than must be."""
+
+    kind: ClassVar[str] = "pending"
+    missing: tuple[StorageRequest, ...]
+    extra: tuple[StorageRequest, ...]
+
+    @property
+    def signature(self) -> Signature:
+        return (self.kind, *_kinds("missing", self.missing), *_kinds("extra", self.extra))
+
+    @property
+    def places(self) -> Ranges:
+        return merged((each.offset, each.offset + each.length)
+                      for each in (*self.missing, *self.extra) if each.length)
+
+    def words(self) -> list[str]:
+        return [*(f"storage: expected {human.storage_request(each)}, which did not come"
+                  for each in self.missing),
+                *(f"storage: found {human.storage_request(each)}, which must not be"
+                  for each in self.extra)]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerMissing(Difference):
+    """A request that must have been answered was not."""
+
+    kind: ClassVar[str] = "unanswered"
+    number: int
+    request: Request
+
+    @property
+    def signature(self) -> Signature:
+        return (self.kind, self.request.name)
+
+    @property
+    def places(self) -> Ranges:
+        return _places(self.request)
+
+    def words(self) -> list[str]:
+        return [f"request {self.number} ({human.operation(self.request)}): expected an answer, "
+                "none came"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredEarly(Difference):
+    """A request was answered that must still wait."""
+
+    kind: ClassVar[str] = "answered-early"
+    number: int
+    request: Request
+    answer: Answer
+
+    @property
+    def signature(self) -> Signature:
+        return (self.kind, self.request.name, str(self.answer.error))
+
+    @property
+    def places(self) -> Ranges:
+        return _places(self.request)
+
+    def words(self) -> list[str]:
+        how = ("a closed connection" if self.answer.disconnected
+               else human.error_name(self.answer.error))
+        return [f"request {self.number} ({human.operation(self.request)}): expected no answer "
+                f"yet, found {how}"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDiffers(Difference):
+    """A request was answered otherwise than it must be."""
+
+    kind: ClassVar[str] = "answer"
+    number: int
+    request: Request
+    what: Difference
+
+    @property
+    def signature(self) -> Signature:
+        return (self.kind, self.request.name, *self.what.signature)
+
+    @property
+    def places(self) -> Ranges:
+        return self.what.places or _places(self.request)
+
+    def words(self) -> list[str]:
+        first, *rest = self.what.words()
+        return [f"request {self.number} ({human.operation(self.request)}): {first}", *rest]
+
+
+class OutOfTime(Exception):
+    """A time-out may have run out while the schedule was still busy with what comes before: what
+    follows cannot be judged."""
+
+
+def settled(model: object, system: System) -> tuple[Difference, ...]:
+    """Wait until the step's effects have come, and compare; nothing if requests do not overlap.
+
+    Raises SystemFailed, and OutOfTime.
+    """
+    if not isinstance(model, ConcurrentMachine):
+        return ()
+    if not isinstance(system, ConcurrentSystem):
+        raise TypeError("a schedule needs a system over held storage")
+    pending, outcomes = model.pending(), model.answers()
+    standing = system.settle(Awaited(pending, outcomes.keys(), model.expirable()))
+    if standing.late:
+        raise OutOfTime
+    return (*_pending(pending, standing.pending), *_answers(model, outcomes, standing.answers))
+
+
+def _pending(expected: list[StorageRequest], found: tuple[StorageRequest, ...],
+             ) -> Iterator[Difference]:
+    missing = tuple((Counter(expected) - Counter(found)).elements())
+    extra = tuple((Counter(found) - Counter(expected)).elements())
+    if missing or extra:
+        yield PendingDiffers(missing, extra)
+
+
+def _answers(model: ConcurrentMachine, expected: Mapping[int, Outcome],
+             found: Mapping[int, Answer]) -> Iterator[Difference]:
+    for number in sorted({*expected, *found}):
+        request = model.request(number)
+        if number not in found:
+            yield AnswerMissing(number, request)
+        elif number not in expected:
+            yield AnsweredEarly(number, request, found[number])
+        else:
+            for each in compare(request, expected[number], found[number]):
+                yield AnswerDiffers(number, request, each)
+
+
+def _kinds(word: str, requests: tuple[StorageRequest, ...]) -> list[str]:
+    return sorted({f"{word} {each.node} {each.kind}" for each in requests})
+
+
+def _places(request: Request) -> Ranges:
+    return merged([(request.offset, request.offset + request.length)]) if request.length else ()

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from harness.lockstep.origin import Piece
+from harness.lockstep.ranges import Ranges
 from harness.storage.place import FilePlace, NbdPlace, Place
 from harness.systems import commands
 from harness.systems.command import Command
@@ -126,8 +127,19 @@ class Renderer:
             # Data of another length than was asked for is a lie that must be seen.
             got = sum(piece.end - piece.start for piece in seen.pieces or ())
             lines = [f"read {got}/{request.length} bytes at offset {request.offset}"]
-            lines += [self._piece(piece, piece.start, piece.end) for piece in seen.pieces or ()]
+            for piece in seen.pieces or ():
+                lines += self._piece_of_read(piece, seen.perhaps_zero)
         return lines
+
+    def _piece_of_read(self, piece: Piece, perhaps_zero: Ranges) -> list[str]:
+        """The piece, cut where it becomes free to be read as zeroes instead."""
+        sure = _without(piece.start, piece.end, perhaps_zero)
+        lines = [(start, self._piece(piece, start, end)) for start, end in sure]
+        if piece.origin is not None and piece.origin.stamp != ZERO:
+            lines += [(start, self._piece(piece, start, end) + ", or zeroes")
+                      for start, end in _without(piece.start, piece.end, sure)]
+            return [line for _, line in sorted(lines)]
+        return [self._piece(piece, piece.start, piece.end)]
 
     def _piece(self, piece: Piece, start: int, end: int) -> str:
         """The part ``[start, end)`` of a piece of data, and who wrote it."""

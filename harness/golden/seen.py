@@ -37,24 +37,27 @@ class Seen:
     extents: tuple[StatusRun, ...] | None = None
     denied: tuple[tuple[int, int], ...] = ()
     disconnected: bool = False
+    perhaps_zero: tuple[tuple[int, int], ...] = ()
+    """Ranges of the disk for which zeroes would be as right."""
 
 
 def of_outcome(operation: Operation, outcome: Outcome) -> Seen:
     """What the model says comes of the operation."""
+    start = _start(operation)
     extents = None
     if outcome.extents is not None:
         extents = _joined(_placed(
-            _start(operation), ((each.length, each.allowed) for each in outcome.extents)))
+            start, ((each.length, each.allowed) for each in outcome.extents)))
         if isinstance(operation, Status) and operation.one:
             extents = extents[:1]
     pieces = None
     if outcome.content is not None:
-        start = _start(operation)
         pieces = tuple(Piece(start + run.start, start + run.end,
                              Origin(run.value, start + run.start))
                        for run in outcome.content.runs())
     return Seen(expected_errno(operation, outcome), outcome.refused, pieces, extents,
-                outcome.denied, outcome.disconnected)
+                outcome.denied, outcome.disconnected,
+                merged((start + low, start + high) for low, high in outcome.perhaps_zero))
 
 
 def of_answer(operation: Operation, answer: Answer, outcome: Outcome,
@@ -73,11 +76,14 @@ def of_answer(operation: Operation, answer: Answer, outcome: Outcome,
         found = _placed(start, ((length, frozenset({flags})) for length, flags in answer.extents))
         extents = _joined(_allowed(found, model.extents or ())) if kinds else model.extents
     pieces = None
+    perhaps_zero: tuple[tuple[int, int], ...] = ()
     if answer.data is not None or answer.parts is not None:
-        agrees = model.pieces is not None and not kinds & {DataDiffers, LengthDiffers}
-        pieces = model.pieces if agrees else tuple(_attributed(answer, start, writers))
+        if model.pieces is not None and not kinds & {DataDiffers, LengthDiffers}:
+            pieces, perhaps_zero = model.pieces, model.perhaps_zero
+        else:
+            pieces = tuple(_attributed(answer, start, writers))
     return Seen(answer.error, answer.refused, pieces, extents, merged(answer.denied),
-                answer.disconnected)
+                answer.disconnected, perhaps_zero)
 
 
 def _start(operation: Operation) -> int:

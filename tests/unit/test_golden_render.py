@@ -167,6 +167,22 @@ def test_short_data_is_seen(renderer: Renderer) -> None:
         "read 512/1024 bytes at offset 0", "    0x0..0x200 src"]
 
 
+def test_data_that_may_be_zeroes_instead(renderer: Renderer) -> None:
+    read = ops.Read("acc", C, 2048)
+    expected = Outcome(content=stamped(2048, -1), perhaps_zero=((512, 1024), (1536, 2048)))
+    lines = ["read 2048/2048 bytes at offset 65536",
+             "    0x10000..0x10200 src",
+             "    0x10200..0x10400 src, or zeroes",
+             "    0x10400..0x10600 src",
+             "    0x10600..0x10800 src, or zeroes"]
+    assert model(renderer, read, expected) == lines
+    full = stamps.data(-1, C, 2048)
+    for data in (full, full[:512] + bytes(512) + full[1024:]):
+        assert system(renderer, read, Answer(data=data), expected) == lines
+    wrong = Answer(data=bytes(512) + full[512:])
+    assert system(renderer, read, wrong, expected)[1] == "    0x10000..0x10200 zeroes"
+
+
 def test_inspection_of_a_snapshot(renderer: Renderer) -> None:
     inspect = ops.Inspect("acc")
     content = zeroes(4 * C)

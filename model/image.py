@@ -65,7 +65,9 @@ class Image(Node):
         self.driver = spec.format
         self.spec = spec
         self.traits = TRAITS[spec.format]
-        self.request_alignment = max(self.traits.request_alignment, spec.request_alignment or 1)
+        self.request_alignment = (
+            self.traits.request_alignment if self.format_node == self.name
+            else spec.request_alignment or 1)
         self.reported_cluster_size = spec.cluster_size or self.traits.cluster
         self.zeroes_fast = spec.format in (Format.RAW, Format.QCOW2)
         self.content: Content = zeroes(self.size)

@@ -6,46 +6,79 @@ The checks are in QEMU's order, with QEMU's texts (experiment): the first that f
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from enum import StrEnum
 from typing import Final
 
-from .backup_job import BackupJob, SyncBitmap
-from .bitmap import DirtyBitmap
+from . import bitmap_commands, permissions, successors
+from .backup_job import BackupJob, JobGroup, SyncBitmap
 from .block_copy import LARGEST_SIZE
+from .capabilities import Capabilities
 from .configuration import Format
 from .copy_before_write import CbwOptions, CopyBeforeWrite
 from .errors import CommandRefused
 from .graph import Graph, check_usable
+from .image import Image
 from .job_operations import Backup, BitmapMode, JobOperation, Sync
+from .jobs import JobStatus
 from .node import Node
 from .operations import OnCbwError
 
-ANONYMOUS_FILTER: Final = "#block"
-"""Stands for the name that QEMU makes up for a filter that the command gives none."""
 _MOST: Final = (1 << 31) - 1
-_COMPRESSED: Final = frozenset({Format.QCOW2, Format.VMDK})
+_WELL_FORMED: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+LONGEST_NODE_NAME: Final = 31
 
 
-def start(graph: Graph, command: Backup) -> BackupJob:
+def filter_name(job: str, given: str | None) -> str:
+    """The name of the node that is a job's filter; QEMU makes one up if none is given."""
+    return given if given is not None else f"#block({job})"
+
+
+def check_arguments(capabilities: Capabilities, command: Backup, where: str = "") -> None:
+    """The checks of QEMU's command parser; ``where`` the arguments are, if in a transaction."""
+    enums: tuple[tuple[str, type[StrEnum], str | None], ...] = (
+        ("sync", Sync, command.sync), ("bitmap-mode", BitmapMode, command.bitmap_mode))
+    for name, known, value in enums:
+        if value is not None and value not in list(known):
+            raise CommandRefused(f"Parameter '{where}{name}' does not accept value '{value}'")
+    if command.min_cluster_size is not None and not capabilities.min_cluster_size:
+        raise CommandRefused(f"Parameter '{where}x-perf.min-cluster-size' is unexpected")
+    if command.on_cbw_error is not None:
+        if not capabilities.job_on_cbw_error:
+            raise CommandRefused(f"Parameter '{where}on-cbw-error' is unexpected")
+        if command.on_cbw_error not in list(OnCbwError):
+            raise CommandRefused(f"Parameter '{where}on-cbw-error' does not accept value "
+                                 f"'{command.on_cbw_error}'")
+    if command.discard_source and not capabilities.discard_source:
+        raise CommandRefused(f"Parameter '{where}discard-source' is unexpected")
+
+
+def start(graph: Graph, command: Backup, group: JobGroup) -> BackupJob:
     """blockdev-backup, up to where the job begins to run."""
-    _check_known(graph, command)
     device, target = graph.lookup(command.device), graph.lookup(command.target)
     sync, sync_bitmap = _check_bitmap(command, device)
     _check_nodes(graph, command, device, target)
     _check_performance(command)
+    if sync_bitmap is not None and sync_bitmap.mode is not BitmapMode.NEVER:
+        bitmap_commands.check_writable(sync_bitmap.bitmap)
     filter_node = _make_filter(graph, command, device, target)
-    _check_job_name(graph, command.job)
-    return _insert(graph, command, sync, sync_bitmap, filter_node)
-
-
-def _check_known(graph: Graph, command: Backup) -> None:
-    """Arguments that this build does not know."""
-    capabilities = graph.capabilities
-    if command.min_cluster_size is not None and not capabilities.min_cluster_size:
-        raise CommandRefused("Parameter 'x-perf.min-cluster-size' is unexpected")
-    if command.discard_source and not capabilities.discard_source:
-        raise CommandRefused("Parameter 'discard-source' is unexpected")
-    if command.on_cbw_error is not None and not capabilities.job_on_cbw_error:
-        raise CommandRefused("Parameter 'on-cbw-error' is unexpected")
+    if sync_bitmap is not None:
+        successors.create(device, sync_bitmap.bitmap)
+    filter_node.block_copy.compressing = command.compress
+    filter_node.block_copy.discards_source = command.discard_source
+    graph.insert_filter(filter_node)
+    try:
+        _check_chunk(command, filter_node)
+        _check_job(graph, command)
+    except CommandRefused:
+        if sync_bitmap is not None:
+            successors.reclaim(device, sync_bitmap.bitmap)
+        graph.drop_filter(filter_node)
+        raise
+    job = BackupJob(command, sync, filter_node, sync_bitmap, group, graph, graph.fired)
+    graph.jobs[job.name] = job
+    return job
 
 
 def _check_bitmap(command: Backup, device: Node) -> tuple[Sync, SyncBitmap | None]:
@@ -74,19 +107,21 @@ def _check_bitmap(command: Backup, device: Node) -> tuple[Sync, SyncBitmap | Non
     if mode is BitmapMode.NEVER and sync is not Sync.BITMAP:
         raise CommandRefused("Bitmap sync mode 'never' has no meaningful effect when combined "
                              f"with sync mode '{sync}'")
-    return sync, SyncBitmap(bitmap, mode)
+    return sync, SyncBitmap(bitmap, mode, device)
 
 
 def _check_nodes(graph: Graph, command: Backup, device: Node, target: Node) -> None:
     if device is target:
         raise CommandRefused("Source and target cannot be the same")
-    if command.compress and target.driver not in _COMPRESSED:
+    if command.compress and not _compresses(target):
         raise CommandRefused("Compression is not supported for this drive ")
-    for node in (device, target):
-        if any(job.is_active and node in (job.filter, job.filter.target)
-               for job in graph.jobs.values()):
-            raise CommandRefused(
-                f"Node '{node.name}' is busy: block device is in use by block job: backup")
+    graph.check_unblocked(device)
+    graph.check_unblocked(target)
+
+
+def _compresses(target: Node) -> bool:
+    return (isinstance(target, Image) and target.spec.format in (Format.QCOW2, Format.VMDK)
+            and target.format_node == target.name)
 
 
 def _check_performance(command: Backup) -> None:
@@ -103,48 +138,40 @@ def _make_filter(graph: Graph, command: Backup, device: Node, target: Node) -> C
     smallest = command.min_cluster_size or 0
     if smallest > LARGEST_SIZE:
         raise CommandRefused(f"min-cluster-size too large: {smallest} > {LARGEST_SIZE}")
-    name = command.filter_node or ANONYMOUS_FILTER
-    if name in graph.nodes:
-        raise CommandRefused(f"Could not create node: Duplicate nodes with node-name='{name}'")
+    name = filter_name(command.job, command.filter_node)
     options = CbwOptions(OnCbwError(command.on_cbw_error or OnCbwError.BREAK_GUEST_WRITE))
     try:
-        # The filter heeds discards if the device does: it is opened with the device's flags.
-        node = graph.make_filter(name, device, target, None, smallest, options, discard=True)
+        if command.filter_node is not None:
+            _check_node_name(graph, name)
+        # A job's filter takes no discards, whatever the device does: they end there.
+        return graph.make_filter(name, device, target, None, smallest, options, discard=False)
     except CommandRefused as why:
         raise CommandRefused(f"Could not create node: {why}") from why
+
+
+def _check_node_name(graph: Graph, name: str) -> None:
+    if not _WELL_FORMED.fullmatch(name):
+        raise CommandRefused(f"Invalid node-name: '{name}'")
+    if name in graph.nodes:
+        raise CommandRefused(f"Duplicate nodes with node-name='{name}'")
+    if len(name) > LONGEST_NODE_NAME:
+        raise CommandRefused("Node name too long")
+
+
+def _check_chunk(command: Backup, node: CopyBeforeWrite) -> None:
     chunk = command.max_chunk
     if chunk and chunk < node.cluster_size:
         raise CommandRefused(f"Required max-chunk ({chunk}) is less than backup cluster size "
                              f"({node.cluster_size})")
-    return node
 
 
-def _check_job_name(graph: Graph, name: str) -> None:
-    if not name or not name[0].isalpha():
-        raise CommandRefused(f"Invalid job ID '{name}'")
-    if name in graph.jobs:
-        raise CommandRefused(f"Job ID '{name}' already in use")
-
-
-def _insert(graph: Graph, command: Backup, sync: Sync, sync_bitmap: SyncBitmap | None,
-            filter_node: CopyBeforeWrite) -> BackupJob:
-    """The filter takes the device's place; the bitmap's successor starts to record."""
-    device = filter_node.source
-    if sync_bitmap is not None:
-        bitmap = sync_bitmap.bitmap
-        bitmap.successor = DirtyBitmap(device.size, bitmap.granularity,
-                                       recording=bitmap.recording)
-        bitmap.recording, bitmap.busy = False, True
-        device.add_bitmap(bitmap.successor)
-    filter_node.block_copy.compressing = command.compress
-    filter_node.block_copy.discards_source = command.discard_source
-    job = BackupJob(command, sync, filter_node, sync_bitmap, graph, graph.fired)
-    graph.replace(device, filter_node)
-    filter_node.age = graph.next_age()
-    graph.nodes[filter_node.name] = filter_node
-    graph.show_copy_bitmap(filter_node)
-    graph.jobs[job.name] = job
-    return job
+def _check_job(graph: Graph, command: Backup) -> None:
+    if not _WELL_FORMED.fullmatch(command.job):
+        raise CommandRefused(f"Invalid job ID '{command.job}'")
+    if command.job in graph.jobs:
+        raise CommandRefused(f"Job ID '{command.job}' already in use")
+    if command.speed is not None and command.speed < 0:
+        raise CommandRefused("Parameter 'speed' expects a non-negative value")
 
 
 def find(graph: Graph, command: JobOperation) -> BackupJob:
@@ -158,5 +185,5 @@ def find(graph: Graph, command: JobOperation) -> BackupJob:
 def forget_ended(graph: Graph) -> None:
     """Jobs that are gone are no longer known."""
     for name, job in list(graph.jobs.items()):
-        if job.status == "null":
+        if job.status is JobStatus.NULL:
             del graph.jobs[name]

@@ -9,45 +9,61 @@ bitmap may say what to copy, and is brought up to date when the job ends.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
+from . import successors
 from .bitmap import DirtyBitmap, align_up, divide_up
 from .block_copy import CopyCall, CopyLimits
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, Errno, RequestFailed
 from .job_operations import Backup, BitmapMode, OnError, Sync
-from .jobs import JobStatus, Progress, Verb, check_verb
+from .jobs import Endless, JobStatus, Progress, Verb, check_verb
+from .node import Node
 from .outcome import JobEvent, JobView
 from .program import Program
 from .rules import rule
 
-ERROR_TEXT = {Errno.EIO: "Input/output error", Errno.ENOSPC: "No space left on device",
-              Errno.EACCES: "Permission denied", Errno.EPERM: "Operation not permitted",
-              Errno.ECANCELED: "Operation canceled"}
+ERROR_TEXT: Final = {
+    Errno.EIO: "Input/output error", Errno.ENOSPC: "No space left on device",
+    Errno.EACCES: "Permission denied", Errno.EPERM: "Operation not permitted",
+    Errno.EINVAL: "Invalid argument", Errno.ENOMEM: "Cannot allocate memory",
+    Errno.ENOTSUP: "Operation not supported", Errno.ECANCELED: "Operation canceled"}
 """The C library's words for the errors that a job ends with."""
+MOST_RETRIES: Final = 64
+"""A job that fails so often, one time right after the other, never ends."""
+_ENDED: Final = frozenset({JobStatus.WAITING, JobStatus.PENDING, JobStatus.CONCLUDED,
+                           JobStatus.NULL})
 
 
 @dataclass(frozen=True, slots=True)
 class SyncBitmap:
-    """The user's bitmap that a job works with, and when it is brought up to date."""
+    """The user's bitmap that a job works with, on ``node``, and when it is brought up to date."""
 
     bitmap: DirtyBitmap
     mode: BitmapMode
+    node: Node
+
+
+@dataclass(slots=True, eq=False)
+class JobGroup:
+    """Jobs that end together, the newest first; most jobs are a group of one."""
+
+    jobs: list[BackupJob] = field(default_factory=list)
 
 
 class DropsFilters(Protocol):
     """The graph, as far as a job needs it."""
 
-    def drop_filter(self, job: BackupJob) -> None:
-        """Take the job's filter out of the graph."""
+    def drop_filter(self, node: CopyBeforeWrite) -> None:
+        """Take a job's filter out of the graph."""
 
 
 class BackupJob:
     """One job.  Between operations it rests: see :class:`model.jobs.JobStatus`."""
 
     def __init__(self, command: Backup, sync: Sync, filter_node: CopyBeforeWrite,
-                 sync_bitmap: SyncBitmap | None, graph: DropsFilters,
+                 sync_bitmap: SyncBitmap | None, group: JobGroup, graph: DropsFilters,
                  fired: Counter[str]) -> None:
         self.command = command
         self.name = command.job
@@ -59,20 +75,28 @@ class BackupJob:
         self.error: Errno | None = None
         self.events: list[JobEvent] = []
         self.fired = fired
+        self._group = group
         self._graph = graph
+        self._chosen = False
         self._paused_by_user = False
         filter_node.block_copy.progress = self.progress
+        group.jobs.insert(0, self)
 
     # Running
 
     def run(self) -> Program[None]:
         """From the start, or from a pause, to where the job rests."""
-        if self.progress.total == 0:
-            yield from self._choose_clusters()
         self.status = JobStatus.RUNNING
+        if not self._chosen:
+            self._chosen = True
+            try:
+                yield from self._choose_clusters()
+            except RequestFailed as why:
+                self._fail(why.error)
+                return
         if self.sync is Sync.NONE:
             return
-        while True:
+        for _ in range(MOST_RETRIES):
             failure = yield from self._copy_all()
             if failure is None:
                 self._copied()
@@ -83,8 +107,9 @@ class BackupJob:
                 self._paused_by_user = True
                 return
             if action is OnError.REPORT:
-                self._conclude(failure[0])
+                self._fail(failure[0])
                 return
+        raise Endless(f"job {self.name} ignores an error that comes again and again")
 
     @rule("backup.what-is-copied", source="argument sync of blockdev-backup")
     def _choose_clusters(self) -> Program[None]:
@@ -125,22 +150,47 @@ class BackupJob:
           "blockdev-backup")
     def _on_error(self, error: Errno, reading: bool) -> OnError:
         """A failure of the job's own copying is reported, which ends the job; or it is tried
-        again, at once (``ignore``) or when the job is resumed (``stop``).  Each failure is an
-        event."""
+        again, at once (``ignore``) or when the job is resumed (``stop``; ``enospc`` and ``auto``
+        stop for want of space and report all else).  Each failure is an event."""
         action = self.command.on_source_error if reading else self.command.on_target_error
+        if action in (OnError.ENOSPC, OnError.AUTO):
+            action = OnError.STOP if error is Errno.ENOSPC else OnError.REPORT
         self._event("BLOCK_JOB_ERROR", operation="read" if reading else "write", action=action)
         return action
 
     # Ending
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job has nothing more to copy, whatever became of it."""
+        return self.status in _ENDED
+
     @rule("backup.finalize", source="argument auto-finalize of blockdev-backup")
     def _copied(self) -> None:
-        """With all copied, the job commits: at once, or when job-finalize says so.  Until then its
-        filter stays, and its bitmap is as it was."""
-        if self.command.auto_finalize:
-            self._conclude(None)
-        else:
-            self.status = JobStatus.PENDING
+        """With all copied, the job waits for the others of its group.  Then they commit: at once,
+        or, if one of them was started with ``auto-finalize`` off, when job-finalize says so.
+        Until then their filters stay, and their bitmaps are as they were."""
+        self.status = JobStatus.WAITING
+        group = list(self._group.jobs)
+        if not all(job.has_ended for job in group):
+            return
+        for job in group:
+            job.status = JobStatus.PENDING
+            if not job.command.auto_finalize:
+                job._event("BLOCK_JOB_PENDING", id=job.name)
+        if all(job.command.auto_finalize for job in group):
+            self._commit()
+
+    def _commit(self) -> None:
+        for job in list(self._group.jobs):
+            job._conclude(None)
+
+    @rule("backup.group", source="argument completion-mode of transaction")
+    def _fail(self, error: Errno) -> None:
+        """A job that fails or is cancelled takes the others of its group along: they count as
+        cancelled, also those that had copied everything."""
+        for job in list(self._group.jobs):
+            job._conclude(error if job is self else Errno.ECANCELED)
 
     @rule("backup.bitmap-after", source="docs/interop/bitmaps.rst: bitmap synchronisation modes")
     def _settle_bitmap(self, sync_bitmap: SyncBitmap, failed: bool) -> None:
@@ -154,45 +204,41 @@ class BackupJob:
         always      S          S and what was not copied
         ==========  =========  ===================================
         """
-        bitmap, mode = sync_bitmap.bitmap, sync_bitmap.mode
-        successor = bitmap.successor
-        assert successor is not None, "a job's bitmap has a successor until the job ends"
-        bitmap.successor, bitmap.busy = None, False
-        node = self.filter.source
+        bitmap, mode, node = sync_bitmap.bitmap, sync_bitmap.mode, sync_bitmap.node
         if mode is BitmapMode.ALWAYS or (mode is BitmapMode.ON_SUCCESS and not failed):
-            successor.name, successor.persistent = bitmap.name, bitmap.persistent
-            node.bitmaps.remove(bitmap)
-            bitmap = successor
+            bitmap = successors.install(node, bitmap)
         else:
-            bitmap.merge(successor)
-            bitmap.recording = successor.recording
-            node.bitmaps.remove(successor)
+            successors.reclaim(node, bitmap)
         if failed and mode is BitmapMode.ALWAYS:
             bitmap.merge(self.filter.block_copy.copy_bitmap)
 
     def _conclude(self, error: Errno | None) -> None:
         self.error = error
+        self._group.jobs.remove(self)
         if self.sync_bitmap is not None:
             self._settle_bitmap(self.sync_bitmap, failed=error is not None)
-        self._graph.drop_filter(self)
+        self._graph.drop_filter(self.filter)
+        told = {"len": self.progress.total, "offset": self.progress.done,
+                "speed": self.command.speed or 0}
         if error is Errno.ECANCELED:
-            self._event("BLOCK_JOB_CANCELLED", len=self.progress.total, offset=self.progress.done,
-                        speed=0)
+            self._event("BLOCK_JOB_CANCELLED", **told)
+        elif error is not None:
+            self._event("BLOCK_JOB_COMPLETED", error=ERROR_TEXT[error], **told)
         else:
-            extra = {} if error is None else {"error": ERROR_TEXT[error]}
-            self._event("BLOCK_JOB_COMPLETED", len=self.progress.total, offset=self.progress.done,
-                        speed=0, **extra)
+            self._event("BLOCK_JOB_COMPLETED", **told)
         self.status = JobStatus.NULL if self.command.auto_dismiss else JobStatus.CONCLUDED
 
     def _event(self, name: str, **data: str | int) -> None:
-        self.events.append(JobEvent(name, tuple(sorted({"device": self.name, **data}.items()))))
+        if "id" not in data:
+            data["device"] = self.name
+        self.events.append(JobEvent(name, tuple(sorted(data.items()))))
 
     # Commands
 
     def finalize(self) -> None:
-        """job-finalize."""
+        """job-finalize: of all jobs of the group."""
         check_verb(self.name, self.status, Verb.FINALIZE)
-        self._conclude(None)
+        self._commit()
 
     def dismiss(self) -> None:
         """job-dismiss."""
@@ -200,9 +246,9 @@ class BackupJob:
         self.status = JobStatus.NULL
 
     def cancel(self) -> None:
-        """job-cancel: a running, paused or pending job ends as if it had failed."""
+        """job-cancel: a job that is not concluded ends as if it had failed."""
         check_verb(self.name, self.status, Verb.CANCEL)
-        self._conclude(Errno.ECANCELED)
+        self._fail(Errno.ECANCELED)
 
     def pause(self) -> None:
         """job-pause: the copying stops; the filter goes on."""
@@ -214,9 +260,9 @@ class BackupJob:
 
     def resume(self) -> None:
         """job-resume: of a job paused by the user or stopped by an error."""
-        check_verb(self.name, self.status, Verb.RESUME)
-        if self.status is not JobStatus.PAUSED:
+        if not self._paused_by_user:
             raise CommandRefused("Can't resume a job that was not paused")
+        check_verb(self.name, self.status, Verb.RESUME)
         self._paused_by_user = False
 
     def take_events(self) -> list[JobEvent]:

@@ -47,6 +47,8 @@ class DirtyBitmap:
         self.persistent = persistent
         self.busy = False
         self.inconsistent = False
+        self.read_only = False
+        """Loaded from an image that was opened read-only."""
         self.successor: DirtyBitmap | None = None
         """Records the writes while a job works with what this bitmap had when it started."""
         self.bits: RunMap[bool] = RunMap(divide_up(size, granularity), False)

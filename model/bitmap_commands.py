@@ -106,6 +106,12 @@ def merge(graph: Graph, command: BitmapMerge) -> None:
         destination.merge(source)
 
 
+def check_writable(bitmap: DirtyBitmap) -> None:
+    """A bitmap of an image that was opened read-only is refused."""
+    if bitmap.read_only:
+        raise CommandRefused(f"Bitmap '{bitmap.name}' is readonly and cannot be modified")
+
+
 def _own(graph: Graph, command: BitmapOperation) -> DirtyBitmap:
     return graph.bitmap(BitmapRef(command.node, command.bitmap))
 

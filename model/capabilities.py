@@ -37,6 +37,8 @@ class Capabilities:
         "whole cluster, cannot be discarded", "9.1", True)
     filter_requires_consistent_read: bool = _capability(
         "a filter in use always takes consistent-read on its source", "9.1", True)
+    transaction_in_lower_case: bool = _capability(
+        "a refused completion mode is told with 'transaction' in lower case", "8.1", True)
     human_monitor: bool = _capability("there is a human monitor (qemu-system only)", "", True)
 
     snapshot_reads_source_before_done_run_ends: bool = _deviation(

@@ -93,6 +93,7 @@ class Image:
     faults: tuple[Fault, ...] = ()
     request_alignment: int | None = None
     """The alignment that a ``blkdebug`` above the image asks for; None: no such node for that."""
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

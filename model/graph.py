@@ -7,7 +7,7 @@ A command that is refused raises CommandRefused with QEMU's text and changes not
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from . import permissions
 from .backup_job import BackupJob
@@ -135,8 +135,9 @@ class Graph:
 
     def hide_copy_bitmap(self, node: CopyBeforeWrite) -> None:
         """The filter is gone, and its copy bitmap with it."""
-        if not self.capabilities.copy_bitmap_on_filter:
-            node.source.bitmaps.remove(node.block_copy.copy_bitmap)
+        for each in self.nodes.values():
+            if node.block_copy.copy_bitmap in each.bitmaps:
+                each.bitmaps.remove(node.block_copy.copy_bitmap)
 
     def _check_options(self, command: AddFilter) -> OnCbwError:
         """The checks that QEMU's option parser makes, before any node is looked up."""
@@ -190,8 +191,7 @@ class Graph:
             raise CommandRefused(f"Failed to find node with node-name='{command.node}'")
         if node is self.device or any(each.node is node for each in self.exports.values()):
             raise CommandRefused(f"Node {node.name} is in use")
-        if any(job.is_active and job.filter is node for job in self.jobs.values()):
-            raise CommandRefused(f"Node {node.name} is not owned by the monitor")
+        self.check_unblocked(node)
         if self._uses()[node.name]:
             raise CommandRefused(f"Block device {node.name} is in use")
         del self.nodes[node.name]
@@ -202,22 +202,45 @@ class Graph:
         if name in self.nodes:
             raise CommandRefused(f"Duplicate nodes with node-name='{name}'")
 
-    def replace(self, node: Node, by: Node) -> None:
-        """Every user of ``node`` but ``by`` itself now uses ``by``."""
+    # Filters of jobs
+
+    def check_unblocked(self, node: Node) -> None:
+        """Refuse what a job that holds the node, as its filter or target, does not allow."""
+        if any(job.is_active and node in (job.filter, job.filter.target)
+               for job in self.jobs.values()):
+            raise CommandRefused(
+                f"Node '{node.name}' is busy: block device is in use by block job: backup")
+
+    def insert_filter(self, node: CopyBeforeWrite) -> None:
+        """Put a job's filter, not used yet, in the place of its source; or refuse."""
+        below = {id(each) for each in permissions.parents_first([node])}
+        self._replace(node.source, node, lambda parent: id(parent) not in below)
+        node.age = self.next_age()
+        self.nodes[node.name] = node
+        self.show_copy_bitmap(node)
+        held = [permissions.job_use(each, "", node.age) for each in (node, node.target)]
+        try:
+            self._check_permissions(node, held)
+        except CommandRefused:
+            self.drop_filter(node)
+            raise
+
+    def drop_filter(self, node: CopyBeforeWrite) -> None:
+        """A job has ended: whoever used its filter uses the device again, snapshots too."""
+        self.hide_copy_bitmap(node)
+        del self.nodes[node.name]
+        self._replace(node, node.source, lambda parent: True)
+
+    def _replace(self, node: Node, by: Node, takes_part: Callable[[Node], bool]) -> None:
+        """Every user of ``node`` now uses ``by``, of nodes above it those that take part."""
         for parent in self.nodes.values():
-            if parent is not by:
+            if takes_part(parent):
                 _replace_child(parent, node, by)
         for export in self.exports.values():
             if export.node is node:
                 export.node = by
         if self.device is node:
             self.device = by
-
-    def drop_filter(self, job: BackupJob) -> None:
-        """A job has ended: whoever used its filter uses the device again, snapshots too."""
-        self.hide_copy_bitmap(job.filter)
-        del self.nodes[job.filter.name]
-        self.replace(job.filter, job.filter.source)
 
     # The guest's device
 

@@ -38,6 +38,10 @@ class OnError(StrEnum):
     REPORT = "report"
     IGNORE = "ignore"
     STOP = "stop"
+    ENOSPC = "enospc"
+    """``stop`` for want of space, ``report`` otherwise."""
+    AUTO = "auto"
+    """The same, for a job."""
 
 
 @dataclass(frozen=True, slots=True)

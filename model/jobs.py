@@ -2,7 +2,8 @@
 """The life of a job: its states, and what may be asked of it in which.
 
 created → running ⇄ paused; running → waiting → pending → concluded → null; from any of them but
-the last two, a failure or a cancellation leads through aborting to concluded.
+the last two, a failure or a cancellation leads through aborting to concluded.  Jobs of a
+transaction whose completion mode is ``grouped`` wait for each other, and fail together.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ class JobStatus(StrEnum):
 
     RUNNING = "running"
     PAUSED = "paused"
+    WAITING = "waiting"
+    """All is done; another job of the group is not that far."""
     PENDING = "pending"
     """All is done and nothing committed: waits for job-finalize."""
     CONCLUDED = "concluded"
@@ -38,7 +41,8 @@ class Verb(StrEnum):
 
 
 ALLOWED: Final[dict[Verb, frozenset[JobStatus]]] = {
-    Verb.CANCEL: frozenset({JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.PENDING}),
+    Verb.CANCEL: frozenset({JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.WAITING,
+                            JobStatus.PENDING}),
     Verb.PAUSE: frozenset({JobStatus.RUNNING, JobStatus.PAUSED}),
     Verb.RESUME: frozenset({JobStatus.RUNNING, JobStatus.PAUSED}),
     Verb.FINALIZE: frozenset({JobStatus.PENDING}),
@@ -52,6 +56,10 @@ def check_verb(job: str, status: JobStatus, verb: Verb) -> None:
     if status not in ALLOWED[verb]:
         raise CommandRefused(
             f"Job '{job}' in state '{status}' cannot accept command verb '{verb}'")
+
+
+class Endless(Exception):
+    """A job tries again and again what fails each time."""
 
 
 @dataclass(slots=True)

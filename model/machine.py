@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from . import backup_commands, bitmap_commands, requests, unsaid
+from . import backup_commands, requests, transactions, unsaid
 from . import job_operations as jobs
 from . import operations as ops
-from .backup_job import BackupJob
+from .backup_job import BackupJob, JobGroup
 from .bitmap import DirtyBitmap
 from .capabilities import Capabilities
 from .channels import seen_through
@@ -24,6 +25,7 @@ from .content import Content, zeroes
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, Errno, QmpError, RequestFailed
 from .graph import Graph
+from .jobs import Endless
 from .nbd_export import Disconnected, NbdExport, SparseRead
 from .node import Node
 from .operations import Operation, Request, Via
@@ -77,45 +79,45 @@ class Machine:
             return Outcome(refused=why.error)
 
     def _command(self, operation: Operation) -> None:
-        """A QMP command; one about a job ends when the job rests."""
-        if isinstance(operation, jobs.Backup):
-            self._answer(backup_commands.start(self.graph, operation).run())
-        elif isinstance(operation, jobs.JobResume):
-            job = backup_commands.find(self.graph, operation)
-            job.resume()
-            self._answer(job.run())
-        elif isinstance(operation, jobs.Transaction):
-            self._transaction(operation)
-        elif type(operation) in COMMANDS:
-            COMMANDS[type(operation)](self.graph, operation)
-        else:
-            raise Impossible(f"{operation.name} is no operation of the sequential model")
+        """A QMP command; one about jobs ends when they rest."""
+        match operation:
+            case jobs.Backup():
+                backup_commands.check_arguments(self.capabilities, operation)
+                with self._all_or_nothing():
+                    self._run(backup_commands.start(self.graph, operation, JobGroup()))
+            case jobs.Transaction(actions):
+                if not all(isinstance(each, transactions.ACTIONS) for each in actions):
+                    raise Impossible("not an action of a transaction")
+                with self._all_or_nothing():
+                    self._run(*transactions.run(self.graph, operation))
+            case jobs.JobResume():
+                job = backup_commands.find(self.graph, operation)
+                with self._all_or_nothing():
+                    job.resume()
+                    self._run(job)
+            case _ if type(operation) in COMMANDS:
+                COMMANDS[type(operation)](self.graph, operation)
+            case _:
+                raise Impossible(f"{operation.name} is no operation of the sequential model")
 
-    def _transaction(self, transaction: jobs.Transaction) -> None:
-        """All of the actions or, if one of them is refused, none; jobs run only then."""
-        before = copy.deepcopy(self.graph, {id(self.rules): self.rules})
-        started: list[BackupJob] = []
-        removed: list[ops.BitmapRemove] = []
+    def _run(self, *started: BackupJob) -> None:
+        """Run jobs to where they rest, one after the other."""
+        unsaid.check_jobs(started, self._faults)
         try:
-            for action in transaction.actions:
-                if isinstance(action, jobs.Abort):
-                    raise CommandRefused("Transaction aborted using Abort action")
-                if isinstance(action, jobs.Backup):
-                    started.append(backup_commands.start(self.graph, action))
-                elif isinstance(action, ops.BitmapRemove):
-                    bitmap_commands.hold(self.graph, action)
-                    removed.append(action)
-                elif isinstance(action, ops.BitmapOperation):
-                    COMMANDS[type(action)](self.graph, action)
-                else:
-                    raise Impossible(f"{action.name} is no action of a transaction")
-        except CommandRefused:
-            self.graph = before
+            for job in started:
+                self._answer(job.run())
+        except Endless as why:
+            raise Impossible(str(why)) from why
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """What is refused, or impossible, has changed nothing."""
+        before = copy.deepcopy((self.graph, self._faults), {id(self.rules): self.rules})
+        try:
+            yield
+        except (CommandRefused, Impossible):
+            self.graph, self._faults = before
             raise
-        for removal in removed:
-            bitmap_commands.remove_held(self.graph, removal)
-        for job in started:
-            self._answer(job.run())
 
     def _request(self, number: int, request: Request) -> Outcome:
         export = self._export(request)
@@ -190,10 +192,11 @@ class Machine:
         digests = {(name, bitmap.name): bitmap.digest()
                    for name, node in self.graph.nodes.items()
                    for bitmap in node.bitmaps if bitmap.name is not None}
-        events = tuple(event for job in self.graph.jobs.values() for event in job.take_events())
+        known = self.graph.jobs
+        events = tuple(event for name in sorted(known) for event in known[name].take_events())
         backup_commands.forget_ended(self.graph)
-        return Observation(bitmaps, digests,
-                           tuple(job.view() for job in self.graph.jobs.values()), events)
+        views = tuple(job.view() for job in reversed(known.values()))
+        return Observation(bitmaps, digests, views, events)
 
     @property
     def nodes(self) -> Mapping[str, Node]:
@@ -228,12 +231,7 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.Attach: Graph.attach,
     ops.Export: Graph.add_export,
     ops.Unexport: Graph.remove_export,
-    ops.BitmapAdd: bitmap_commands.add,
-    ops.BitmapRemove: bitmap_commands.remove,
-    ops.BitmapClear: bitmap_commands.clear,
-    ops.BitmapEnable: bitmap_commands.enable,
-    ops.BitmapDisable: bitmap_commands.disable,
-    ops.BitmapMerge: bitmap_commands.merge,
+    **transactions.BITMAP_COMMANDS,
     jobs.JobFinalize: lambda graph, command: backup_commands.find(graph, command).finalize(),
     jobs.JobDismiss: lambda graph, command: backup_commands.find(graph, command).dismiss(),
     jobs.JobCancel: lambda graph, command: backup_commands.find(graph, command).cancel(),

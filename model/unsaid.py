@@ -7,12 +7,13 @@ client could send it.  One of the second kind has no outcome but the end of QEMU
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from . import operations as ops
+from .backup_job import BackupJob
 from .bitmap import align_down, align_up
 from .block_copy import DEFAULT_CLUSTER
-from .configuration import Configuration, Format, Image, RequestKind
+from .configuration import Configuration, Fault, Format, Image, RequestKind
 from .content import ZERO
 from .copy_before_write import CopyBeforeWrite
 from .graph import Graph
@@ -78,6 +79,15 @@ def check_order(node: Node, request: Request) -> None:
 def _has_zeroes(node: Node, start: int, end: int) -> bool:
     content = run_to_end(node.read(start, end), lambda storage_request: None)
     return any(run.value == ZERO for run in content.runs())
+
+
+def check_jobs(jobs: Sequence[BackupJob], faults: Mapping[str, Sequence[Fault]]) -> None:
+    """Refuse jobs over storage that fails whose requests can come in more than one order."""
+    failing = any(faults.values())
+    if failing and len(jobs) > 1:
+        raise Impossible("several jobs run beside each other over failing storage")
+    if failing and any(job.command.max_workers != 1 for job in jobs):
+        raise Impossible("a job with several requests at a time over failing storage")
 
 
 def deadly(graph: Graph, operation: Operation) -> str | None:

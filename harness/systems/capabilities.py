@@ -25,6 +25,7 @@ from model.capabilities import Capabilities
 
 SETTLED_BY: Final = {
     "copy_bitmap_on_filter": "min_cluster_size",
+    "transaction_in_lower_case": "min_cluster_size",
     "snapshot_discard_rounds_inwards": "min_cluster_size",
     "snapshot_reads_source_before_done_run_ends": "min_cluster_size",
     "unaligned_snapshot_discard_aborts": "min_cluster_size",
@@ -37,7 +38,7 @@ today's QEMU does.  ``min-cluster-size`` came with 9.2, after the last of these.
 not in here is not mended in any QEMU so far."""
 
 _NAMES: Final = frozenset(each.name for each in fields(Capabilities))
-_CACHE_VERSION: Final = 1
+_CACHE_VERSION: Final = 2
 """Goes up whenever a probe changes."""
 
 

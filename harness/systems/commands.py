@@ -9,16 +9,17 @@ has the node's name as its id and its name.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final
 
 from harness.storage.luks import LUKS_PASSPHRASE, LUKS_SECRET
 from harness.storage.place import FilePlace, NbdPlace, Place
+from harness.systems import job_commands
+from harness.systems.command import Arguments, Command
+from model import job_operations as jobs
 from model import operations as ops
 from model.configuration import Fault, Format, Image, Protocol, RequestKind
 from model.errors import Errno
 from model.operations import BitmapRef, Operation
-
-Arguments: TypeAlias = dict[str, Any]
 
 DEVICE: Final = "guest"
 """The id of the guest's device; its QOM path is ``/machine/peripheral/guest``."""
@@ -27,19 +28,12 @@ DEVICE_BUS: Final = "scsi.0"
 SECTOR: Final = 512
 
 
-class Command(NamedTuple):
-    """A QMP command."""
-
-    name: str
-    arguments: Arguments
-
-
 class NoSuchCommand(TypeError):
     """The operation is a request or an inspection: no single QMP command stands for it."""
 
 
 def command_of(operation: Operation) -> Command:
-    """The QMP command that does a graph, export or bitmap operation.
+    """The QMP command that does an operation on graph, exports, bitmaps or jobs.
 
     :class:`~model.operations.Attach` has two forms, so it is
     :func:`attach_command`'s; requests and inspections have none: :class:`NoSuchCommand`.
@@ -98,15 +92,13 @@ def image_nodes(image: Image, place: Place) -> tuple[Arguments, ...]:
     with faults or an alignment, a ``blkdebug`` on top that takes the image's name."""
     instrumented = bool(image.faults) or image.request_alignment is not None
     top = f"{image.node}-format" if instrumented else image.node
-    nodes = [_with_discard(image, _protocol(image, place)), _with_discard(
-        image, _format(image, top))]
+    nodes = [_protocol(image, place), _format(image, top)]
     if instrumented:
-        nodes.append(_with_discard(image, _blkdebug(image, top)))
-    return tuple(nodes)
-
-
-def _with_discard(image: Image, options: Arguments) -> Arguments:
-    return {**options, "discard": "unmap"} if image.discard else options
+        nodes.append(_blkdebug(image, top))
+    general: Arguments = {"discard": "unmap"} if image.discard else {}
+    if image.read_only:
+        general["read-only"] = True
+    return tuple({**node, **general} for node in nodes)
 
 
 def _protocol(image: Image, place: Place) -> Arguments:
@@ -115,8 +107,11 @@ def _protocol(image: Image, place: Place) -> Arguments:
         case FilePlace():
             return {"driver": "file", "node-name": name, "filename": place.path}
         case NbdPlace():
-            return {"driver": "nbd", "node-name": name, "export": place.export,
-                    "server": {"type": "unix", "path": place.socket}}
+            options: Arguments = {"driver": "nbd", "node-name": name, "export": place.export,
+                                  "server": {"type": "unix", "path": place.socket}}
+            if place.reconnect_delay:
+                options["reconnect-delay"] = place.reconnect_delay
+            return options
 
 
 def _format(image: Image, name: str) -> Arguments:
@@ -228,7 +223,14 @@ def _bitmap_merge(operation: ops.BitmapMerge) -> Command:
         "bitmaps": [_bitmap(source) for source in operation.sources]})
 
 
+def _transaction(operation: jobs.Transaction) -> Command:
+    return job_commands.transaction([command_of(action) for action in operation.actions],
+                                    grouped=operation.grouped)
+
+
 _MAKERS: Final[dict[type[Operation], Callable[[Any], Command]]] = {
+    **job_commands.MAKERS,
+    jobs.Transaction: _transaction,
     ops.AddFilter: _add_filter,
     ops.AddSnapshot: _add_snapshot,
     ops.RemoveNode: _remove_node,

@@ -23,6 +23,7 @@ from model import operations as ops
 from model.capabilities import Capabilities
 from model.configuration import KIB, Configuration, Format, Image
 from model.errors import Errno
+from model.job_operations import Transaction
 from model.machine import Machine
 from model.operations import Operation, Via
 from model.outcome import Observation
@@ -143,6 +144,9 @@ PROBES: Final = (
     Probe("snapshot_reads_source_before_done_run_ends", _images(_FILLED),
           (*_GRAPH, ops.Write("cbw", 0, CLUSTER),
            ops.Read("snap", 0, 2 * CLUSTER, Via.NBD_DF))),
+    Probe("transaction_in_lower_case", _images(_FILLED),
+          (ops.BitmapAdd("src", "b0"),
+           Transaction((ops.BitmapClear("src", "b0"),), grouped=True))),
     Probe("preallocated_status_aborts",
           _images(Image("src", 8 * CLUSTER, Format.QCOW2, preallocation="metadata")),
           (*_GRAPH, ops.Status("snap", 0, 8 * CLUSTER)), kills="BDRV_BLOCK_ZERO"),

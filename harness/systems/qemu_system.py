@@ -11,7 +11,8 @@ from harness.processes import Workspace
 from harness.storage.images import ImageStore
 from harness.systems import commands
 from harness.systems.base import Answer
-from harness.systems.commands import DEVICE, Command
+from harness.systems.command import Command
+from harness.systems.commands import DEVICE
 from harness.systems.qmp_system import QmpSystem
 from harness.systems.requests import by_qemu_io
 from model import operations as ops

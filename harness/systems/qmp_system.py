@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final, cast
 
 from harness.builds import Build
+from harness.clients.deadline import Deadline
 from harness.clients.errors import PeerGone, PeerNonsense, PeerSilent, RequestFailed
 from harness.clients.libnbd import libnbd_available, require_libnbd
 from harness.clients.nbd_types import NbdDisconnected, NbdRefused
@@ -21,16 +24,19 @@ from harness.storage.place import FilePlace, Place
 from harness.storage.raw_server import RawServer
 from harness.systems import commands
 from harness.systems.base import WHOLE, Answer, sent_as
-from harness.systems.commands import Command
+from harness.systems.command import Command
 from harness.systems.connections import Connections, Key
 from harness.systems.failure import SystemCrashed, SystemGarbled, SystemHung, SystemHungUp
 from harness.systems.inspection import Reader, Snapshot, inspect, melted
+from harness.systems.job_watch import JobWatch, is_about_jobs, job_views
+from harness.systems.node_names import NodeNames
 from harness.systems.observation import bitmaps_by_node, bitmaps_of, cluster_size
 from harness.systems.readers import ThroughNbd, ThroughQemuIo
 from harness.systems.requests import by_nbd, by_qemu_io, changes
 from model import operations as ops
 from model.configuration import Configuration, Protocol
 from model.errors import Errno, QmpError
+from model.job_operations import Backup, JobOperation, Transaction
 from model.operations import BitmapRef, Inspect, Operation, Request, Via
 from model.outcome import Observation
 
@@ -63,6 +69,8 @@ class QmpSystem:
         """Of each snapshot-access node, the node below."""
         self._exported: dict[str, bool] = {}
         """The nodes that have an export, and whether it is writable."""
+        self._jobs = JobWatch()
+        self._names = NodeNames(self._block_graph)
         self._touched: list[tuple[int, int]] = []
         self._big = any(image.size > WHOLE for image in configuration.images)
         try:
@@ -70,15 +78,17 @@ class QmpSystem:
             socket = self.workspace.socket("nbd")
             tools = build.tools
             self._clients = Connections(socket, tools.get("qemu-io"), timeout)
-            places = self._places(configuration, store.make(configuration, self.workspace.path))
+            self._image_places = self._places(
+                configuration, store.make(configuration, self.workspace.path))
             # First the process is killed, so that no client waits for a server that hangs.
             self._cleanup.callback(self._clients.close)
-            self.process = Monitored(
-                build.tool(tool), self._arguments(self.workspace), timeout=timeout, core=core,
-                output=self.output)
-            self._cleanup.callback(self.process.close)
+            self._launch = partial(
+                Monitored, build.tool(tool), self._arguments(self.workspace), timeout=timeout,
+                core=core, output=self.output)
+            self.process = self._launch()
+            self._cleanup.callback(lambda: self.process.close())
             self._channels = self._channels_of(build)
-            self._attach(configuration, places, str(socket))
+            self._attach(configuration, self._image_places, str(socket))
         except BaseException:
             self._cleanup.close()
             raise
@@ -97,19 +107,29 @@ class QmpSystem:
                 return self._request(number, cast(Request, sent_as(operation, self._channels)))
             if isinstance(operation, Inspect):
                 return self._inspect(operation.node)
+            if isinstance(operation, (ops.Restart, ops.Kill)):
+                self._replace_process(operation)
+                return Answer()
             return self._command(operation)
 
     def observe(self, named: Collection[BitmapRef]) -> Observation:
-        """All bitmaps of all nodes, and the digests of the ``named`` ones that there are."""
+        """All bitmaps of all nodes, the digests of the ``named`` ones that there are, all jobs,
+        and what they told since the last time."""
         with self._verdicts("observation"):
-            bitmaps = bitmaps_by_node(self._nodes())
+            bitmaps = {self._names.of(node): bitmaps
+                       for node, bitmaps in bitmaps_by_node(self._nodes()).items()}
             digests = {}
             for bitmap in named:
                 with contextlib.suppress(QmpRefused):
                     answer = self.process.qmp.execute(
                         _DIGEST, {"node": bitmap.node, "name": bitmap.name})
                     digests[bitmap.node, bitmap.name] = cast(Mapping[str, str], answer)["sha256"]
-            return Observation(bitmaps, digests)
+            if not self._jobs.any_started:
+                return Observation(bitmaps, digests)
+            views = job_views(cast(list[Mapping[str, Any]],
+                                   self.process.qmp.execute("query-jobs")))
+            self._hear_of_jobs()
+            return Observation(bitmaps, digests, views, self._jobs.take_events())
 
     def stderr(self) -> list[str]:
         """What QEMU wrote to stderr so far, line by line: its warnings."""
@@ -119,15 +139,18 @@ class QmpSystem:
         """Have QEMU end by itself; SystemFailed if it does not, or not well.  Then close."""
         try:
             with self._verdicts("quit"):
-                self._clients.close()
-                self.process.qmp.execute("quit")
-                end = self.process.child.wait(self.timeout)
-                if end is None:
-                    raise SystemHung("quit", self.timeout)
-                if end.code != 0:
-                    raise SystemCrashed(end)
+                self._quit()
         finally:
             self.close()
+
+    def _quit(self) -> None:
+        self._clients.close()
+        self.process.qmp.execute("quit")
+        end = self.process.child.wait(self.timeout)
+        if end is None:
+            raise SystemHung("quit", self.timeout)
+        if end.code != 0:
+            raise SystemCrashed(end)
 
     def close(self) -> None:
         """Kill QEMU, if it still runs, and leave nothing behind."""
@@ -185,6 +208,21 @@ class QmpSystem:
                     raise EnvironmentProblem(f"{self.process.tool.path} cannot take on {what}: "
                                              f"{why.desc}") from why
 
+    def _replace_process(self, operation: ops.Restart | ops.Kill) -> None:
+        """End the process, by itself or not, and start another one over the same images."""
+        if isinstance(operation, ops.Restart):
+            self._quit()
+        self._clients.close()
+        self.process.close()
+        self._filters.clear()
+        self._exported.clear()
+        self._jobs, self._names = JobWatch(), NodeNames(self._block_graph)
+        self.process = self._launch()
+        read_only = operation.read_only if isinstance(operation, ops.Restart) else ()
+        images = tuple(dataclasses.replace(image, read_only=image.node in read_only)
+                       for image in self.configuration.images)
+        self._attach(Configuration(images), self._image_places, str(self.workspace.socket("nbd")))
+
     # Commands
 
     def _command(self, operation: Operation) -> Answer:
@@ -193,7 +231,12 @@ class QmpSystem:
         try:
             self.process.qmp.execute(*self._spelled(operation))
         except QmpRefused as why:
-            return Answer(refused=QmpError(why.desc, why.error_class))
+            self._hear_of_jobs()
+            return Answer(refused=QmpError(
+                self._names.in_text(why.desc, operation), why.error_class))
+        self._jobs.accepted(operation)
+        if isinstance(operation, (Backup, Transaction, JobOperation)):
+            self._await_rest()
         match operation:
             case ops.AddSnapshot(node, file):
                 self._filters[node] = file
@@ -219,6 +262,25 @@ class QmpSystem:
     def _disconnect(self, export: str) -> None:
         """Close what is connected to an export."""
         self._clients.drop(export)
+
+    def _hear_of_jobs(self) -> None:
+        """Take what has come of events."""
+        for event in self.process.qmp.events():
+            self._jobs.take(event)
+
+    def _await_rest(self) -> None:
+        """Wait until no job moves by itself any more."""
+        self._hear_of_jobs()
+        deadline = Deadline(self.timeout)
+        while moving := list(self._jobs.moving()):
+            try:
+                event = self.process.qmp.wait_event(is_about_jobs, deadline.left())
+            except PeerSilent as why:
+                raise SystemHung(f"rest of job {', '.join(moving)}", self.timeout) from why
+            self._jobs.take(event)
+
+    def _block_graph(self) -> Mapping[str, Any]:
+        return cast(Mapping[str, Any], self.process.qmp.execute("x-debug-query-block-graph"))
 
     def _nodes(self) -> list[Mapping[str, Any]]:
         return cast(list[Mapping[str, Any]], self.process.qmp.execute(_QUERY))

@@ -7,6 +7,7 @@ it shows that each oracle can fail: see :mod:`harness.systems.lies`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from typing import Final, Protocol
 
@@ -81,8 +82,8 @@ class Simulated:
         """The machine's bitmaps; digests of the ``named`` ones only."""
         seen = self._machine.observe()
         keys = {(bitmap.node, bitmap.name) for bitmap in named}
-        seen = Observation(seen.bitmaps, {key: digest for key, digest in seen.digests.items()
-                                          if key in keys})
+        seen = dataclasses.replace(seen, digests={
+            key: digest for key, digest in seen.digests.items() if key in keys})
         lie = self._lie if self._number > self._truthful_for else None
         if lie is not None and lie.observation is not None:
             forged = lie.observation(seen)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``compare``: two builds, each other's oracle, with the model as the third opinion."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Sequence
+
+from harness.builds import find
+from harness.cli.console import Progress, output
+from harness.cli.files import check_file, write
+from harness.exploration import areas
+from harness.exploration.campaign import MOST_FINDS
+from harness.exploration.differential import Comparison
+from harness.exploration.differential import compare as differences
+from harness.exploration.investigate import lines
+from harness.exploration.subjects import Subject, subject_of
+from harness.systems.capabilities import describe
+
+
+def compare(options: argparse.Namespace) -> int:
+    """The command."""
+    chosen = areas.chosen(options.area)
+    if options.json is not None:
+        check_file(options.json)
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
+    with Progress() as progress:
+        subjects = []
+        for spec in options.builds:
+            build = find(spec)
+            progress.phase(f"probing QEMU {build.version}")
+            subjects.append(subject_of(build))
+        first, second = subjects
+        progress.phase(f"comparing QEMU {first.build.version} and {second.build.version}, "
+                       f"seed {seed}")
+        found = _search(options, subjects, chosen, seed, progress)
+    _show(found, subjects, seed)
+    if options.json is not None:
+        write(options.json, json.dumps(_as_json(found, subjects, seed), indent=2) + "\n")
+    return 1 if found.unexplained else 0
+
+
+def _search(options: argparse.Namespace, subjects: Sequence[Subject],
+            chosen: Sequence[areas.Area], seed: int, progress: Progress) -> Comparison:
+    seconds = options.seconds
+    if seconds is None and options.steps is None:
+        seconds = options.default_seconds
+    deadline = None if seconds is None else time.monotonic() + seconds
+    found = Comparison()
+    first, second = (subject.grounds[0] for subject in subjects)
+    for found in differences((first, second), chosen, seed):
+        progress.note(f"{found.steps:,} steps in {found.traces:,} traces, "
+                      f"{len(found.explained)} differences, {len(found.unexplained)} unexplained")
+        if ((deadline is not None and time.monotonic() >= deadline)
+                or (options.steps is not None and found.steps >= options.steps)
+                or len(found.unexplained) >= MOST_FINDS):
+            break
+    return found
+
+
+def _show(found: Comparison, subjects: Sequence[Subject], seed: int) -> None:
+    console = output()
+    versions = [subject.build.version.split()[0] for subject in subjects]
+    arrow = " → ".join(versions)
+    console.print(f"{arrow}: {len(found.explained)} observable differences explained by "
+                  f"capabilities, {len(found.unexplained)} that are not; {found.steps} steps in "
+                  f"{found.traces} traces, seed {seed}", style="bold")
+    for each in found.explained.values():
+        console.print(f"  {each.capability} ({', '.join(sorted(each.operations))}): "
+                      f"{each.example}")
+        for name in each.capability.split(" and "):
+            has = [version for version, subject in zip(versions, subjects, strict=True)
+                   if getattr(subject.profile.capabilities, name)]
+            console.print(f"      only {', '.join(has) or 'neither'}: {describe(name)}")
+    for other in found.unexplained.values():
+        console.print(f"  {versions[other.side]} deviates from the model, "
+                      f"{versions[1 - other.side]} {other.other}: {other.summary}",
+                      style="bold red")
+        for line in lines(other.trace)[-12:]:
+            console.print(f"      {line}")
+
+
+def _as_json(found: Comparison, subjects: Sequence[Subject], seed: int) -> dict[str, object]:
+    return {
+        "builds": [{"path": str(subject.build.path), "version": subject.build.version}
+                   for subject in subjects],
+        "seed": seed, "steps": found.steps, "traces": found.traces,
+        "explained": [{"capability": each.capability, "operations": sorted(each.operations),
+                       "example": each.example} for each in found.explained.values()],
+        "unexplained": [{"build": each.side, "summary": each.summary, "other": each.other}
+                        for each in found.unexplained.values()],
+    }

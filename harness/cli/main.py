@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From arguments to an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from harness.cli.parser import parse
+from harness.errors import HarnessError
+
+INTERRUPTED: Final = 130
+
+_MODULES: Final = {"replay": "single", "shrink": "single"}
+"""Where a command is that has no module of its own name."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; users' mistakes and the machine's shortcomings are one line on stderr."""
+    # A harness that is told to end does so as if interrupted: with everything cleaned away.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        name = _MODULES.get(options.command, options.command)
+        # Only what the command needs: --help must not wait for hypothesis.
+        module = importlib.import_module(f"harness.cli.{name}")
+        code: int = getattr(module, options.command)(options)
+        sys.stdout.flush()
+    except HarnessError as why:
+        print(f"harness: {why}", file=sys.stderr)
+        return why.exit_code
+    except KeyboardInterrupt:
+        print("harness: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing must be written to it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED
+    return code

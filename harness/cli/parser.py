@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from harness.builds import SUITES
+from harness.errors import HarnessError
+from harness.exploration.areas import AREAS, EVERYTHING
+
+PROGRAM: Final = "python -m harness"
+EXIT_CODES: Final = ("exit codes: 0 conforms (known defects may be listed), 1 diverges (also "
+                     "crash and hang), 2 usage or environment, 130 interrupted")
+
+
+class UsageError(HarnessError):
+    """The command line cannot be understood."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """What the user asks for; raises UsageError."""
+    options = _parser().parse_args(arguments)
+    if options.command is None:
+        raise UsageError(f"no command given (see {PROGRAM} --help)")
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=PROGRAM, description="Verify QEMU's copy-before-write and snapshot-access against "
+        "an executable model.", epilog=EXIT_CODES)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _verify(commands)
+    _replay(commands)
+    _shrink(commands)
+    _compare(commands)
+    _golden(commands)
+    _builds(commands)
+    _bench(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, text: str, *examples: str) -> argparse.ArgumentParser:
+    lines = [f"  {PROGRAM} {example}" for example in examples]
+    made: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".",
+        epilog="\n".join(["examples:", *lines, "", EXIT_CODES]))
+    return made
+
+
+def _verify(commands: Any) -> None:
+    parser = _command(
+        commands, "verify", "say whether a QEMU build conforms to the model",
+        "verify", "verify --qemu-build ~/qemu/build --seconds 600",
+        "verify --area tails,discard --seed 7 --output found")
+    _build_option(parser, repeated=True)
+    _budget(parser, seconds=60)
+    _exploration(parser)
+    parser.add_argument("--workers", type=_positive, metavar="N",
+                        default=max(1, (os.cpu_count() or 1) // 2),
+                        help="processes (default: half of the processors, here %(default)s)")
+    parser.add_argument("--no-directed", action="store_true",
+                        help="explore only, without the directed checks")
+    parser.add_argument("--no-cache", action="store_true",
+                        help="probe the build anew, whatever is known of it")
+    _results(parser)
+
+
+def _replay(commands: Any) -> None:
+    parser = _command(
+        commands, "replay", "run a saved trace again, step by step",
+        "replay lockstep-output/1-access.jsonl", "replay found.jsonl --simulated")
+    parser.add_argument("trace", type=Path, metavar="TRACE")
+    where = parser.add_mutually_exclusive_group()
+    _build_option(where)
+    where.add_argument("--simulated", action="store_true",
+                       help="on the model alone, in place of a QEMU")
+    parser.add_argument("--stop-at", type=_positive, metavar="N",
+                        help="stop after operation number N")
+    parser.add_argument("-v", "--verbose", action="store_true",
+                        help="show the bitmaps after each step")
+
+
+def _shrink(commands: Any) -> None:
+    parser = _command(
+        commands, "shrink", "make a diverging trace minimal",
+        "shrink found.jsonl", "shrink found.jsonl --qemu-build ~/qemu/build --to small.jsonl")
+    parser.add_argument("trace", type=Path, metavar="TRACE")
+    _build_option(parser)
+    parser.add_argument("--to", type=Path, metavar="FILE",
+                        help="where to put the result (default: TRACE.shrunk)")
+    parser.add_argument("--seconds", type=_seconds, default=120.0, metavar="N",
+                        help="when to stop (default: 120)")
+
+
+def _compare(commands: Any) -> None:
+    parser = _command(
+        commands, "compare", "the same operations on two builds; the model is the third opinion",
+        "compare debian:bookworm debian:trixie", "compare /usr/bin ~/qemu/build --seconds 30")
+    parser.add_argument("builds", nargs=2, metavar="BUILD",
+                        help="as for --qemu-build of verify")
+    _budget(parser, seconds=60)
+    _exploration(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
+
+
+def _golden(commands: Any) -> None:
+    parser = _command(
+        commands, "golden", "check, show or renew the golden outputs of tests/iotests",
+        "golden check", "golden diff 101", "golden update --qemu-build ~/qemu/build")
+    parser.add_argument("action", choices=("check", "diff", "update"))
+    parser.add_argument("tests", nargs="*", metavar="TEST",
+                        help="words in the names of tests (default: all)")
+    _build_option(parser, repeated=True)
+
+
+def _builds(commands: Any) -> None:
+    parser = _command(
+        commands, "builds", "which QEMUs are here and what each can do; bring one from Debian",
+        "builds list", "builds show ~/qemu/build", "builds fetch debian:trixie-backports")
+    verbs = parser.add_subparsers(dest="verb", metavar="list|show|fetch", required=True,
+                                  parser_class=_Parser)
+    verbs.add_parser("list", help="the build on PATH and those fetched, side by side")
+    show = verbs.add_parser("show", help="one build: tools, capabilities, known defects")
+    show.add_argument("build", nargs="?", metavar="BUILD",
+                      help="as for --qemu-build of verify (default: PATH)")
+    show.add_argument("--no-cache", action="store_true", help="probe it anew")
+    fetch = verbs.add_parser("fetch", help="bring a Debian suite's QEMU into the user's cache")
+    fetch.add_argument("suite", metavar="SUITE", help=f"one of: {', '.join(SUITES)}")
+
+
+def _bench(commands: Any) -> None:
+    parser = _command(
+        commands, "bench", "lockstep against the raw client loop, as a ratio",
+        "bench", "bench --seconds 20 --json bench.json")
+    _build_option(parser)
+    parser.add_argument("--seconds", type=_seconds, default=10.0, metavar="N",
+                        help="how long to measure the ratio (default: 10)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+
+
+# Groups of options
+
+
+def _build_option(parser: Any, *, repeated: bool = False) -> None:
+    again = "; may be repeated" if repeated else ""
+    parser.add_argument(
+        "--qemu-build", metavar="PATH", action="append" if repeated else "store",
+        help="a QEMU build tree, a folder of binaries, one binary, or a fetched suite such as "
+             f"debian:trixie{again} (default: $QEMU_BUILD, else PATH)")
+
+
+def _budget(parser: argparse.ArgumentParser, seconds: float) -> None:
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--seconds", type=_seconds, metavar="N",
+                        help=f"how long to explore, directed checks included "
+                             f"(default: {seconds:g})")
+    budget.add_argument("--steps", type=_positive, metavar="N", help="how many steps to do")
+    parser.set_defaults(default_seconds=seconds)
+
+
+def _exploration(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join((EVERYTHING.name, *AREAS))
+    parser.add_argument("--seed", type=_whole, metavar="N",
+                        help="which traces to draw (default: random, and printed)")
+    parser.add_argument("--area", type=_names, metavar="NAME[,NAME...]", action="extend",
+                        help=f"what to dwell on (default: all): {names}")
+
+
+def _results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write it as JUnit XML")
+    parser.add_argument("--output", type=Path, metavar="DIR", default=Path("lockstep-output"),
+                        help="folder for traces of divergences (default: %(default)s; made when "
+                             "there is one)")
+    parser.add_argument("-v", "--verbose", action="store_true",
+                        help="explain each divergence at length, list the rules that fired")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, not {text!r}")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = _whole(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
+    return value
+
+
+def _whole(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r}")
+    return value
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

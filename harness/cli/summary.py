@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The result of a run for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+
+from harness.builds import STORAGE_DAEMON, SYSTEM
+from harness.cli.console import output
+from harness.cli.results import Divergence, Result
+from harness.systems.capabilities import describe, until
+from model.rules import RULES
+
+
+def show(result: Result, *, verbose: bool = False, interrupted: bool = False) -> None:
+    """Print it."""
+    console = output()
+    build, tally = result.build, result.tally
+    tools = " and ".join(name for name in (STORAGE_DAEMON, SYSTEM) if build.has(name))
+    console.print(f"QEMU {build.version}: {tools} in {build.path}", style="bold")
+    rate = f", {tally.steps / result.elapsed:.0f} steps/s" if result.elapsed else ""
+    console.print(f"{tally.steps} steps in {tally.traces} traces, {tally.directed} of them "
+                  f"directed checks, in {result.elapsed:.1f} s{rate}; seed {result.seed}")
+    fired = [name for name in RULES if tally.rules[name]]
+    console.print(f"{len(fired)} of {len(RULES)} rules of the model fired")
+    if verbose:
+        _rules(console, result)
+    _list(console, "known defects of this build", [
+        f"{name}: {describe(name)}{_mended(name)}" for name in result.profile.defects])
+    _list(console, "not checked", result.not_checked)
+    for number, divergence in enumerate(result.divergences, start=1):
+        _divergence(console, number, divergence, verbose=verbose)
+    _verdict(console, result, interrupted)
+
+
+def _verdict(console: Console, result: Result, interrupted: bool) -> None:
+    count = len(result.divergences)
+    found = f"{count} divergence{'s' if count != 1 else ''}"
+    if interrupted:
+        console.print(f"INTERRUPTED: {found} so far", style="bold yellow")
+    elif count:
+        console.print(f"DIVERGES: {found}", style="bold red")
+    else:
+        defects = len(result.profile.defects)
+        but = f", but for {defects} known defect{'s' if defects != 1 else ''}" if defects else ""
+        console.print(f"CONFORMS{but}", style="bold green")
+
+
+def _divergence(console: Console, number: int, each: Divergence, *, verbose: bool) -> None:
+    console.print()
+    often = f", in {each.times} traces" if each.times > 1 else ""
+    console.print(f"divergence {number} ({each.area}, {each.system}{often})", style="bold red")
+    console.print(f"  {each.summary}")
+    for line in each.lines:
+        console.print(f"    {line}")
+    if each.again:
+        console.print(f"  done again: {each.again}")
+    if each.story is not None and verbose:
+        for line in each.story.read_text(encoding="utf-8").splitlines():
+            console.print(f"  | {line}")
+    elif each.story is not None:
+        console.print(f"  the story: {each.story}")
+    if each.trace is not None:
+        console.print(f"  replay it: python -m harness replay {each.trace}")
+    console.print()
+
+
+def _rules(console: Console, result: Result) -> None:
+    for name in RULES:
+        console.print(f"  {result.tally.rules[name]:8} {name}")
+
+
+def _mended(name: str) -> str:
+    release = until(name)
+    return f" (mended in {release})" if release else " (not mended so far)"
+
+
+def _list(console: Console, title: str, items: Iterable[str]) -> None:
+    items = list(items)
+    if items:
+        console.print(f"{title}:")
+        for item in items:
+            console.print(f"  {item}")

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``verify``: does a build conform?"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from harness.builds import find
+from harness.cli.console import Progress
+from harness.cli.files import check_file, check_folder
+from harness.cli.main import INTERRUPTED
+from harness.cli.results import Divergence, Result, write_json, write_junit
+from harness.cli.summary import show
+from harness.exploration import areas, campaign
+from harness.exploration.campaign import Budget
+from harness.exploration.explorer import Mission
+from harness.exploration.investigate import Investigated, investigate, keep
+from harness.exploration.subjects import Subject, subject_of
+from harness.exploration.tally import Tally
+from harness.lockstep.shrink import Statistics
+from harness.lockstep.trace import Header, Step, Trace, save
+from harness.systems.probes import PROBES, Found
+
+SHRINKING: Final = 20.0
+"""Seconds for each divergence."""
+MOST_SHRUNK: Final = 5
+"""Further divergences are saved as they are."""
+
+
+@dataclass
+class _Keeper:
+    """Saves the trace of each new find at once, whatever becomes of the run."""
+
+    folder: Path
+    kept: dict[object, Investigated] = field(default_factory=dict)
+
+    def take(self, tally: Tally) -> None:
+        """Save what is new."""
+        for key, find_ in tally.finds.items():
+            if key not in self.kept:
+                self.kept[key] = keep(find_, len(self.kept) + 1, self.folder)
+
+
+def verify(options: argparse.Namespace) -> int:
+    """The command."""
+    chosen = areas.chosen(options.area)
+    check_folder(options.output)
+    for file in (options.json, options.junit):
+        if file is not None:
+            check_file(file)
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
+    specs: Sequence[str | None] = options.qemu_build or [None]
+    results: list[Result] = []
+    interrupted = False
+    for spec in specs:
+        folder = options.output if len(specs) == 1 else options.output / _name(spec)
+        result, interrupted = _one(options, spec, folder, chosen, seed)
+        results.append(result)
+        show(result, verbose=options.verbose, interrupted=interrupted)
+        if interrupted:
+            break
+    if options.json is not None:
+        write_json(options.json, results)
+    if options.junit is not None:
+        write_junit(options.junit, results)
+    if interrupted:
+        return INTERRUPTED
+    return 0 if all(result.conforms for result in results) else 1
+
+
+def _name(spec: str | None) -> str:
+    return "PATH" if spec is None else spec.strip("/").replace("/", "-").replace(":", "-")
+
+
+def _one(options: argparse.Namespace, spec: str | None, folder: Path,
+         chosen: Sequence[areas.Area], seed: int) -> tuple[Result, bool]:
+    begun = time.monotonic()
+    keeper = _Keeper(folder)
+    with Progress() as progress:
+        build = find(spec)
+        progress.phase(f"probing QEMU {build.version}")
+        subject = subject_of(build, cache=not options.no_cache)
+        result = Result(build, subject.profile, seed, tuple(area.name for area in chosen),
+                        not_checked=list(subject.not_checked))
+        result.divergences += _by_probes(subject, folder)
+        mission = Mission(subject.grounds, subject.shares, result.areas, seed,
+                          directed=not options.no_directed)
+        progress.phase(f"verifying QEMU {build.version}, seed {seed}")
+        interrupted = False
+        try:
+            result.tally = explore(options, mission, keeper, progress)
+            progress.phase("looking into divergences" if keeper.kept else "done")
+            shrunk = look_into(list(keeper.kept.values()), mission, progress)
+        except KeyboardInterrupt:
+            interrupted = True
+            shrunk = list(keeper.kept.values())
+        result.divergences += _divergences(shrunk, mission, result.tally)
+        undone = len(mission.checks()) - result.tally.directed
+        if undone > 0 and not interrupted:
+            result.not_checked.append(f"{undone} of {len(mission.checks())} directed checks: the "
+                                      "budget was spent before they were done")
+    result.elapsed = time.monotonic() - begun
+    return result, interrupted
+
+
+def explore(options: argparse.Namespace, mission: Mission, keeper: _Keeper,
+            progress: Progress) -> Tally:
+    """Explore within the budget of the options; a tally as far as it got is kept on Ctrl-C."""
+    def take(tally: Tally) -> None:
+        keeper.take(tally)
+        progress.tally(tally)
+
+    seconds = options.seconds
+    if seconds is None and options.steps is None:
+        seconds = options.default_seconds
+    return campaign.explore(mission, Budget(seconds, options.steps), options.workers, take)
+
+
+def look_into(kept: Sequence[Investigated], mission: Mission,
+              progress: Progress) -> list[Investigated]:
+    """Shrink and explain the first finds."""
+    done: list[Investigated] = []
+    for each in kept:
+        if each.number > MOST_SHRUNK:
+            done.append(each)
+            continue
+
+        def smaller(trace: Trace, statistics: Statistics, number: int = each.number) -> None:
+            progress.note(f"divergence {number} in {len(trace.steps)} operations, "
+                          f"{statistics.executions} tries")
+
+        progress.note(f"divergence {each.number}")
+        done.append(investigate(each, mission.grounds[each.find.ground], SHRINKING, smaller))
+    return done
+
+
+def _divergences(shrunk: Sequence[Investigated], mission: Mission,
+                 tally: Tally) -> list[Divergence]:
+    """One for each find, those that were made the same by shrinking once only."""
+    found: dict[object, Divergence] = {}
+    for each in shrunk:
+        times = tally.repeats[each.find.key] or 1
+        key: object = each.steps or each.number
+        if key in found:
+            found[key] = dataclasses.replace(found[key], times=found[key].times + times)
+            continue
+        last = each.find.trace.steps[-1].number if each.find.trace.steps else None
+        found[key] = Divergence(
+            each.find.area, each.summary, last, each.shrunk or each.trace, each.shrunk_length,
+            verdict=each.find.verdict, system=mission.grounds[each.find.ground].plan.system.value,
+            times=times, original=each.trace, story=each.story, again=each.again,
+            lines=each.steps)
+    return list(found.values())
+
+
+def _by_probes(subject: Subject, folder: Path) -> list[Divergence]:
+    return [_by_probe(found, subject, folder) for found in subject.profile.divergences]
+
+
+def _by_probe(found: Found, subject: Subject, folder: Path) -> Divergence:
+    summary = f"probe {found.capability}: {found.strange}"
+    system = subject.grounds[0].plan.system
+    probe = next((each for each in PROBES if each.capability == found.capability), None)
+    if probe is None:
+        return Divergence("probes", summary, system=system.value)
+    steps = tuple(Step(number, operation)
+                  for number, operation in enumerate(probe.operations, start=1))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"probe-{found.capability}.jsonl"
+    save(path, Trace(Header(probe.configuration, system,
+                            capabilities=subject.profile.capabilities), steps))
+    return Divergence("probes", summary, len(steps), path, len(steps), system=system.value,
+                      original=path)

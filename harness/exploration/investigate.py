@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a find to files that somebody can work with: trace, shortest trace, story."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import EnvironmentProblem
+from harness.exploration.grounds import Ground
+from harness.exploration.tally import Find
+from harness.lockstep import human
+from harness.lockstep.explain import explain
+from harness.lockstep.shrink import Budget, Progress, shrink
+from harness.lockstep.trace import Trace, save
+from harness.lockstep.verdict import Conforms
+
+
+@dataclass(frozen=True)
+class Investigated:
+    """What became of a find."""
+
+    find: Find
+    number: int
+    trace: Path
+    shrunk: Path | None = None
+    shrunk_length: int | None = None
+    story: Path | None = None
+    summary: str = ""
+    """How the shortest trace ends, in one line."""
+    again: str = ""
+    """How it went when it was done again, in one line."""
+    steps: tuple[str, ...] = ()
+    """The shortest trace, a line an operation."""
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder and see whether it can be written to; raises EnvironmentProblem."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as why:
+        raise EnvironmentProblem(f"cannot write to {folder}: {why.strerror}") from why
+
+
+def keep(find: Find, number: int, folder: Path) -> Investigated:
+    """Save the trace of a find as it is."""
+    prepare(folder)
+    path = folder / f"{number}-{find.area}.jsonl"
+    save(path, find.trace)
+    return Investigated(find, number, path, summary=find.summary)
+
+
+def investigate(kept: Investigated, ground: Ground, seconds: float,
+                progress: Progress | None = None) -> Investigated:
+    """Do the trace again, make it minimal, and tell its story; files beside the trace."""
+    with ground.open() as stand:
+        result = shrink(kept.find.trace, stand, budget=Budget(seconds=seconds), progress=progress)
+    verdict, again = result.verdict, result.reproduction.summary
+    if isinstance(verdict, Conforms):
+        return Investigated(kept.find, kept.number, kept.trace, summary=kept.find.summary,
+                            again=f"not seen again: {again}", steps=lines(kept.find.trace))
+    shrunk = kept.trace.with_suffix(".shrunk.jsonl")
+    save(shrunk, result.trace)
+    story = kept.trace.with_suffix(".txt")
+    try:
+        story.write_text(explain(result.trace, verdict, stand.model), encoding="utf-8")
+    except OSError as why:
+        raise EnvironmentProblem(f"cannot write {story}: {why.strerror}") from why
+    return Investigated(kept.find, kept.number, kept.trace, shrunk, len(result.trace.steps), story,
+                        verdict.summary, again, lines(result.trace))
+
+
+def lines(trace: Trace) -> tuple[str, ...]:
+    """The trace for people: images, then a line an operation."""
+    return (*human.configuration(trace.configuration),
+            *(f"{step.number:4} {human.operation(step.operation)}" for step in trace.steps))

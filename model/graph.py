@@ -31,6 +31,7 @@ from .operations import (
     RemoveNode,
     Unexport,
 )
+from .outcome import JobEvent
 from .qcow2 import Qcow2
 from .snapshot_access import SnapshotAccess
 
@@ -50,6 +51,8 @@ class Graph:
         """The node that the guest's device is on, if there is a device."""
         self._device_age = 0
         self.jobs: dict[str, BackupJob] = {}
+        self.job_events: list[JobEvent] = []
+        """What jobs have told, and nobody has asked for yet."""
         self._age = 0
         for index, spec in enumerate(configuration.images):
             if spec.format is Format.QCOW2:
@@ -144,8 +147,10 @@ class Graph:
         timeout = command.cbw_timeout
         if timeout is not None and not 0 <= timeout <= LARGEST_TIMEOUT:
             raise CommandRefused("Parameter 'cbw-timeout' expects uint32_t")
-        on_cbw_error = command.on_cbw_error or OnCbwError.BREAK_GUEST_WRITE
-        if on_cbw_error not in list(OnCbwError):
+        on_cbw_error = command.on_cbw_error
+        if on_cbw_error is None:
+            on_cbw_error = OnCbwError.BREAK_GUEST_WRITE
+        elif on_cbw_error not in list(OnCbwError):
             raise CommandRefused(
                 f"Parameter 'on-cbw-error' does not accept value '{on_cbw_error}'")
         if command.min_cluster_size is not None and not self.capabilities.min_cluster_size:

@@ -23,6 +23,7 @@ def test_501_nodes(iotest: Scenario) -> None:
     images(iotest)
     iotest.do(AddFilter("cbw", "src", None))
     iotest.do(AddFilter("cbw", None, "tmp"))
+    iotest.do(AddFilter("cbw", None, None))
     iotest.do(AddFilter("cbw", "nowhere", "tmp"))
     iotest.do(AddFilter("cbw", "src", "nowhere"))
     iotest.section("A name that is taken")

@@ -153,3 +153,23 @@ def test_705_incremental_pull_backup(iotest: Scenario) -> None:
         iotest.read("acc", cluster * C, C)
         iotest.discard("acc", cluster * C, C)
     iotest.bitmaps("cbw", "src")
+
+
+@pytest.mark.golden(varies=[COPY_BITMAP])
+def test_706_two_filters_side_by_side(iotest: Scenario) -> None:
+    """Two filters over one disk, neither over the other: both may be added, one may be used.
+
+    A filter in use lets nobody but itself write to the disk, and the other one would.
+    """
+    iotest.images(source(3), Image("tmp1", 3 * C), Image("tmp2", 3 * C))
+    iotest.do(AddFilter("cbw1", "src", "tmp1"))
+    iotest.do(AddFilter("cbw2", "src", "tmp2"))
+    iotest.export("cbw1")
+    iotest.export("cbw2")
+    iotest.section("What the guest does through one of them, the other does not see")
+    iotest.do(AddSnapshot("acc1", "cbw1"))
+    iotest.do(AddSnapshot("acc2", "cbw2"))
+    iotest.write("cbw1", C, C)
+    iotest.bitmaps("cbw1", "cbw2", "src")
+    iotest.content("acc1")
+    iotest.content("acc2")

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from harness.golden.scenario import Scenario
-from model.configuration import KIB, Fault, Image, RequestKind
-from model.operations import Via
+from model.configuration import GIB, KIB, Fault, Image, RequestKind
+from model.operations import AddFilter, Via
 
 C = 64 * KIB
 COPY_BITMAP = "copy_bitmap_on_filter"
@@ -146,3 +146,13 @@ def test_908_a_failing_discard_of_the_client(iotest: Scenario) -> None:
     iotest.discard("acc", C, C)
     iotest.bitmaps("cbw", "src")
     iotest.content("acc")
+
+
+# What kills QEMU.  On a build that has the defect, the operation is written down and not sent.
+
+
+@pytest.mark.golden(varies=["huge_min_cluster_size_aborts", "min_cluster_size"])
+def test_952_a_huge_cluster(iotest: Scenario) -> None:
+    """A cluster of 4G, a power of two below 2^63, is more than a bitmap can be made for."""
+    iotest.images(source(2), Image("tmp", 2 * C))
+    iotest.do(AddFilter("cbw", "src", "tmp", min_cluster_size=4 * GIB))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from . import permissions
+from . import bitmap_directory, permissions
 from .backup_job import BackupJob
 from .bitmap import DirtyBitmap
 from .block_copy import BlockCopy, cluster_size_of
@@ -46,6 +46,8 @@ class Graph:
         self.capabilities = capabilities
         self.fired = fired
         self.nodes: dict[str, Node] = {}
+        self.closed: dict[str, Node] = {}
+        """Images whose nodes have been removed."""
         self.exports: dict[str, NbdExport] = {}
         self.device: Node | None = None
         """The node that the guest's device is on, if there is a device."""
@@ -96,10 +98,10 @@ class Graph:
 
     def add_filter(self, command: AddFilter) -> None:
         """blockdev-add of a copy-before-write node."""
-        if command.target is None:
-            raise CommandRefused("Parameter 'target' is missing")
         if command.file is None:
             raise CommandRefused("Parameter 'file' is missing")
+        if command.target is None:
+            raise CommandRefused("Parameter 'target' is missing")
         on_cbw_error = self._check_options(command)
         source = self._look(command.file)
         self._check_new(command.node)
@@ -202,6 +204,10 @@ class Graph:
         del self.nodes[node.name]
         if isinstance(node, CopyBeforeWrite):
             self.hide_copy_bitmap(node)
+        elif isinstance(node, Image):
+            self.closed[node.name] = node
+        if isinstance(node, Qcow2):
+            bitmap_directory.store(node)
 
     def _check_new(self, name: str) -> None:
         if name in self.nodes:
@@ -267,6 +273,8 @@ class Graph:
         if command.node in self.exports:
             raise CommandRefused(f"Block export id '{command.node}' is already in use")
         node = self._node(command.node)
+        if node.read_only and command.writable:
+            raise CommandRefused("Cannot export read-only node as writable")
         self.check_export(node, writable=command.writable)
         bitmaps = tuple(self._export_bitmap(node, each, writable=command.writable)
                         for each in command.bitmaps)

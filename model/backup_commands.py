@@ -7,11 +7,10 @@ The checks are in QEMU's order, with QEMU's texts (experiment): the first that f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
-from . import bitmap_commands, permissions, successors
+from . import bitmap_commands, successors
 from .backup_job import BackupJob, JobGroup, SyncBitmap
 from .block_copy import LARGEST_SIZE
 from .capabilities import Capabilities

@@ -52,8 +52,10 @@ class JobGroup:
     jobs: list[BackupJob] = field(default_factory=list)
 
 
-class DropsFilters(Protocol):
+class Surroundings(Protocol):
     """The graph, as far as a job needs it."""
+
+    job_events: list[JobEvent]
 
     def drop_filter(self, node: CopyBeforeWrite) -> None:
         """Take a job's filter out of the graph."""
@@ -63,7 +65,7 @@ class BackupJob:
     """One job.  Between operations it rests: see :class:`model.jobs.JobStatus`."""
 
     def __init__(self, command: Backup, sync: Sync, filter_node: CopyBeforeWrite,
-                 sync_bitmap: SyncBitmap | None, group: JobGroup, graph: DropsFilters,
+                 sync_bitmap: SyncBitmap | None, group: JobGroup, graph: Surroundings,
                  fired: Counter[str]) -> None:
         self.command = command
         self.name = command.job
@@ -73,7 +75,6 @@ class BackupJob:
         self.status = JobStatus.RUNNING
         self.progress = Progress()
         self.error: Errno | None = None
-        self.events: list[JobEvent] = []
         self.fired = fired
         self._group = group
         self._graph = graph
@@ -231,7 +232,7 @@ class BackupJob:
     def _event(self, name: str, **data: str | int) -> None:
         if "id" not in data:
             data["device"] = self.name
-        self.events.append(JobEvent(name, tuple(sorted(data.items()))))
+        self._graph.job_events.append(JobEvent(name, tuple(sorted(data.items()))))
 
     # Commands
 
@@ -264,11 +265,6 @@ class BackupJob:
             raise CommandRefused("Can't resume a job that was not paused")
         check_verb(self.name, self.status, Verb.RESUME)
         self._paused_by_user = False
-
-    def take_events(self) -> list[JobEvent]:
-        """The events since the last call."""
-        events, self.events = self.events, []
-        return events
 
     @property
     def is_active(self) -> bool:

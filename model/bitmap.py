@@ -9,6 +9,7 @@ lengths are bytes.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Final
 
 from .outcome import BitmapView
@@ -32,6 +33,17 @@ def align_up(number: int, unit: int) -> int:
 def divide_up(number: int, unit: int) -> int:
     """How many units it takes to hold ``number``."""
     return -(-number // unit)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBitmap:
+    """A bitmap as an image keeps it; the bits are stale while it is in use."""
+
+    name: str
+    granularity: int
+    recording: bool
+    bits: RunMap[bool]
+    in_use: bool = False
 
 
 class DirtyBitmap:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from . import bitmap_directory
 from .bitmap import SMALLEST_GRANULARITY, DirtyBitmap
 from .configuration import KIB
 from .errors import CommandRefused
@@ -23,10 +24,18 @@ from .operations import (
     BitmapRef,
     BitmapRemove,
 )
+from .qcow2 import Qcow2
 
 LONGEST_NAME: Final = 1023
+LARGEST_GRANULARITY: Final = (1 << 32) - 1
 LEAST_DEFAULT: Final = 4 * KIB
 MOST_DEFAULT: Final = 64 * KIB
+
+
+def check_arguments(command: BitmapAdd, where: str = "") -> None:
+    """The checks of QEMU's command parser; ``where`` the arguments are, if in a transaction."""
+    if command.granularity is not None and not 0 <= command.granularity <= LARGEST_GRANULARITY:
+        raise CommandRefused(f"Parameter '{where}granularity' expects uint32_t")
 
 
 def default_granularity(node: Node) -> int:
@@ -36,6 +45,7 @@ def default_granularity(node: Node) -> int:
 
 def add(graph: Graph, command: BitmapAdd) -> None:
     """block-dirty-bitmap-add: a clean bitmap, recording unless ``disabled``."""
+    check_arguments(command)
     if not command.bitmap:
         raise CommandRefused("Bitmap name cannot be empty")
     node = graph.lookup(command.node)
@@ -44,9 +54,8 @@ def add(graph: Graph, command: BitmapAdd) -> None:
         granularity = default_granularity(node)
     elif granularity < SMALLEST_GRANULARITY or granularity & (granularity - 1):
         raise CommandRefused("Granularity must be power of 2 and at least 512")
-    if command.persistent and node.driver != "qcow2":
-        raise CommandRefused(
-            f"Can't store persistent bitmaps to {node.name}: Operation not supported")
+    if command.persistent:
+        _check_storable(node, command.bitmap)
     if node.bitmap(command.bitmap) is not None:
         raise CommandRefused(f"Bitmap already exists: {command.bitmap}")
     if len(command.bitmap.encode()) > LONGEST_NAME:
@@ -55,20 +64,38 @@ def add(graph: Graph, command: BitmapAdd) -> None:
                                 recording=not command.disabled, persistent=command.persistent))
 
 
+def _check_storable(node: Node, name: str) -> None:
+    """Only qcow2 images keep bitmaps."""
+    if not isinstance(node, Qcow2) or node.format_node != node.name:
+        raise CommandRefused(
+            f"Can't store persistent bitmaps to {node.name}: Operation not supported")
+    if node.bitmap(name) is None and len(name.encode()) > LONGEST_NAME:
+        raise CommandRefused(f"Can't make bitmap '{name}' persistent in '{node.name}': Name "
+                             f"length exceeds maximum ({LONGEST_NAME} characters)")
+
+
 def remove(graph: Graph, command: BitmapRemove) -> None:
     """block-dirty-bitmap-remove: also of an inconsistent one."""
-    bitmap = _own(graph, command)
-    if bitmap.busy:
-        check_usable(bitmap)
+    bitmap = _forgotten(graph, command)
     graph.nodes[command.node].bitmaps.remove(bitmap)
 
 
 def hold(graph: Graph, command: BitmapRemove) -> None:
-    """block-dirty-bitmap-remove in a transaction: until that commits, the bitmap is only busy."""
+    """block-dirty-bitmap-remove in a transaction: until that commits, the bitmap is only busy;
+    but its image forgets it at once."""
+    _forgotten(graph, command).busy = True
+
+
+def _forgotten(graph: Graph, command: BitmapRemove) -> DirtyBitmap:
+    """A bitmap that may be removed, and is no more in its image."""
     bitmap = _own(graph, command)
     if bitmap.busy:
         check_usable(bitmap)
-    bitmap.busy = True
+    check_writable(bitmap)
+    node = graph.nodes[command.node]
+    if bitmap.persistent and isinstance(node, Qcow2):
+        bitmap_directory.forget(node, command.bitmap)
+    return bitmap
 
 
 def remove_held(graph: Graph, command: BitmapRemove) -> None:
@@ -78,7 +105,9 @@ def remove_held(graph: Graph, command: BitmapRemove) -> None:
 
 def clear(graph: Graph, command: BitmapClear) -> None:
     """block-dirty-bitmap-clear: nothing is dirty any more; works on a disabled one too."""
-    _usable(graph, command).clear()
+    bitmap = _own(graph, command)
+    _check_changeable(bitmap)
+    bitmap.clear()
 
 
 def enable(graph: Graph, command: BitmapEnable) -> None:
@@ -98,7 +127,7 @@ def merge(graph: Graph, command: BitmapMerge) -> None:
     merged: list[DirtyBitmap] = []
     for reference in command.sources:
         source = graph.bitmap(reference)
-        check_usable(destination)
+        _check_changeable(destination)
         check_usable(source)
         check_same_size(destination, source)
         merged.append(source)
@@ -110,6 +139,12 @@ def check_writable(bitmap: DirtyBitmap) -> None:
     """A bitmap of an image that was opened read-only is refused."""
     if bitmap.read_only:
         raise CommandRefused(f"Bitmap '{bitmap.name}' is readonly and cannot be modified")
+
+
+def _check_changeable(bitmap: DirtyBitmap) -> None:
+    if not bitmap.busy:
+        check_writable(bitmap)
+    check_usable(bitmap)
 
 
 def _own(graph: Graph, command: BitmapOperation) -> DirtyBitmap:

@@ -64,6 +64,7 @@ class Image(Node):
         super().__init__(spec.node, size_of(spec), discard=spec.discard, fired=fired)
         self.driver = spec.format
         self.spec = spec
+        self.read_only = spec.read_only
         self.traits = TRAITS[spec.format]
         self.request_alignment = (
             self.traits.request_alignment if self.format_node == self.name

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
-from . import backup_commands, requests, transactions, unsaid
+from . import backup_commands, requests, restart, transactions, unsaid
 from . import job_operations as jobs
 from . import operations as ops
 from .backup_job import BackupJob, JobGroup
@@ -29,8 +29,9 @@ from .jobs import Endless
 from .nbd_export import Disconnected, NbdExport, SparseRead
 from .node import Node
 from .operations import Operation, Request, Via
-from .outcome import Observation, Outcome
+from .outcome import Observation, Outcome, by_job
 from .program import Program, StorageRequest, run_to_end
+from .qcow2 import Qcow2
 from .snapshot_access import SnapshotAccess
 from .unsaid import Impossible
 
@@ -58,8 +59,14 @@ class Machine:
         self.capabilities = capabilities or Capabilities()
         self.rules: Counter[str] = Counter()
         self.graph = Graph(configuration, self.capabilities, self.rules)
-        self._faults: dict[str, list[Fault]] = {
-            image.node: list(image.faults) for image in configuration.images if image.faults}
+        self._faults: dict[str, list[Fault]] = {}
+        self._arm()
+        self._unsaved: set[str] = set()
+        """Images with changes that may not have reached the storage below."""
+
+    def _arm(self) -> None:
+        self._faults = {image.node: list(image.faults) for image in self.configuration.images
+                        if image.faults}
 
     # Doing
 
@@ -95,10 +102,24 @@ class Machine:
                 with self._all_or_nothing():
                     job.resume()
                     self._run(job)
+            case ops.Restart(read_only):
+                unsaid.check_restart(self.configuration)
+                restart.quit_well(self.graph)
+                self._begin(read_only)
+            case ops.Kill():
+                unsaid.check_kill(self.configuration, self._unsaved)
+                self._begin()
             case _ if type(operation) in COMMANDS:
                 COMMANDS[type(operation)](self.graph, operation)
             case _:
                 raise Impossible(f"{operation.name} is no operation of the sequential model")
+        backup_commands.forget_ended(self.graph)
+
+    def _begin(self, read_only: Collection[str] = ()) -> None:
+        """Another QEMU starts over the same images."""
+        self.graph = restart.next_graph(self.graph, self.configuration, read_only)
+        self._arm()
+        self._unsaved.clear()
 
     def _run(self, *started: BackupJob) -> None:
         """Run jobs to where they rest, one after the other."""
@@ -115,7 +136,15 @@ class Machine:
         before = copy.deepcopy((self.graph, self._faults), {id(self.rules): self.rules})
         try:
             yield
-        except (CommandRefused, Impossible):
+        except CommandRefused:
+            # What a transaction has removed from an image's directory is not put back.
+            kept = {node.name: node.directory for node in self.graph.nodes.values()
+                    if isinstance(node, Qcow2)}
+            self.graph, self._faults = before
+            for name, directory in kept.items():
+                cast(Qcow2, self.graph.nodes[name]).directory = directory
+            raise
+        except Impossible:
             self.graph, self._faults = before
             raise
 
@@ -173,6 +202,10 @@ class Machine:
 
     def _complete(self, request: StorageRequest) -> None:
         """Complete a storage request, or fail it as the configured faults say."""
+        if request.kind is RequestKind.FLUSH:
+            self._unsaved.discard(request.node)
+        elif request.kind in _CHANGES:
+            self._unsaved.add(request.node)
         faults = self._faults.get(request.node, [])
         for fault in faults:
             if fault.kind is request.kind and (
@@ -192,11 +225,9 @@ class Machine:
         digests = {(name, bitmap.name): bitmap.digest()
                    for name, node in self.graph.nodes.items()
                    for bitmap in node.bitmaps if bitmap.name is not None}
-        known = self.graph.jobs
-        events = tuple(event for name in sorted(known) for event in known[name].take_events())
-        backup_commands.forget_ended(self.graph)
-        views = tuple(job.view() for job in reversed(known.values()))
-        return Observation(bitmaps, digests, views, events)
+        views = tuple(job.view() for job in reversed(self.graph.jobs.values()))
+        events, self.graph.job_events = self.graph.job_events, []
+        return Observation(bitmaps, digests, views, by_job(events))
 
     @property
     def nodes(self) -> Mapping[str, Node]:
@@ -223,6 +254,8 @@ class Machine:
         """The known defect by which the operation would kill a build with these capabilities."""
         return unsaid.deadly(self.graph, operation)
 
+
+_CHANGES: Final = (RequestKind.WRITE, RequestKind.ZERO, RequestKind.DISCARD)
 
 COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddFilter: Graph.add_filter,

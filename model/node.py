@@ -78,6 +78,7 @@ class Node:
         self.fired = fired
         self.bitmaps: list[DirtyBitmap] = []
         """Newest first, as QEMU lists them; the anonymous ones of filters too."""
+        self.read_only = False
         self.request_alignment = 1
         self.reported_cluster_size: int | None = 0
         """What the node says of its cluster size when asked (0: none); None: it cannot say."""

@@ -7,7 +7,7 @@ of the same shape and compares.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import TypeAlias
@@ -95,6 +95,16 @@ class JobEvent:
 
     name: str
     data: tuple[tuple[str, str | int], ...]
+
+    @property
+    def job(self) -> str:
+        """The job that it is about."""
+        return next(str(value) for key, value in self.data if key in ("device", "id"))
+
+
+def by_job(events: Iterable[JobEvent]) -> tuple[JobEvent, ...]:
+    """The events of each job in their order, the jobs by name: QEMU orders no more than that."""
+    return tuple(sorted(events, key=lambda event: event.job))
 
 
 @dataclass(frozen=True, slots=True)

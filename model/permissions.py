@@ -170,3 +170,6 @@ def check(found: dict[str, list[Use]], nodes: Iterable[Node]) -> None:
                     raise CommandRefused(
                         f"Permission conflict on node '{name}': permissions '{words}' are both "
                         f"required by {wants.user} and unshared by {denies.user}.")
+        writes = Permission.WRITE | Permission.WRITE_UNCHANGED
+        if node.read_only and any(use.requires & writes for use in found[name]):
+            raise CommandRefused("Block node is read-only")

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 from . import configuration
-from .bitmap import align_down, align_up, divide_up
+from .bitmap import StoredBitmap, align_down, align_up, divide_up
 from .configuration import KIB, RequestKind
 from .content import ZERO, Content, zeroes
 from .errors import Errno, RequestFailed
@@ -57,6 +57,8 @@ class Qcow2(Image):
         """How much of the disk one table of clusters is about; no status run is longer."""
         start = Cell.DATA if spec.preallocation else Cell.UNALLOCATED
         self.cells: RunMap[Cell] = RunMap(divide_up(self.size, self.cell), start)
+        self.directory: list[StoredBitmap] = []
+        """The bitmaps that the image keeps: see :mod:`model.bitmap_directory`."""
         for offset, length in spec.filled:
             self._mark(offset, min(offset + length, self.size), Cell.DATA)
 

@@ -36,8 +36,11 @@ def run(graph: Graph, transaction: Transaction) -> list[BackupJob]:
     What was done before an action that is refused, the caller has to undo.
     """
     for index, action in enumerate(transaction.actions):
+        where = f"actions[{index}].data."
         if isinstance(action, Backup):
-            backup_commands.check_arguments(graph.capabilities, action, f"actions[{index}].data.")
+            backup_commands.check_arguments(graph.capabilities, action, where)
+        elif isinstance(action, ops.BitmapAdd):
+            bitmap_commands.check_arguments(action, where)
     if transaction.grouped:
         _check_grouped(graph, transaction)
     group = JobGroup()

@@ -7,17 +7,18 @@ client could send it.  One of the second kind has no outcome but the end of QEMU
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from . import operations as ops
 from .backup_job import BackupJob
 from .bitmap import align_down, align_up
 from .block_copy import DEFAULT_CLUSTER
-from .configuration import Configuration, Fault, Format, Image, RequestKind
+from .configuration import Configuration, Fault, Format, Image, Protocol, RequestKind
 from .content import ZERO
 from .copy_before_write import CopyBeforeWrite
 from .graph import Graph
 from .image import Image as ImageNode
+from .job_operations import Backup, Transaction
 from .node import Node
 from .operations import Operation, Request
 from .permissions import parents_first
@@ -90,6 +91,23 @@ def check_jobs(jobs: Sequence[BackupJob], faults: Mapping[str, Sequence[Fault]])
         raise Impossible("a job with several requests at a time over failing storage")
 
 
+def check_restart(configuration: Configuration) -> None:
+    """Refuse to restart over storage that is the harness's own and would begin anew."""
+    if any(image.protocol is Protocol.HELD for image in configuration.images):
+        raise Impossible("held storage belongs to one QEMU")
+
+
+def check_kill(configuration: Configuration, unsaved: Collection[str]) -> None:
+    """Refuse to kill a QEMU where that loses data: qcow2 keeps tables in memory until a flush,
+    and what other formats keep nobody has found out.  Raw images keep nothing."""
+    check_restart(configuration)
+    for image in configuration.images:
+        if image.format is Format.QCOW2 and image.node in unsaved:
+            raise Impossible(f"what of image {image.node} survives is not known")
+        if image.format not in (Format.RAW, Format.QCOW2):
+            raise Impossible(f"what a killed QEMU leaves of format {image.format} is not known")
+
+
 def deadly(graph: Graph, operation: Operation) -> str | None:
     """The known defect (its name among the capabilities) by which the operation would kill a
     build that has these capabilities."""
@@ -108,6 +126,12 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
     elif isinstance(operation, ops.BitmapMerge):
         if not operation.sources:
             yield "empty_merge_crashes"
+    elif isinstance(operation, Transaction):
+        for action in operation.actions:
+            yield from _triggers(graph, action)
+    elif isinstance(operation, Backup):
+        if _is_huge(operation.min_cluster_size):
+            yield "huge_min_cluster_size_aborts"
     elif isinstance(operation, ops.RemoveNode):
         node = graph.nodes.get(operation.node)
         if node is not None and any(bitmap.busy for bitmap in node.bitmaps):

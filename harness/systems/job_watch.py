@@ -17,7 +17,7 @@ from model import job_operations as jobs
 from model.job_operations import Sync
 from model.jobs import JobStatus
 from model.operations import Operation
-from model.outcome import JobEvent, JobView
+from model.outcome import JobEvent, JobView, by_job
 
 _STATUS: Final = "JOB_STATUS_CHANGE"
 _TOLD: Final = "BLOCK_JOB_"
@@ -133,12 +133,6 @@ def _as_told(event: QmpEvent) -> JobEvent:
     data = {key: value for key, value in event.data.items() if key != "type"}
     return JobEvent(event.name, tuple(sorted(
         (key, value if isinstance(value, int) else str(value)) for key, value in data.items())))
-
-
-def by_job(events: list[JobEvent]) -> tuple[JobEvent, ...]:
-    """The events of each job in their order, the jobs by name: QEMU orders no more than that."""
-    return tuple(sorted(events, key=lambda event: next(
-        str(value) for key, value in event.data if key in ("device", "id"))))
 
 
 def job_views(answer: Iterable[Mapping[str, Any]]) -> tuple[JobView, ...]:

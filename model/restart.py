@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The end of a QEMU, and what the next one finds: the images and their persistent bitmaps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from . import bitmap_directory
+from .configuration import Configuration
+from .graph import Graph
+from .image import Image
+from .node import Node
+from .qcow2 import Qcow2
+
+
+def quit_well(graph: Graph) -> None:
+    """QEMU ends by itself: jobs are cancelled, the newest first, and bitmaps are stored."""
+    for job in reversed(list(graph.jobs.values())):
+        if job.is_active:
+            job.cancel()
+    for node in graph.nodes.values():
+        if isinstance(node, Qcow2):
+            bitmap_directory.store(node)
+
+
+def next_graph(graph: Graph, configuration: Configuration,
+               read_only: Collection[str] = ()) -> Graph:
+    """The graph that another QEMU begins with, over what this one has left in its images."""
+    images = tuple(replace(image, read_only=image.node in read_only)
+                   for image in configuration.images)
+    begun = Graph(Configuration(images), graph.capabilities, graph.fired)
+    for name, node in begun.nodes.items():
+        _take_over(node, graph.nodes.get(name) or graph.closed[name])
+    return begun
+
+
+def _take_over(node: Node, before: Node) -> None:
+    assert isinstance(node, Image)
+    assert isinstance(before, Image)
+    node.content = before.content
+    if isinstance(node, Qcow2) and isinstance(before, Qcow2):
+        node.cells, node.directory = before.cells, before.directory
+        bitmap_directory.load(node)

@@ -104,15 +104,15 @@ class Renderer:
         """What came of the operation."""
         if seen.disconnected:
             return ["the server hung up"]
+        if seen.refused is not None:
+            return [self._qmp({"error": {"class": seen.refused.error_class,
+                                         "desc": seen.refused.desc}})]
         if isinstance(operation, ops.Status):
             return self._status(operation, seen)
         if isinstance(operation, ops.Inspect):
             return self._inspection(seen)
         if isinstance(operation, ops.Request):
             return self._request_answer(operation, seen)
-        if seen.refused is not None:
-            return [self._qmp({"error": {"class": seen.refused.error_class,
-                                         "desc": seen.refused.desc}})]
         if seen.error is not None:
             return [f"failed: {error_text(seen.error)}"]
         return [json_line({"return": {}})]

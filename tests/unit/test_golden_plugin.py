@@ -306,3 +306,27 @@ def test_a_folder_that_cannot_be_written_is_one_line(tree: Tree) -> None:
     assert tree.run("--golden=update") == 1
     assert "Failed: cannot " in tree.output
     assert "Traceback" not in tree.output
+
+
+def test_a_build_that_is_not_there_is_one_line(golden: Tree) -> None:
+    assert golden.run("--qemu-build", "/nowhere/qemu") == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: QEMU build /nowhere/qemu does not exist" in golden.output
+
+
+def test_several_builds_share_the_golden_outputs(
+        golden: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.golden.plugin.find", lambda spec: None)
+    golden.test.write_text(TEST + """
+@pytest.mark.parametrize("size", [256, 512], ids=["small-one", "big"])
+def test_103_sizes(iotest, size):
+    iotest.images(Image("src", size * KIB))
+    iotest.bitmaps("src")
+""")
+    builds = ["--qemu-build", "one-build", "--qemu-build", "other"]
+    assert golden.run(*builds, "--golden=update") == 0
+    assert "8 passed" in golden.output
+    names = ["101-write.out", "102-bitmap.out", "103-sizes.big.out", "103-sizes.small-one.out"]
+    assert golden.files() == names
+    assert golden.run(*builds) == 0
+    assert golden.run() == 0
+    assert golden.files() == names

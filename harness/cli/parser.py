@@ -36,7 +36,13 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """What the user asks for; raises UsageError."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes no more words once it has seen an option after the first of them.
+    if options.command == "golden" and not any(word.startswith("-") for word in rest):
+        options.tests += rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.command is None:
         raise UsageError(f"no command given (see {PROGRAM} --help)")
     return options
@@ -124,10 +130,14 @@ def _compare(commands: Any) -> None:
 def _golden(commands: Any) -> None:
     parser = _command(
         commands, "golden", "check, show or renew the golden outputs of tests/iotests",
-        "golden check", "golden diff 101", "golden update --qemu-build ~/qemu/build")
-    parser.add_argument("action", choices=("check", "diff", "update"))
+        "golden check", "golden diff 101", "golden update --qemu-build ~/qemu/build",
+        "golden review", "golden accept 101", "golden prune")
+    parser.add_argument(
+        "action", choices=("check", "diff", "update", "review", "accept", "reject", "prune"),
+        help="compare; compare and show all; make what model and QEMU agree on golden; walk "
+        "through what waits for review; settle it in bulk; remove what no test has")
     parser.add_argument("tests", nargs="*", metavar="TEST",
-                        help="words in the names of tests (default: all)")
+                        help="golden names, or beginnings of them (default: all)")
     _build_option(parser, repeated=True)
 
 

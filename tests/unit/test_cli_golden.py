@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``python -m harness golden``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli import golden as command
+from harness.cli.golden import ask
+from harness.cli.main import main
+from harness.cli.parser import UsageError, parse
+from harness.errors import EnvironmentProblem
+from harness.golden.review import Choice, Pending
+from harness.golden.store import Change, Store
+
+CHANGE = Pending(("101-a", "101-a@no-x"), Change.CHANGED, "--- a\n+++ b\n-old\n+new\n")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A project's golden outputs, two of which wait for review."""
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    (tmp_path / "tests/iotests").mkdir(parents=True)
+    store = Store(tmp_path / "golden")
+    store.write("101-a", "old\n")
+    store.write_pending("101-a", "new\n")
+    store.write_pending("102-b", "other\n")
+    return store
+
+
+def test_accepting_and_rejecting_in_bulk(store: Store,
+                                         capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["golden", "accept", "101"]) == 0
+    assert main(["golden", "reject"]) == 0
+    assert capsys.readouterr().out == "accepted: 101-a\nrejected: 102-b\n"
+    assert store.read("101-a") == "new\n"
+    assert store.names() == ["101-a"]
+    assert store.pending() == []
+    assert main(["golden", "accept"]) == 0
+    assert capsys.readouterr().err == "nothing waits for review\n"
+
+
+def test_reviewing(store: Store, monkeypatch: pytest.MonkeyPatch,
+                   capsys: pytest.CaptureFixture[str]) -> None:
+    answers = iter(["?", "a", "s"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(answers))
+    assert main(["golden", "review"]) == 1, "something still waits"
+    shown = capsys.readouterr().out
+    assert "changed: 101-a\n--- 101-a.out\n" in shown
+    assert shown.endswith("accepted: 101-a\nstill waits: 102-b\n")
+
+
+def test_nobody_there_to_answer(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    def nobody(prompt: str) -> str:
+        raise EOFError
+
+    with pytest.raises(EnvironmentProblem, match="nobody is there to answer"):
+        ask(CHANGE, nobody)
+    assert ask(CHANGE, lambda prompt: "R") is Choice.REJECT_ALL
+    assert "101-a, 101-a@no-x" in capsys.readouterr().out
+
+
+def test_without_scenarios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                           capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    assert main(["golden", "check"]) == 2
+    assert "golden outputs need a source checkout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [
+    ["update", "101", "102", "--qemu-build", "here"],
+    ["update", "--qemu-build", "here", "101", "102"],
+    ["update", "101", "--qemu-build", "here", "102"],
+])
+def test_tests_before_and_after_options(words: list[str]) -> None:
+    options = parse(["golden", *words])
+    assert (options.action, options.tests, options.qemu_build) == (
+        "update", ["101", "102"], ["here"])
+
+
+@pytest.mark.parametrize("words", [
+    ["golden", "renew"], ["golden"], ["golden", "check", "--often"],
+    ["verify", "--seconds", "1", "more"]])
+def test_what_is_not_understood(words: list[str]) -> None:
+    with pytest.raises(UsageError):
+        parse(words)

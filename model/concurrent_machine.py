@@ -93,13 +93,16 @@ class ConcurrentMachine(Machine):
 
     def _complete_one(self, operation: Complete) -> Outcome:
         wanted = (operation.node, operation.kind, operation.offset, operation.length)
-        for pending in self._sent():
-            request = pending.request
-            if (request.node, request.kind, request.offset, request.length) == wanted:
-                error = None if operation.error is None else Errno[operation.error]
-                self._steps.complete(pending, error)
-                return Outcome()
-        raise Impossible(f"no such storage request is pending: {wanted}")
+        alike = [pending for pending in self._sent() if wanted == (
+            pending.request.node, pending.request.kind, pending.request.offset,
+            pending.request.length)]
+        if not 0 <= operation.younger < len(alike):
+            raise Impossible(f"no such storage request is pending: {wanted}")
+        if operation.error is not None and operation.error not in Errno.__members__:
+            raise Impossible(f"no errno is called {operation.error!r}")
+        error = None if operation.error is None else Errno[operation.error]
+        self._steps.complete(alike[operation.younger], error)
+        return Outcome()
 
     def _expire(self) -> Outcome:
         running = self._running_timers()
@@ -131,22 +134,42 @@ class ConcurrentMachine(Machine):
         first."""
         return [pending.request for pending in self._sent()]
 
-    @rule("storage.sixteen-at-a-time", source="QEMU's NBD client; flushes of a node come "
-          "one after the other (experiment)")
-    def _sent(self) -> Iterator[Pending]:
+    def _sent(self) -> list[Pending]:
+        """The storage requests that QEMU has sent, oldest first."""
+        pending = list(self._steps.pending)
+        nodes = Counter(each.request.node for each in pending)
+        flushes = sum(each.request.kind is RequestKind.FLUSH for each in pending)
+        if flushes > 1 or any(count > MOST_IN_FLIGHT for count in nodes.values()):
+            return list(self._in_turn(pending))
+        return pending
+
+    @rule("storage.sixteen-at-a-time", source="QEMU's NBD client; flushes of a node come one after "
+          "the other (experiment)")
+    def _in_turn(self, pending: list[Pending]) -> Iterator[Pending]:
         """QEMU sends an image's storage at most 16 requests at a time, and of flushes one; others
         wait for their turn."""
         in_flight: Counter[str] = Counter()
         flushed: set[str] = set()
-        for pending in list(self._steps.pending):
-            node = pending.request.node
-            if pending.request.kind is RequestKind.FLUSH:
+        for each in pending:
+            node = each.request.node
+            if each.request.kind is RequestKind.FLUSH:
                 if node in flushed:
                     continue
                 flushed.add(node)
             in_flight[node] += 1
             if in_flight[node] <= MOST_IN_FLIGHT:
-                yield pending
+                yield each
+
+    def standing(self) -> dict[int, list[StorageRequest | str]]:
+        """What each client request that is under way waits for, by number: a storage request or,
+        for people, a condition.  One whose time ran out has been answered and may be here."""
+        found: dict[int, list[StorageRequest | str]] = {
+            number: [] for number in sorted(self._steps.unanswered)}
+        for pending in self._steps.pending:
+            found.setdefault(pending.thread.owner, []).append(pending.request)
+        for number, reason in self._steps.waits():
+            found.setdefault(number, []).append(reason)
+        return found
 
     def unanswered(self) -> set[int]:
         """The numbers of the started requests that must not have been answered yet."""

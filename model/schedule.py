@@ -34,8 +34,8 @@ class Start(Operation):
 class Complete(Operation):
     """Complete the pending storage request of that node, kind and range.
 
-    With ``error``, an errno name such as ``EIO``, it fails.  Of several that are alike, the
-    oldest.
+    With ``error``, an errno name such as ``EIO``, it fails.  Of several that are alike, the one
+    with ``younger`` older ones before it.
     """
 
     name: ClassVar[str] = "complete"
@@ -44,6 +44,7 @@ class Complete(Operation):
     offset: int
     length: int
     error: str | None = None
+    younger: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +64,10 @@ class Cut(Operation):
 
     name: ClassVar[str] = "cut"
     node: str
+
+
+def request_of(operation: Operation) -> Request | None:
+    """The request that the operation is, or starts."""
+    if isinstance(operation, Start):
+        operation = operation.request
+    return operation if isinstance(operation, Request) else None

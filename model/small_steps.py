@@ -29,8 +29,12 @@ class Pending:
 
 @dataclass(slots=True, eq=False)
 class Thread:
-    """A program under way: a client request, or a task that one spawned."""
+    """A program under way: a client request, or a task that one spawned.
 
+    ``owner`` is the key of the client request.
+    """
+
+    owner: Any
     program: Program[Any]
     finish: Callable[[Any, Exception | None], None]
     wait: Wait | None = field(default=None)
@@ -55,7 +59,7 @@ class SmallSteps(Generic[Key, Result]):
             self.unanswered.remove(key)
             self.answered[key] = result if why is None else why
 
-        self._advance(Thread(program, finish), None)
+        self._advance(Thread(key, program, finish), None)
         self._settle()
 
     def complete(self, pending: Pending, error: Errno | None = None) -> None:
@@ -63,6 +67,12 @@ class SmallSteps(Generic[Key, Result]):
         self.pending.remove(pending)
         self._advance(pending.thread, error)
         self._settle()
+
+    def waits(self) -> list[tuple[Any, str]]:
+        """The client requests that wait for a condition, and for which, longest first; for
+        people."""
+        return [(thread.owner, thread.wait.reason) for thread in self._waiting
+                if thread.wait is not None]
 
     def settle(self) -> None:
         """Let go on what can, after a condition has changed from outside (a time-out expired)."""
@@ -98,16 +108,16 @@ class SmallSteps(Generic[Key, Result]):
                     self.pending.append(Pending(step, thread))
                     return
             elif isinstance(step, Task):
-                self._spawn(step)
+                self._spawn(thread.owner, step)
             elif not step.condition():
                 thread.wait = step
                 self._waiting.append(thread)
                 return
 
-    def _spawn(self, task: Task) -> None:
+    def _spawn(self, owner: Any, task: Task) -> None:
         def finish(result: None, why: Exception | None) -> None:
             if why is not None:
                 raise why
             task.finished = True
 
-        self._advance(Thread(task.program, finish), None)
+        self._advance(Thread(owner, task.program, finish), None)

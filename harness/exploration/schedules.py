@@ -145,8 +145,9 @@ class Drawer:
         error = None
         if self._fails and choices.chance(self._manner.failures):
             error = choices.pick(ERRNOS)
+        younger = choices.integer(0, pending.count(request) - 1)
         self._building.add(Complete(request.node, request.kind, request.offset, request.length,
-                                    error))
+                                    error, younger))
 
     # Requests
 

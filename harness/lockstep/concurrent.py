@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from harness.systems.base import Answer, System
 from harness.systems.concurrent import Awaited, ConcurrentSystem
 from model.concurrent_machine import ConcurrentMachine
+from model.machine import Impossible
 from model.operations import Request
 from model.outcome import Outcome
 from model.program import StorageRequest
+from model.schedule import Complete
 
 from . import human
 from .compare import compare
 from .differences import Difference, Signature
 from .ranges import Ranges, merged
+from .trace import Step, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,37 @@ def settled(model: object, system: System) -> tuple[Difference, ...]:
     if standing.late:
         raise OutOfTime
     return (*_pending(pending, standing.pending), *_answers(model, outcomes, standing.answers))
+
+
+def mended(trace: Trace, model: object) -> Trace:
+    """A schedule in which a request was changed: where a storage request is to be completed that
+    is not made any more, the one that has come in its place is.  ``model`` is a fresh machine."""
+    if not isinstance(model, ConcurrentMachine):
+        return trace
+    steps: list[Step] = []
+    for step in trace.steps:
+        operation = step.operation
+        if isinstance(operation, Complete):
+            operation = _in_place_of(operation, model.pending())
+        try:
+            model.apply(step.number, operation)
+        except Impossible:
+            continue
+        model.observe()
+        steps.append(Step(step.number, operation))
+    return replace(trace, steps=tuple(steps))
+
+
+def _in_place_of(complete: Complete, pending: list[StorageRequest]) -> Complete:
+    """The nearest of the pending requests of the same kind to the same node."""
+    alike = [each for each in pending
+             if (each.node, each.kind) == (complete.node, complete.kind)]
+    if not alike:
+        return complete
+    nearest = min(alike, key=lambda each: (
+        abs(each.offset - complete.offset) + abs(each.length - complete.length)))
+    younger = min(complete.younger, alike.count(nearest) - 1)
+    return replace(complete, offset=nearest.offset, length=nearest.length, younger=younger)
 
 
 def _pending(expected: list[StorageRequest], found: tuple[StorageRequest, ...],

@@ -11,13 +11,17 @@ from textwrap import wrap
 from typing import Final
 
 from harness.systems.failure import SystemCrashed, SystemHungUp
+from model.concurrent_machine import ConcurrentMachine
 from model.configuration import Configuration
 from model.content import ZERO, Stamp, initial_stamp
 from model.machine import Machine
-from model.operations import Discard, Inspect, Operation, Request, Write, Zero
+from model.operations import Discard, Inspect, Operation, Write, Zero
+from model.program import StorageRequest
 from model.rules import RULES
+from model.schedule import Complete, request_of
 
 from . import human
+from .concurrent import AnswerDiffers
 from .differences import DataDiffers
 from .origin import Piece, origins
 from .ranges import Ranges, touches, widened
@@ -45,6 +49,7 @@ def explain(
         _headline(failure),
         _what_was_done(trace, failure, retold),
         _whose_bytes(trace, failure),
+        _who_waits(retold),
         state_lines(failure, retold),
         _rules(failure, retold),
         _last_words(failure),
@@ -78,7 +83,9 @@ def _what_was_done(trace: Trace, failure: Failure, retold: Retold) -> list[str]:
     for step in steps:
         last = step is steps[-1]
         place = _mark(step.operation, failure.places, near)
-        if len(steps) > MANY and place == " " and isinstance(step.operation, Request) and not last:
+        elsewhere = place == " " and not last and (
+            isinstance(step.operation, Complete) or request_of(step.operation) is not None)
+        if len(steps) > MANY and elsewhere:
             left_out += 1
             continue
         if left_out:
@@ -93,12 +100,13 @@ def _what_was_done(trace: Trace, failure: Failure, retold: Retold) -> list[str]:
 def _mark(operation: Operation, places: Ranges, near: Ranges) -> str:
     if isinstance(operation, Inspect) and places:
         return "*"
-    if not isinstance(operation, Request):
+    about = operation if isinstance(operation, Complete) else request_of(operation)
+    if about is None:
         return " "
-    end = operation.offset + operation.length
-    if touches(operation.offset, end, places):
+    end = about.offset + about.length
+    if touches(about.offset, end, places):
         return "*"
-    return "+" if touches(operation.offset, end, near) else " "
+    return "+" if touches(about.offset, end, near) else " "
 
 
 # Whose bytes
@@ -109,8 +117,9 @@ def _whose_bytes(trace: Trace, failure: Failure) -> list[str]:
         return []
     lines: list[str] = []
     for each in failure.differences:
-        if isinstance(each, DataDiffers):
-            told = _Attribution(trace.configuration, trace.steps[:failure.index + 1], each)
+        what = each.what if isinstance(each, AnswerDiffers) else each
+        if isinstance(what, DataDiffers):
+            told = _Attribution(trace.configuration, trace.steps[:failure.index + 1], what)
             lines += told.lines()
     return ["Whose data", *lines] if lines else []
 
@@ -121,7 +130,8 @@ class _Attribution:
     def __init__(self, configuration: Configuration, steps: tuple[Step, ...],
                  data: DataDiffers) -> None:
         self._configuration = configuration
-        self._operations = {step.number: step.operation for step in steps}
+        self._operations = {step.number: request_of(step.operation) or step.operation
+                            for step in steps}
         self._data = data
         self._reach = min(_REACH, max(image.size for image in configuration.images) + _BEYOND)
         self._stamps = [
@@ -170,6 +180,23 @@ class _Attribution:
                     each.offset, each.offset + each.length, ((start, end),)):
                 return f"zeroes (perhaps of operation {number}, {human.operation(each)})"
         return "zeroes"
+
+
+# Requests under way
+
+
+def _who_waits(retold: Retold) -> list[str]:
+    """Where each request of a schedule stands in the model, and what it made of storage."""
+    machine = retold.machine
+    if not isinstance(machine, ConcurrentMachine):
+        return []
+    lines: list[str] = []
+    for number, waits in machine.standing().items():
+        late = "" if number in machine.unanswered() else ", answered, its copy still going on"
+        lines.append(f"  request {number} ({human.operation(machine.request(number))}){late}")
+        lines += [f"    waits for {human.storage_request(what)}" if isinstance(
+            what, StorageRequest) else f"    waits for {what}" for what in waits]
+    return ["Requests under way in the model", *lines] if lines else []
 
 
 # The rest

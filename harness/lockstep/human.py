@@ -69,7 +69,8 @@ def operation(what: Operation) -> str:
     if isinstance(what, Complete):
         request = StorageRequest(what.node, RequestKind(what.kind), what.offset, what.length)
         verb = "complete" if what.error is None else f"fail with {what.error}"
-        return f"{verb}: {storage_request(request)}"
+        which = f" (number {what.younger + 1} of those alike)" if what.younger else ""
+        return f"{verb}: {storage_request(request)}{which}"
     words = [what.name, *_subject(what)]
     said = _said(what)
     for field in dataclasses.fields(what):

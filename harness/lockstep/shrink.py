@@ -18,6 +18,7 @@ from harness.errors import HarnessError
 from harness.systems.base import sent_as
 from model.machine import Impossible
 
+from .concurrent import mended
 from .replay import Reproduction, Stand, replay, reproduce
 from .simplify import (
     closed_gaps,
@@ -186,10 +187,14 @@ class _Search:
         while index >= 0:
             steps = self.best.steps
             if index >= len(steps) or not self._first_of(
-                    with_steps(self.best, (*steps[:index], Step(steps[index].number, simpler),
-                                           *steps[index + 1:]))
+                    self._mended(with_steps(self.best, (
+                        *steps[:index], Step(steps[index].number, simpler), *steps[index + 1:])))
                     for simpler in simpler_operations(steps[index].operation)):
                 index -= 1
+
+    def _mended(self, candidate: Trace) -> Trace:
+        """The candidate; in a schedule, storage requests are completed as they are now made."""
+        return mended(candidate, self._stand.model(candidate.configuration))
 
     # Candidates
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from model.configuration import KIB, MIB, Configuration, Format, Image
+from model.configuration import KIB, MIB, Configuration, Format, Image, Protocol
 from model.operations import BitmapRef, Discard, Operation, Request, Write, Zero
+from model.schedule import Complete, Start, request_of
 
 from .ranges import Ranges, merged, touches, widened, without
 from .trace import Step, Trace
@@ -33,6 +34,10 @@ _NODES: Final = ("node", "file", "target", "device", "filter_node")
 
 def simpler_operations(operation: Operation) -> Iterator[Operation]:
     """The operation, each time with one thing about it made simpler."""
+    if isinstance(operation, Start):
+        for request in simpler_operations(operation.request):
+            yield Start(request)
+        return
     if isinstance(operation, (Zero, Discard)):
         yield Write(operation.node, operation.offset, operation.length, operation.via)
     for field in dataclasses.fields(operation):
@@ -146,7 +151,10 @@ def simpler_images(trace: Trace) -> Iterator[Trace]:
 
 
 def _simpler_image(image: Image) -> Iterator[Image]:
-    plain = Image(image.node, image.size, filled=image.filled, faults=image.faults)
+    # Held storage stays held: without it a schedule is none.
+    held = image.protocol is Protocol.HELD
+    plain = Image(image.node, image.size, filled=image.filled, faults=image.faults,
+                  protocol=image.protocol if held else Protocol.FILE)
     if plain != image:
         yield plain
     if image.format is not Format.RAW:
@@ -154,6 +162,8 @@ def _simpler_image(image: Image) -> Iterator[Image]:
                       preallocation=None, backing=None)
     for field in dataclasses.fields(image):
         value = getattr(image, field.name)
+        if held and field.name == "protocol":
+            continue
         if field.default is not dataclasses.MISSING and value != field.default:
             yield replace(image, **{field.name: field.default})
     for index in range(len(image.faults) if len(image.faults) > 1 else 0):
@@ -191,8 +201,8 @@ def _simpler_sizes(size: int, needed: int) -> list[int]:
 
 
 def _end_of_requests(steps: Sequence[Step]) -> int:
-    return max((step.operation.offset + step.operation.length
-                for step in steps if isinstance(step.operation, Request)), default=0)
+    requests = [request_of(step.operation) for step in steps]
+    return max((each.offset + each.length for each in requests if each is not None), default=0)
 
 
 # Whole traces
@@ -201,8 +211,9 @@ def _end_of_requests(steps: Sequence[Step]) -> int:
 def closed_gaps(trace: Trace) -> Iterator[Trace]:
     """The trace without a part of the disk that no request touches: all beyond it moves down,
     the requests and what the images are filled with."""
-    touched = [(step.operation.offset, step.operation.offset + max(step.operation.length, 1))
-               for step in trace.steps if isinstance(step.operation, Request)]
+    requests = [request_of(step.operation) for step in trace.steps]
+    touched = [(each.offset, each.offset + max(each.length, 1))
+               for each in requests if each is not None]
     end = max((high for _, high in touched), default=0)
     for unit in UNITS[:2]:
         for start, stop in without(0, end, widened(touched, unit)):
@@ -223,9 +234,12 @@ def _closed(filled: Ranges, start: int, stop: int) -> Ranges:
 
 def _moved(step: Step, beyond: int, down: int) -> Step:
     operation = step.operation
-    if not isinstance(operation, Request) or operation.offset < beyond:
+    place = operation if isinstance(operation, Complete) else request_of(operation)
+    if place is None or place.offset < beyond:
         return step
-    return replace(step, operation=replace(operation, offset=operation.offset - down))
+    moved = replace(place, offset=place.offset - down)
+    starts = isinstance(operation, Start) and isinstance(moved, Request)
+    return replace(step, operation=Start(moved) if starts else moved)
 
 
 def last_requests(trace: Trace) -> Iterator[Trace]:

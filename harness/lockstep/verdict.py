@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from harness.systems.failure import SystemCrashed, SystemFailed
-from model.operations import Request, Via
+from model.operations import Via
 from model.outcome import Observation
+from model.schedule import Complete, request_of
 
 from . import human
 from .differences import Difference, Signature
@@ -101,9 +102,8 @@ class Failed:
 
 
 def _range_of(step: Step) -> Ranges:
-    if not isinstance(step.operation, Request):
-        return ()
-    return merged([(step.operation.offset, step.operation.offset + step.operation.length)])
+    about = step.operation if isinstance(step.operation, Complete) else request_of(step.operation)
+    return () if about is None else merged([(about.offset, about.offset + about.length)])
 
 
 Failure: TypeAlias = Diverges | Failed

@@ -173,7 +173,8 @@ class HeldDaemon(QsdSystem):
     def _find(self, wanted: Complete) -> HeldRequest | None:
         asked = StorageRequest(wanted.node, RequestKind(wanted.kind), wanted.offset,
                                wanted.length)
-        return next((each for each in self.storage.pending() if each.asked == asked), None)
+        alike = [each for each in self.storage.pending() if each.asked == asked]
+        return alike[wanted.younger] if wanted.younger < len(alike) else None
 
     # Quiet
 

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Small configurations of which every interleaving can be walked.
+
+An interleaving is an order of the starts of client requests and of the completions of storage
+requests, some of which may fail; the model says what may come next.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from harness.exploration.building import Plan
+from harness.exploration.images import SOURCE, TARGET
+from harness.exploration.openings import FILTER, SNAPSHOT
+from harness.exploration.schedules import Schedule
+from harness.lockstep.trace import Trace
+from model import operations as ops
+from model.configuration import KIB, Configuration, Image, Protocol
+from model.operations import Operation, Request, Via
+from model.schedule import Complete, Start
+
+CLUSTER: Final = 64 * KIB
+BREAK: Final = ops.OnCbwError.BREAK_SNAPSHOT.value
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A few requests to a fleecing graph over a disk of a few clusters."""
+
+    name: str
+    clusters: int
+    requests: tuple[Request, ...]
+    failures: int = 0
+    """How many storage requests may fail, with EIO; any of them."""
+    on_cbw_error: str | None = None
+
+    @property
+    def breaks(self) -> bool:
+        """Whether an interleaving may leave a broken filter behind."""
+        return self.on_cbw_error == BREAK
+
+    def configuration(self, times: int) -> Configuration:
+        """The images, with room for so many interleavings."""
+        size = self.clusters * CLUSTER * times
+        return Configuration((
+            Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
+            Image(TARGET, size, protocol=Protocol.HELD)))
+
+
+def _write(cluster: float, count: float = 1) -> Request:
+    return ops.Write(FILTER, int(cluster * CLUSTER), int(count * CLUSTER))
+
+
+def _discard(cluster: float, count: float = 1) -> Request:
+    return ops.Discard(FILTER, int(cluster * CLUSTER), int(count * CLUSTER))
+
+
+def _read(cluster: float, count: float = 1) -> Request:
+    return ops.Read(SNAPSHOT, int(cluster * CLUSTER), int(count * CLUSTER), Via.NBD_DF)
+
+
+def _give_up(cluster: float, count: float = 1) -> Request:
+    return ops.Discard(SNAPSHOT, int(cluster * CLUSTER), int(count * CLUSTER))
+
+
+SMALL: Final = (
+    Small("write-read", 1, (_write(0), _read(0))),
+    Small("write-read-read", 2, (_write(1), _read(0, 2), _read(0.5))),
+    Small("write-write", 1, (_write(0, 0.5), _write(0.5, 0.5))),
+    Small("write-write-read", 3, (_write(0, 2), _write(1, 2), _read(0, 3))),
+    Small("write-give-up-read", 2, (_write(0, 2), _give_up(0), _read(0))),
+    Small("discard-give-up", 2, (_discard(0, 2), _give_up(1))),
+    Small("write-discard-read", 2, (_write(0, 2), _discard(0), _read(1))),
+    Small("write-failing", 1, (_write(0), _read(0)), 1),
+    Small("write-failing-snapshot", 1, (_write(0), _read(0)), 1, BREAK),
+    Small("write-write-failing", 2, (_write(0, 1.5), _write(1)), 1),
+    Small("write-write-failing-snapshot", 2, (_write(0, 1.5), _write(1)), 1, BREAK),
+    Small("write-give-up-failing", 1, (_write(0), _give_up(0)), 1),
+)
+"""The named ones."""
+
+
+PER_TRACE: Final = 64
+"""So many interleavings in a trace, each in clusters of its own."""
+
+Path = tuple[Operation, ...]
+"""The starts and completions of one interleaving."""
+
+
+def paths(small: Small, plan: Plan) -> Iterator[Path]:
+    """Every interleaving, always in the same order."""
+    todo: list[Path] = [()]
+    while todo:
+        done = todo.pop()
+        building = Schedule(plan, small.configuration(1))
+        building.add_all((*opening(small), *done))
+        after = list(_next(small, building, done))
+        if after:
+            todo.extend((*done, step) for step in reversed(after))
+        else:
+            yield done
+
+
+def _next(small: Small, building: Schedule, done: Path) -> Iterator[Operation]:
+    """What may come next."""
+    started = [step.request for step in done if isinstance(step, Start)]
+    for request in small.requests:
+        if request not in started:
+            yield Start(request)
+    failed = sum(isinstance(step, Complete) and step.error is not None for step in done)
+    pending = building.held.pending()
+    for index, asked in enumerate(pending):
+        complete = Complete(asked.node, asked.kind, asked.offset, asked.length,
+                            younger=pending[:index].count(asked))
+        yield complete
+        if failed < small.failures:
+            yield replace(complete, error="EIO")
+
+
+def traces(small: Small, plan: Plan) -> Iterator[Trace]:
+    """Traces that have every interleaving in them, one after the other and side by side on the
+    disk; each ends with a look at everything."""
+    for bundle in _bundled(paths(small, plan)):
+        building = Schedule(plan, small.configuration(len(bundle)))
+        building.add_all(opening(small))
+        for index, path in enumerate(bundle):
+            if index and small.breaks:
+                building.add_all((*_closing(), *opening(small)))
+            for step in path:
+                if not building.add(_moved(step, index * small.clusters * CLUSTER)):
+                    raise AssertionError("what is possible in one place is so in another")
+        building.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))
+        yield building.trace()
+
+
+def _bundled(found: Iterator[Path]) -> Iterator[tuple[Path, ...]]:
+    while bundle := tuple(itertools.islice(found, PER_TRACE)):
+        yield bundle
+
+
+def _moved(step: Operation, distance: int) -> Operation:
+    if isinstance(step, Start):
+        return Start(replace(step.sent, offset=step.sent.offset + distance))
+    assert isinstance(step, Complete)
+    return replace(step, offset=step.offset + distance)
+
+
+def opening(small: Small) -> tuple[Operation, ...]:
+    """The graph."""
+    return (ops.AddFilter(FILTER, SOURCE, TARGET, on_cbw_error=small.on_cbw_error),
+            ops.AddSnapshot(SNAPSHOT, FILTER), ops.Export(FILTER), ops.Export(SNAPSHOT))
+
+
+def _closing() -> tuple[Operation, ...]:
+    return (ops.Unexport(FILTER), ops.Unexport(SNAPSHOT), ops.RemoveNode(SNAPSHOT),
+            ops.RemoveNode(FILTER))

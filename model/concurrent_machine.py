@@ -143,8 +143,8 @@ class ConcurrentMachine(Machine):
             return list(self._in_turn(pending))
         return pending
 
-    @rule("storage.sixteen-at-a-time", source="QEMU's NBD client; flushes of a node come one after "
-          "the other (experiment)")
+    @rule("storage.sixteen-at-a-time", source="QEMU's NBD client; flushes of a node come one "
+          "after the other (experiment)")
     def _in_turn(self, pending: list[Pending]) -> Iterator[Pending]:
         """QEMU sends an image's storage at most 16 requests at a time, and of flushes one; others
         wait for their turn."""

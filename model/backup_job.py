@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from . import successors
 from .bitmap import DirtyBitmap, align_up, divide_up
-from .block_copy import CopyCall, CopyLimits
+from .block_copy import MOST_TASKS, CopyCall, CopyLimits
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, Errno, RequestFailed
 from .job_operations import Backup, BitmapMode, OnError, Sync
@@ -93,7 +93,7 @@ class BackupJob:
             try:
                 yield from self._choose_clusters()
             except RequestFailed as why:
-                self._fail(why.error)
+                yield from self._fail(why.error)
                 return
         if self.sync is Sync.NONE:
             return
@@ -108,7 +108,7 @@ class BackupJob:
                 self._paused_by_user = True
                 return
             if action is OnError.REPORT:
-                self._fail(failure[0])
+                yield from self._fail(failure[0])
                 return
         raise Endless(f"job {self.name} ignores an error that comes again and again")
 
@@ -136,16 +136,20 @@ class BackupJob:
                 return True
         return False
 
-    def _copy_all(self) -> Program[tuple[Errno, bool] | None]:
+    def _copy_all(self, last_task: int | None = None) -> Program[tuple[Errno, bool] | None]:
         """Copy what is left; the first failure, and whether it was one of reading."""
         copy = self.filter.block_copy
-        limits = CopyLimits(self.command.max_workers or 64, self.command.max_chunk or 0)
-        call = CopyCall(limits=limits)
+        limits = CopyLimits(self._workers, self.command.max_chunk or 0)
+        call = CopyCall(limits=limits, last_task=last_task)
         try:
             yield from copy.copy(0, align_up(self.filter.size, copy.cluster_size), call)
         except RequestFailed as why:
             return why.error, call.failed_reading
         return None
+
+    @property
+    def _workers(self) -> int:
+        return self.command.max_workers or MOST_TASKS
 
     @rule("backup.on-error", source="arguments on-source-error and on-target-error of "
           "blockdev-backup")
@@ -187,11 +191,24 @@ class BackupJob:
             job._conclude(None)
 
     @rule("backup.group", source="argument completion-mode of transaction")
-    def _fail(self, error: Errno) -> None:
+    def _fail(self, error: Errno) -> Program[None]:
         """A job that fails or is cancelled takes the others of its group along: they count as
         cancelled, also those that had copied everything."""
         for job in list(self._group.jobs):
+            if job.stopped_copying:
+                yield from job._copy_a_little_more()
             job._conclude(error if job is self else Errno.ECANCELED)
+
+    @rule("backup.last-copies", source="experiment")
+    def _copy_a_little_more(self) -> Program[None]:
+        """A job that an error stopped goes on copying before it sees that it is cancelled: as many
+        requests as it may have at a time, and one that waits for its turn."""
+        yield from self._copy_all(self._workers + 1)
+
+    @property
+    def stopped_copying(self) -> bool:
+        """Whether the job is paused with something left to copy by itself."""
+        return self.status is JobStatus.PAUSED and self.sync is not Sync.NONE
 
     @rule("backup.bitmap-after", source="docs/interop/bitmaps.rst: bitmap synchronisation modes")
     def _settle_bitmap(self, sync_bitmap: SyncBitmap, failed: bool) -> None:
@@ -246,10 +263,10 @@ class BackupJob:
         check_verb(self.name, self.status, Verb.DISMISS)
         self.status = JobStatus.NULL
 
-    def cancel(self) -> None:
+    def cancel(self) -> Program[None]:
         """job-cancel: a job that is not concluded ends as if it had failed."""
         check_verb(self.name, self.status, Verb.CANCEL)
-        self._fail(Errno.ECANCELED)
+        yield from self._fail(Errno.ECANCELED)
 
     def pause(self) -> None:
         """job-pause: the copying stops; the filter goes on."""

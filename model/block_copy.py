@@ -66,10 +66,12 @@ class CopyLimits:
 
 @dataclass(slots=True)
 class CopyCall:
-    """One request to copy a range.  ``cancelled``: it starts no further task."""
+    """One request to copy a range.  ``cancelled``: it starts no further task; it will be when it
+    has started ``last_task`` of them."""
 
     limits: CopyLimits = CopyLimits()
     cancelled: bool = False
+    last_task: int | None = None
     failure: Errno | None = None
     """Of the first of its tasks that failed; ``failed_reading``: the source, not the target."""
     failed_reading: bool = False
@@ -138,6 +140,7 @@ class BlockCopy:
                 break
             task = Task(self._run(copy, is_zero, call))
             tasks.append(task)
+            call.cancelled = call.cancelled or len(tasks) == call.last_task
             yield task
         yield Wait(lambda: all(task.finished for task in tasks), "own copy tasks to end",
                    last=True)

@@ -52,6 +52,8 @@ class Capabilities:
         "block status of a snapshot over a metadata-preallocated qcow2 kills QEMU", "9.0")
     huge_min_cluster_size_aborts: bool = _deviation(
         "a min-cluster-size of 4 GiB or more kills QEMU", "")
+    large_cluster_aborts: bool = _deviation(
+        "the first copy of a cluster of more than 128 MiB kills QEMU", "")
     short_target_aborts: bool = _deviation(
         "a copy past the end of a target smaller than the source kills QEMU", "")
     unallocated_copy_status_aborts: bool = _deviation(

@@ -98,13 +98,19 @@ class Machine:
                 with self._all_or_nothing():
                     self._run(*transactions.run(self.graph, operation))
             case jobs.JobResume():
-                job = backup_commands.find(self.graph, operation)
                 with self._all_or_nothing():
+                    job = backup_commands.find(self.graph, operation)
                     job.resume()
                     self._run(job)
+            case jobs.JobCancel():
+                with self._all_or_nothing():
+                    job = backup_commands.find(self.graph, operation)
+                    unsaid.check_cancel(self.graph)
+                    self._answer(job.cancel())
             case ops.Restart(read_only):
                 unsaid.check_restart(self.configuration)
-                restart.quit_well(self.graph)
+                unsaid.check_cancel(self.graph)
+                self._answer(restart.quit_well(self.graph))
                 self._begin(read_only)
             case ops.Kill():
                 unsaid.check_kill(self.configuration, self._unsaved)
@@ -267,7 +273,6 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     **transactions.BITMAP_COMMANDS,
     jobs.JobFinalize: lambda graph, command: backup_commands.find(graph, command).finalize(),
     jobs.JobDismiss: lambda graph, command: backup_commands.find(graph, command).dismiss(),
-    jobs.JobCancel: lambda graph, command: backup_commands.find(graph, command).cancel(),
     jobs.JobPause: lambda graph, command: backup_commands.find(graph, command).pause(),
 }
 """What each command does to the graph."""

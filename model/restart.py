@@ -11,14 +11,15 @@ from .configuration import Configuration
 from .graph import Graph
 from .image import Image
 from .node import Node
+from .program import Program
 from .qcow2 import Qcow2
 
 
-def quit_well(graph: Graph) -> None:
+def quit_well(graph: Graph) -> Program[None]:
     """QEMU ends by itself: jobs are cancelled, the newest first, and bitmaps are stored."""
     for job in reversed(list(graph.jobs.values())):
         if job.is_active:
-            job.cancel()
+            yield from job.cancel()
     for node in graph.nodes.values():
         if isinstance(node, Qcow2):
             bitmap_directory.store(node)

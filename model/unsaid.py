@@ -12,13 +12,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from . import operations as ops
 from .backup_job import BackupJob
 from .bitmap import align_down, align_up
-from .block_copy import DEFAULT_CLUSTER
+from .block_copy import DEFAULT_CLUSTER, MEMORY
 from .configuration import Configuration, Fault, Format, Image, Protocol, RequestKind
 from .content import ZERO
 from .copy_before_write import CopyBeforeWrite
 from .graph import Graph
 from .image import Image as ImageNode
-from .job_operations import Backup, Transaction
+from .job_operations import Backup, Sync, Transaction
 from .node import Node
 from .operations import Operation, Request
 from .permissions import parents_first
@@ -91,6 +91,16 @@ def check_jobs(jobs: Sequence[BackupJob], faults: Mapping[str, Sequence[Fault]])
         raise Impossible("a job with several requests at a time over failing storage")
 
 
+def check_cancel(graph: Graph) -> None:
+    """Refuse to cancel a job stopped by an error if its last copies may need no time, as zeroes
+    do that only change an image's tables: how many there are then depends on that."""
+    for job in graph.jobs.values():
+        target = job.filter.target
+        if job.stopped_copying and not (
+                isinstance(target, ImageNode) and target.spec.format is Format.RAW):
+            raise Impossible("how much a stopped job copies on its way out is not known")
+
+
 def check_restart(configuration: Configuration) -> None:
     """Refuse to restart over storage that is the harness's own and would begin anew."""
     if any(image.protocol is Protocol.HELD for image in configuration.images):
@@ -132,6 +142,8 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
     elif isinstance(operation, Backup):
         if _is_huge(operation.min_cluster_size):
             yield "huge_min_cluster_size_aborts"
+        if (operation.min_cluster_size or 0) > MEMORY and operation.sync != Sync.NONE:
+            yield "large_cluster_aborts"
     elif isinstance(operation, ops.RemoveNode):
         node = graph.nodes.get(operation.node)
         if node is not None and any(bitmap.busy for bitmap in node.bitmaps):

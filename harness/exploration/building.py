@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from harness.exploration.scene import Scene
 from harness.lockstep.trace import Header, Step, SystemKind, Trace
@@ -67,3 +67,16 @@ class Builder:
         """What has come together."""
         header = Header(self.configuration, self.plan.system, capabilities=self.plan.capabilities)
         return Trace(header, tuple(self.steps))
+
+
+Make: TypeAlias = Callable[[Plan], Trace]
+"""What makes a trace for a plan."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A directed check: a trace made for a purpose, and the area that it belongs to."""
+
+    area: str
+    name: str
+    make: Make

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from harness.exploration.building import Builder, Plan
+from harness.exploration import directed_jobs
+from harness.exploration.building import Builder, Check, Make, Plan
 from harness.exploration.scene import SECTOR
 from harness.exploration.sweep import sweep
 from harness.lockstep.trace import SystemKind, Trace
@@ -43,18 +43,8 @@ END_POINTS: Final = (0, CLUSTER - 1, CLUSTER, CLUSTER + 1, CLUSTER + 512, CLUSTE
                      CLUSTER + TAIL - 1, CLUSTER + TAIL)
 """On a disk of one cluster and a tail."""
 
-Make: TypeAlias = Callable[[Plan], Trace]
 Ask: TypeAlias = Callable[[int, int, Via], Request]
 """A request for an offset and a length, through a channel."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One directed check."""
-
-    area: str
-    name: str
-    make: Make
 
 
 def checks(system: SystemKind) -> list[Check]:
@@ -66,7 +56,8 @@ def checks(system: SystemKind) -> list[Check]:
     own = [*_ranges(), *_ends()]
     if system is SystemKind.QEMU_SYSTEM:
         return own
-    return [*own, *_states(), *_options(), *_granularities(), *_formats(), *_faults()]
+    return [*own, *_states(), *_options(), *_granularities(), *_formats(), *_faults(),
+            *directed_jobs.checks()]
 
 
 def _channels(plan: Plan) -> tuple[Via, Via]:

@@ -9,7 +9,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from harness.exploration.areas import EVERYTHING, Area, named
-from harness.exploration.directed import Check, checks
+from harness.exploration.building import Check
+from harness.exploration.directed import checks
 from harness.exploration.grounds import Ground
 from harness.exploration.tally import Find, Tally
 from harness.exploration.traces import GROUP, TraceSource

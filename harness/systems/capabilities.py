@@ -38,7 +38,7 @@ today's QEMU does.  ``min-cluster-size`` came with 9.2, after the last of these.
 not in here is not mended in any QEMU so far."""
 
 _NAMES: Final = frozenset(each.name for each in fields(Capabilities))
-_CACHE_VERSION: Final = 2
+_CACHE_VERSION: Final = 3
 """Goes up whenever a probe changes."""
 
 

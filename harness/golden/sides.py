@@ -6,7 +6,7 @@ Each writes a log of its own, entry by entry, through the same renderer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from harness.lockstep.compare import compare, compare_observations
@@ -19,7 +19,7 @@ from model.capabilities import Capabilities
 from model.content import Stamp, initial_stamp
 from model.machine import Machine
 from model.operations import BitmapRef, Write
-from model.outcome import BitmapView, Observation, Outcome
+from model.outcome import Observation, Outcome
 
 from .differences import SECTION
 from .normalise import Names
@@ -27,7 +27,6 @@ from .render import Renderer
 from .script import Do, Entry, Images, Remark, Section, ShowBitmaps, ShowDigest
 from .seen import of_answer, of_outcome
 
-Bitmaps = Mapping[str, tuple[BitmapView, ...]]
 _NOTHING = Observation({}, {})
 
 

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A scenario under way: two logs, what is not sent, what happens without a system."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from harness.golden.scenario import Scenario
+from harness.golden.sides import model_text
+from harness.golden.verdict import Verdict
+from harness.lockstep.trace import SystemKind
+from harness.systems.lies import catalogue
+from model.capabilities import Capabilities
+from model.configuration import KIB, Image
+from model.operations import Via
+from tests.unit.golden_lab import C, SimulatedHost, everything
+
+SOURCE = Image("src", 4 * C, filled=((0, 4 * C),))
+TEMPORARY = Image("tmp", 4 * C)
+OLD = dataclasses.replace(
+    Capabilities(), snapshot_discard_rounds_inwards=False, unaligned_snapshot_discard_aborts=True)
+
+
+def texts(scenario: Scenario) -> tuple[str, str | None]:
+    witnesses = scenario.witnesses(None)
+    return witnesses.model, witnesses.qemu
+
+
+def test_remarks_and_headings() -> None:
+    scenario = Scenario(SimulatedHost())
+    scenario.comment("A text\n\nof its own.")
+    scenario.images(SOURCE)
+    scenario.section("Part")
+    scenario.comment("goes with what follows")
+    scenario.bitmaps("src")
+    model, system = texts(scenario)
+    assert model == system
+    assert model.startswith("# A text\n#\n# of its own.\n\nqemu-img create -f raw src.raw 256k\n")
+    assert model.endswith("\n\n=== Part ===\n\n# goes with what follows\n{\n  \"src\": []\n}\n")
+
+
+def test_what_would_kill_the_build_is_written_down_and_not_sent() -> None:
+    host = SimulatedHost(OLD)
+    scenario = Scenario(host)
+    scenario.images(SOURCE, TEMPORARY)
+    scenario.fleecing("src", "tmp")
+    scenario.discard("acc", 512, 512)
+    scenario.content("acc")
+    model, system = texts(scenario)
+    assert model == system
+    assert ('qemu-io -c "discard 512 512" nbd:///acc\n'
+            "not sent: known defect unaligned_snapshot_discard_aborts\n") in model
+    assert "Permission denied" not in model
+
+
+def test_the_script_can_be_played_as_another_build() -> None:
+    scenario = Scenario(SimulatedHost())
+    everything(scenario)
+    model, _ = texts(scenario)
+    assert model_text(scenario.script, Capabilities()) == model
+    other = dataclasses.replace(Capabilities(), copy_bitmap_on_filter=False)
+    assert model_text(scenario.script, other) != model
+
+
+def test_without_a_system_the_model_goes_on() -> None:
+    scenario = Scenario(SimulatedHost(absent="no QEMU here"))
+    scenario.images(SOURCE)
+    scenario.export("src")
+    assert scenario.read("src", 0, C).content is not None
+    assert scenario.absent == "no QEMU here"
+    assert texts(scenario)[1] is None
+    assert scenario.witnesses(None).verdict() is Verdict.MISSING_UNCONFIRMED
+
+
+def test_a_channel_that_is_not_there_ends_the_asking() -> None:
+    class Narrow(SimulatedHost):
+        def start(self, kind: SystemKind, configuration: object) -> object:  # type: ignore[override]
+            system = super().start(kind, configuration)  # type: ignore[arg-type]
+            system._channels = frozenset({Via.NBD})  # type: ignore[attr-defined]
+            return system
+
+    scenario = Scenario(Narrow())
+    scenario.images(SOURCE)
+    scenario.export("src")
+    scenario.read("src", 0, C)
+    assert scenario.absent is None
+    scenario.read("src", 0, C, Via.NBD_DF)
+    assert scenario.absent == "requests by nbd-df are not possible here"
+    assert texts(scenario)[1] is None
+
+
+def test_the_trace_begins_with_the_images_of_the_first_difference() -> None:
+    scenario = Scenario(SimulatedHost(lie=catalogue()["stale-data"]))
+    scenario.images(Image("other", 64 * KIB))
+    scenario.export("other")
+    scenario.images(SOURCE, TEMPORARY)
+    scenario.fleecing("src", "tmp")
+    scenario.write("cbw", 0, C)
+    scenario.read("cbw", 0, C)
+    scenario.read("cbw", 0, C)
+    scenario.images(Image("later", 64 * KIB))
+    scenario.export("later")
+    trace = scenario.trace()
+    assert [image.node for image in trace.configuration.images] == ["src", "tmp"]
+    assert [step.operation.name for step in trace.steps] == [
+        "add-filter", "add-snapshot", "export", "export", "write", "read"]
+    assert scenario.failure is not None
+    assert scenario.failure.summary.startswith("diverges at operation 7 (read cbw 0 64k)")
+
+
+def test_a_lasting_difference_of_bitmaps_is_told_once() -> None:
+    scenario = Scenario(SimulatedHost(lie=catalogue()["extra-bitmap"]))
+    everything(scenario)
+    _, system = texts(scenario)
+    assert system is not None
+    told = [line for line in system.splitlines() if line.startswith("*** bitmaps of node")]
+    assert 0 < len(told) < 10, "only when it becomes another one"

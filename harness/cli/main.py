@@ -12,7 +12,9 @@ from typing import Final
 
 from harness.cli.parser import parse
 from harness.errors import HarnessError
+from harness.systems.failure import SystemFailed
 
+DIVERGES: Final = 1
 INTERRUPTED: Final = 130
 
 _MODULES: Final = {"replay": "single", "shrink": "single"}
@@ -30,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"harness.cli.{name}")
         code: int = getattr(module, options.command)(options)
         sys.stdout.flush()
+    except SystemFailed as why:
+        print(f"harness: DIVERGES: {why}", file=sys.stderr)
+        return DIVERGES
     except HarnessError as why:
         print(f"harness: {why}", file=sys.stderr)
         return why.exit_code

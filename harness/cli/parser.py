@@ -153,7 +153,8 @@ def _builds(commands: Any) -> None:
                       help="as for --qemu-build of verify (default: PATH)")
     show.add_argument("--no-cache", action="store_true", help="probe it anew")
     fetch = verbs.add_parser("fetch", help="bring a Debian suite's QEMU into the user's cache")
-    fetch.add_argument("suite", metavar="SUITE", help=f"one of: {', '.join(SUITES)}")
+    fetch.add_argument("suite", metavar="SUITE", choices=SUITES,
+                       help=f"one of: {', '.join(SUITES)}")
 
 
 def _bench(commands: Any) -> None:

@@ -19,6 +19,7 @@ from harness.lockstep.run import Model, run
 from harness.lockstep.trace import Trace, TraceWriter
 from harness.lockstep.verdict import Conforms, Failed, Failure
 from harness.processes import Workspace
+from harness.systems.failure import SystemFailed
 from model.machine import Machine
 
 
@@ -115,11 +116,16 @@ class Explorer:
         trace = self._source(ground, area).trace(self.mission.seed, index)
         return ground, self.mission.area_names[area], trace
 
-    def _do(self, trace: Trace, stand: Stand, tally: Tally) -> tuple[Failure | None, int]:
+    def _do(self, trace: Trace, stand: Stand,
+            tally: Tally) -> tuple[Failure | SystemFailed | None, int]:
         """Do the trace; its failure, if any, and the number of steps done."""
         model = stand.model(trace.configuration)
+        try:
+            system = stand.start(trace.configuration)
+        except SystemFailed as why:
+            return why, 0
         with TraceWriter(self._workspace.file("current.trace"), trace.header) as recorder, \
-                closing(stand.start(trace.configuration)) as system:
+                closing(system):
             verdict = run(trace.steps, system, model, recorder=recorder)
         tally.rules.update(rules_of(model))
         if isinstance(verdict, Conforms):
@@ -144,7 +150,11 @@ def rules_of(model: Model) -> dict[str, int]:
     return dict(model.rules) if isinstance(model, Machine) else {}
 
 
-def find_of(failure: Failure, trace: Trace, area: str, ground: int) -> Find:
-    """The failure as a find."""
+def find_of(failure: Failure | SystemFailed, trace: Trace, area: str, ground: int) -> Find:
+    """The failure as a find; a system that failed to start has done no step."""
+    if isinstance(failure, SystemFailed):
+        signature = ("fails to start", type(failure).__name__)
+        summary = f"{failure.verdict} at the start: {failure}"
+        return Find(area, ground, trace, signature, summary, failure.verdict)
     verdict = failure.failure.verdict if isinstance(failure, Failed) else "divergence"
     return Find(area, ground, trace, failure.signature, failure.summary, verdict)

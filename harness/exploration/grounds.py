@@ -74,7 +74,7 @@ class SimulatedGround:
 
         def start(configuration: Configuration) -> System:
             lie = catalogue()[self.lie] if self.lie else None
-            return Simulated(Machine(configuration, capabilities), lie,
+            return Simulated(machine_for(configuration, capabilities), lie,
                              truthful_for=self.truthful_for, channels=self.plan.channels)
 
         yield Stand(start, model_of(capabilities))

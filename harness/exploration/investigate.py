@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from harness.lockstep.explain import explain
 from harness.lockstep.shrink import Budget, Progress, shrink
 from harness.lockstep.trace import Trace, save
 from harness.lockstep.verdict import Conforms
+from harness.systems.failure import SystemFailed
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,17 @@ def keep(find: Find, number: int, folder: Path) -> Investigated:
 def investigate(kept: Investigated, ground: Ground, seconds: float,
                 progress: Progress | None = None) -> Investigated:
     """Do the trace again, make it minimal, and tell its story; files beside the trace."""
-    with ground.open() as stand:
-        result = shrink(kept.find.trace, stand, budget=Budget(seconds=seconds), progress=progress)
+    try:
+        with ground.open() as stand:
+            result = shrink(kept.find.trace, stand, budget=Budget(seconds=seconds),
+                            progress=progress)
+    except SystemFailed as why:
+        return dataclasses.replace(kept, again=f"{why.verdict} at the start: {why}",
+                                   steps=lines(kept.find.trace))
     verdict, again = result.verdict, result.reproduction.summary
     if isinstance(verdict, Conforms):
-        return Investigated(kept.find, kept.number, kept.trace, summary=kept.find.summary,
-                            again=f"not seen again: {again}", steps=lines(kept.find.trace))
+        return dataclasses.replace(kept, again=f"not seen again: {again}",
+                                   steps=lines(kept.find.trace))
     shrunk = kept.trace.with_suffix(".shrunk.jsonl")
     save(shrunk, result.trace)
     story = kept.trace.with_suffix(".txt")

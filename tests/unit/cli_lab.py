@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Running the command line: in this process against simulated builds, or as a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.builds import STORAGE_DAEMON, Build, Tool
+from harness.cli import single, verify
+from harness.exploration.building import Plan
+from harness.exploration.grounds import SimulatedGround
+from harness.exploration.subjects import Subject
+from harness.systems.capabilities import Profile
+from harness.systems.probes import Found
+from model.capabilities import Capabilities
+
+ROOT = Path(__file__).parents[2]
+TODAY = Capabilities()
+
+
+def fake_build(name: str = "simulated") -> Build:
+    tool = Tool(STORAGE_DAEMON, Path("/nowhere/qsd"), ("/nowhere/qsd",), "99.0 (simulated)")
+    return Build(name, Path("/nowhere"), "99.0 (simulated)", {STORAGE_DAEMON: tool})
+
+
+def simulate(monkeypatch: pytest.MonkeyPatch, lie: str | None = None, truthful_for: int = 0,
+             defects: tuple[str, ...] = (), strange: tuple[Found, ...] = ()) -> None:
+    """Let every build that is asked for be a simulated one."""
+    def subject_of(build: Build, *, cache: bool = True) -> Subject:
+        ground = SimulatedGround(Plan(), lie, truthful_for)
+        profile = Profile(TODAY, defects, strange)
+        return Subject(build, profile, (ground,), ("what simulations lack",))  # type: ignore
+
+    for module in (verify, single):
+        monkeypatch.setattr(module, "find", lambda spec: fake_build(spec or "PATH"))
+        monkeypatch.setattr(module, "subject_of", subject_of)
+
+
+def harness(*arguments: str | Path, cwd: Path,
+            **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m harness`` to its end."""
+    return subprocess.run([sys.executable, "-m", "harness", *map(str, arguments)],
+                          cwd=cwd, env=with_environment(environment), timeout=120, check=False,
+                          capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def with_environment(changes: dict[str, str]) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **changes}
+
+
+def is_one_line(text: str) -> bool:
+    return len(text.strip().splitlines()) == 1 and "Traceback" not in text

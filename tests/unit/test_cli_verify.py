@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``verify``: verdicts, exit codes, files, on simulated builds that tell the truth or lie."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from harness.cli import verify
+from harness.cli.main import main
+from harness.lockstep.trace import load
+from harness.systems.probes import Found
+from tests.unit.cli_lab import fake_build, simulate
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _verify(*arguments: str) -> int:
+    return main(["verify", "--workers", "1", "--seed", "1", *arguments])
+
+
+def test_a_truthful_build_conforms(monkeypatch: pytest.MonkeyPatch,
+                                   capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    simulate(monkeypatch)
+    assert _verify("--steps", "12000", "--area", "everything") == 0
+    said = capsys.readouterr()
+    assert "CONFORMS\n" in said.out
+    assert "seed 1" in said.out
+    assert "what simulations lack" in said.out
+    assert list(tmp_path.iterdir()) == [], "nothing was found, so nothing is written"
+    assert "\x1b" not in said.out + said.err, "no colours where there is no terminal"
+
+
+def test_a_lying_build_diverges(monkeypatch: pytest.MonkeyPatch,
+                                capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch, "wrong-byte", truthful_for=6)
+    monkeypatch.setattr(verify, "SHRINKING", 1.0)
+    assert _verify("--steps", "300", "--area", "access", "--no-directed") == 1
+    said = capsys.readouterr().out
+    assert "DIVERGES: " in said
+    traces = sorted(Path("lockstep-output").glob("*-access.jsonl"))
+    shrunk = sorted(Path("lockstep-output").glob("*-access.shrunk.jsonl"))
+    stories = sorted(Path("lockstep-output").glob("*-access.txt"))
+    assert traces
+    assert shrunk
+    assert stories
+    assert len(load(shrunk[0]).steps) <= len(load(traces[0]).steps)
+    assert f"python -m harness replay {shrunk[0]}" in said
+    # The trace shows it again.
+    assert main(["replay", str(shrunk[0])]) in (0, 1)
+
+
+@pytest.mark.parametrize("lie", ["crash", "hang", "hang-up", "garbage", "exit"])
+def test_a_build_that_gives_no_answer_diverges(lie: str, monkeypatch: pytest.MonkeyPatch,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch, lie, truthful_for=3)
+    monkeypatch.setattr(verify, "SHRINKING", 1.0)
+    assert _verify("--steps", "50", "--area", "tails", "--json", "out.json") == 1
+    (divergence, *_) = json.loads(Path("out.json").read_text())["divergences"]
+    expected = {"exit": "crash"}.get(lie, lie)
+    assert divergence["verdict"] == expected
+    assert expected in divergence["summary"]
+    capsys.readouterr()
+
+
+def test_json_has_the_fields_of_the_contract(monkeypatch: pytest.MonkeyPatch,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch, "count-off", truthful_for=4, defects=("cbw_timeout_wraps",))
+    monkeypatch.setattr(verify, "SHRINKING", 1.0)
+    assert _verify("--steps", "100", "--area", "tails,zeroes", "--json", "out.json") == 1
+    result = json.loads(Path("out.json").read_text())
+    assert set(result) >= {"build", "seed", "elapsed_s", "steps", "operations", "rules",
+                           "divergences", "known_defects", "not_checked"}
+    assert set(result["build"]) >= {"path", "version", "capabilities"}
+    assert result["seed"] == 1
+    assert result["steps"] == sum(result["operations"].values()) >= 100
+    assert result["build"]["capabilities"]["snapshot_access"] is True
+    assert result["known_defects"] == [{
+        "name": "cbw_timeout_wraps", "mended_in": "9.1",
+        "text": "cbw-timeout is taken modulo 2^32 nanoseconds (4.29 s)"}]
+    for divergence in result["divergences"]:
+        assert set(divergence) >= {"area", "summary", "step", "trace", "shrunk_length",
+                                   "reproducer"}
+        assert divergence["area"] in ("tails", "zeroes")
+        assert Path(divergence["trace"]).exists()
+        if divergence["shrunk_length"] is not None:  # only the first few are shrunk
+            assert divergence["shrunk_length"] == len(load(Path(divergence["trace"])).steps)
+    assert result["divergences"][0]["shrunk_length"]
+    said = capsys.readouterr().out
+    assert "cbw_timeout_wraps: cbw-timeout is taken modulo" in said
+    assert "(mended in 9.1)" in said
+
+
+def test_several_builds_are_a_list(monkeypatch: pytest.MonkeyPatch,
+                                   capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch)
+    assert _verify("--steps", "60", "--no-directed", "--qemu-build", "a", "--qemu-build", "b",
+                   "--json", "out.json", "--junit", "out.xml") == 0
+    builds = json.loads(Path("out.json").read_text())["builds"]
+    assert [each["build"]["name"] for each in builds] == ["a", "b"]
+    assert len(ElementTree.parse("out.xml").getroot()) == 2
+    capsys.readouterr()
+
+
+def test_junit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch, "count-off", truthful_for=4)
+    monkeypatch.setattr(verify, "SHRINKING", 0.5)
+    assert _verify("--steps", "100", "--area", "tails,zeroes", "--junit", "out.xml") == 1
+    suite = ElementTree.parse("out.xml").getroot()[0]
+    assert suite.get("name") == "QEMU 99.0 (simulated)"
+    assert int(suite.get("failures", "0")) >= 1
+    failed = [case for case in suite.iter("testcase") if case.find("failure") is not None]
+    assert failed
+    assert "diverges" in str(failed[0].find("failure").get("message"))  # type: ignore[union-attr]
+    capsys.readouterr()
+
+
+def test_a_regression_seen_by_a_probe_diverges(monkeypatch: pytest.MonkeyPatch,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    strange = Found("snapshot_discard_rounds_inwards", False, "a build does not do this any more")
+    simulate(monkeypatch, strange=(strange,))
+    assert _verify("--steps", "30", "--no-directed", "--json", "out.json") == 1
+    (divergence,) = json.loads(Path("out.json").read_text())["divergences"]
+    assert divergence["area"] == "probes"
+    assert len(load(Path(divergence["trace"])).steps) == divergence["shrunk_length"]
+    capsys.readouterr()
+
+
+def test_directed_checks_that_were_cut_short_are_named(monkeypatch: pytest.MonkeyPatch,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch)
+    assert _verify("--seconds", "0.01") == 0
+    assert "directed checks: the budget was spent" in capsys.readouterr().out
+
+
+def test_without_a_seed_one_is_drawn_and_printed(monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch)
+    arguments = ["verify", "--steps", "10", "--workers", "1", "--no-directed"]
+    assert main([*arguments]) == 0
+    first = capsys.readouterr().out.split("seed ")[1].split()[0]
+    assert main([*arguments]) == 0
+    assert capsys.readouterr().out.split("seed ")[1].split()[0] != first
+
+
+def test_interrupted_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch, "wrong-byte", truthful_for=6)
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "look_into", interrupt)
+    assert _verify("--steps", "300", "--area", "access", "--no-directed") == 130
+    assert "INTERRUPTED: " in capsys.readouterr().out
+    assert list(Path("lockstep-output").glob("*.jsonl"))
+
+
+def test_the_fake_build_is_none_that_exists() -> None:
+    assert not fake_build().path.exists()

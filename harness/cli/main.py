@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,7 @@ from harness.errors import HarnessError
 from harness.systems.failure import SystemFailed
 
 DIVERGES: Final = 1
+BROKEN: Final = 2
 INTERRUPTED: Final = 130
 
 _MODULES: Final = {"replay": "single", "shrink": "single"}
@@ -45,4 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone; nothing must be written to it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
+    except Exception:
+        # Python's own exit status for this is 1, which would be a verdict on QEMU.
+        traceback.print_exc()
+        print("harness: that is a defect of the harness itself, not of QEMU", file=sys.stderr)
+        return BROKEN
     return code

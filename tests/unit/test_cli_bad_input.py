@@ -215,14 +215,14 @@ def _left_behind(temporary: Path) -> list[str]:
 def test_a_qemu_that_is_killed_half_way(build: Build, tmp_path: Path, temporary: Path) -> None:
     real = build.tool(STORAGE_DAEMON)
     count = tmp_path / "count"
-    # The 30th start of this QEMU is killed soon after it: in the middle of a directed check.
+    # The 20th start of this QEMU is killed soon after it: in the middle of a directed check.
     environment = " ".join(f"{name}='{value}'" for name, value in real.env.items())
     write_script(tmp_path / STORAGE_DAEMON, f"""
 echo >>{count}
-if [ "$(wc -l <{count})" = 30 ]; then (sleep 0.2; kill -9 $$) >/dev/null 2>&1 </dev/null & fi
+if [ "$(wc -l <{count})" = 20 ]; then (sleep 0.2; kill -9 $$) >/dev/null 2>&1 </dev/null & fi
 exec env {environment} {' '.join(real.argv)} "$@"
 """)
-    done = harness("verify", "--qemu-build", tmp_path, "--area", "tails,access", "--steps", "9000",
+    done = harness("verify", "--qemu-build", tmp_path, "--area", "tails,access", "--steps", "3000",
                    "--workers", "1", "--json", "out.json", cwd=tmp_path, TMPDIR=str(temporary),
                    XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 1, done.stderr + done.stdout

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From what went wrong to an exit code."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.cli import main as command_line
+from harness.cli import single
+from harness.errors import EnvironmentProblem
+from harness.processes import Exit
+from harness.systems.failure import SystemCrashed
+
+
+@pytest.mark.parametrize(("error", "code", "said"), [
+    (EnvironmentProblem("no disk"), 2, "harness: no disk\n"),
+    (SystemCrashed(Exit(None, "SIGABRT", "")), 1, "harness: DIVERGES: QEMU came to its end"),
+    (KeyboardInterrupt(), 130, "harness: interrupted\n"),
+    (ValueError("oops"), 2, "a defect of the harness itself"),
+])
+def test_exit_codes(error: BaseException, code: int, said: str,
+                    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(options: object) -> int:
+        raise error
+
+    monkeypatch.setattr(single, "replay", fail)
+    assert command_line.main(["replay", "x"]) == code
+    assert said in capsys.readouterr().err

@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _golden(commands)
     _builds(commands)
     _bench(commands)
+    _rules(commands)
     return parser
 
 
@@ -165,6 +166,17 @@ def _bench(commands: Any) -> None:
     parser.add_argument("--seconds", type=_seconds, default=10.0, metavar="N",
                         help="how long to measure the ratio (default: 10)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+
+
+def _rules(commands: Any) -> None:
+    parser = _command(
+        commands, "rules", "the specification, rule by rule, with sources",
+        "rules", "rules access discard", "rules --markdown > docs/semantics.md")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("words", nargs="*", default=[], metavar="WORD",
+                      help="only rules with one of these in their names")
+    what.add_argument("--markdown", action="store_true",
+                      help="all of it as a document, which is docs/semantics.md")
 
 
 # Groups of options

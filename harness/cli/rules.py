@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``rules``: the specification, rule by rule, for a terminal or as docs/semantics.md."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterable
+from typing import Final
+
+from harness.cli.console import output
+from harness.cli.markdown import semantics
+from harness.errors import HarnessError
+from model import concurrent_machine  # noqa: F401  every rule is declared by importing its module
+from model.rules import RULES, Rule
+
+_WIDTH: Final = 96
+
+
+class UnknownRule(HarnessError):
+    """No rule has that word in its name."""
+
+
+def rules(options: argparse.Namespace) -> int:
+    """The command."""
+    if options.markdown:
+        print(semantics(), end="")
+        return 0
+    console = output()
+    for each in chosen(options.words):
+        console.print(each.name, style="bold")
+        for line in _lines(each):
+            console.print(line)
+    return 0
+
+
+def chosen(words: Iterable[str]) -> list[Rule]:
+    """The rules with any of the words in their names; all if there are no words."""
+    words = list(words)
+    for word in words:
+        if not any(word in name for name in RULES):
+            raise UnknownRule(f"no rule has {word!r} in its name; without words, all are shown")
+    return [each for name, each in RULES.items()
+            if not words or any(word in name for word in words)]
+
+
+def _lines(each: Rule) -> list[str]:
+    # A table in a rule's text must stay as it is.
+    text = each.text if "===" in each.text else textwrap.fill(" ".join(each.text.split()), _WIDTH)
+    source = textwrap.fill(f"source: {each.source}", _WIDTH)
+    return [textwrap.indent(part, "    ") for part in (text, source, each.where)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from .outcome import BitmapView
@@ -46,6 +47,32 @@ class StoredBitmap:
     in_use: bool = False
 
 
+class _Summary:
+    """What is computed from the bits of a bitmap, which is looked at far more often than it
+    changes: good until they do."""
+
+    def __init__(self, bits: RunMap[bool]) -> None:
+        self._bits = bits
+        self._changes = bits.changes
+
+    def is_of(self, bits: RunMap[bool]) -> bool:
+        """Whether it is about these bits, as they are now."""
+        return self._bits is bits and self._changes == bits.changes
+
+    @cached_property
+    def dirty(self) -> int:
+        """How many bits are set."""
+        return self._bits.total(True)
+
+    @cached_property
+    def digest(self) -> str:
+        """See :meth:`DirtyBitmap.digest`."""
+        text = "".join([("1" if run.value else "0") * run.length
+                        for run in reversed(list(self._bits.runs()))])
+        length = divide_up(self._bits.size, 8 * WORD) * WORD
+        return hashlib.sha256(int(text or "0", 2).to_bytes(length, "little")).hexdigest()
+
+
 class DirtyBitmap:
     """One bitmap of one node."""
 
@@ -64,6 +91,7 @@ class DirtyBitmap:
         self.successor: DirtyBitmap | None = None
         """Records the writes while a job works with what this bitmap had when it started."""
         self.bits: RunMap[bool] = RunMap(divide_up(size, granularity), False)
+        self._summary = _Summary(self.bits)
 
     # Changing bits
 
@@ -140,7 +168,7 @@ class DirtyBitmap:
     @property
     def count(self) -> int:
         """Dirty granules times granularity: bytes, not cut at the end of the disk."""
-        return sum(run.length for run in self.bits.runs() if run.value) * self.granularity
+        return self._current().dirty * self.granularity
 
     def view(self) -> BitmapView:
         """The bitmap as ``query-named-block-nodes`` shows it.
@@ -158,9 +186,9 @@ class DirtyBitmap:
 
         Source: x-debug-block-dirty-bitmap-sha256, confirmed by experiment.
         """
-        number = 0
-        for run in self.bits.runs():
-            if run.value:
-                number |= ((1 << run.length) - 1) << run.start
-        length = divide_up(self.bits.size, 8 * WORD) * WORD
-        return hashlib.sha256(number.to_bytes(length, "little")).hexdigest()
+        return self._current().digest
+
+    def _current(self) -> _Summary:
+        if not self._summary.is_of(self.bits):
+            self._summary = _Summary(self.bits)
+        return self._summary

@@ -55,6 +55,11 @@ class CopyTask:
     start: int
     end: int
 
+    @property
+    def memory(self) -> int:
+        """What the task takes of the memory for copies; of a cluster larger than that, all."""
+        return min(self.end - self.start, MEMORY)
+
 
 @dataclass(frozen=True, slots=True)
 class CopyLimits:
@@ -157,7 +162,7 @@ class BlockCopy:
     @rule("block-copy.memory", source="block-copy: the copies of one node share 128 MiB")
     def _take_memory(self, copy: CopyTask) -> Program[None]:
         """A task waits until what all tasks have in hand is at most 128 MiB with it."""
-        size = copy.end - copy.start
+        size = copy.memory
         yield Wait(lambda: self.memory >= size, "memory for the copy")
         self.memory -= size
 
@@ -232,7 +237,7 @@ class BlockCopy:
         self._update_progress()
 
     def _end(self, task: CopyTask) -> None:
-        self.memory += task.end - task.start
+        self.memory += task.memory
         self.in_flight.remove(task)
 
     def _update_progress(self) -> None:

@@ -63,6 +63,8 @@ class Capabilities:
         "removing a node while another node's export holds one of its bitmaps kills QEMU", "")
     attaching_again_aborts: bool = _deviation(
         "qom-set of a device's drive to the node that it is on kills QEMU", "")
+    qed_parallel_allocation_aborts: bool = _deviation(
+        "copies of data and of zeroes beside each other to a qed target kill QEMU", "")
     empty_merge_crashes: bool = _deviation(
         "block-dirty-bitmap-merge of no bitmaps kills QEMU", "")
     cbw_timeout_wraps: bool = _deviation(

@@ -199,6 +199,11 @@ class Graph:
         if node is self.device or any(each.node is node for each in self.exports.values()):
             raise CommandRefused(f"Node {node.name} is in use")
         self.check_unblocked(node)
+        over = next((each for each in self.nodes.values()
+                     if isinstance(each, Qcow2) and each.backing is node), None)
+        if over is not None:
+            raise CommandRefused(f"Node '{node.name}' is busy: node is used as backing hd of "
+                                 f"'{over.format_node}'")
         if self._uses()[node.name]:
             raise CommandRefused(f"Block device {node.name} is in use")
         del self.nodes[node.name]

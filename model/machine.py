@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
-from . import backup_commands, requests, restart, transactions, unsaid
+from . import backup_commands, defects, requests, restart, transactions, unsaid
 from . import job_operations as jobs
 from . import operations as ops
 from .backup_job import BackupJob, JobGroup
@@ -73,8 +73,12 @@ class Machine:
     def apply(self, number: int, operation: Operation) -> Outcome:
         """Do operation ``number``, whose writes carry that number as their stamp.
 
-        Raises :class:`Impossible` for what no client could send.
+        Raises :class:`Impossible`, nothing done, for what no trace may contain: what no client
+        could send, what the model has nothing to say of, what would kill this build.
         """
+        defect = self.deadly(operation)
+        if defect is not None:
+            raise Impossible(f"{operation.name} would kill a build with the defect {defect}")
         try:
             if isinstance(operation, Request):
                 return self._request(number, operation)
@@ -115,6 +119,9 @@ class Machine:
             case ops.Kill():
                 unsaid.check_kill(self.configuration, self._unsaved)
                 self._begin()
+            case ops.Export():
+                unsaid.check_export(self.graph, operation)
+                self.graph.add_export(operation)
             case _ if type(operation) in COMMANDS:
                 COMMANDS[type(operation)](self.graph, operation)
             case _:
@@ -129,7 +136,7 @@ class Machine:
 
     def _run(self, *started: BackupJob) -> None:
         """Run jobs to where they rest, one after the other."""
-        unsaid.check_jobs(started, self._faults)
+        unsaid.check_jobs(self.graph, started, self._faults)
         try:
             for job in started:
                 self._answer(job.run())
@@ -258,7 +265,7 @@ class Machine:
 
     def deadly(self, operation: Operation) -> str | None:
         """The known defect by which the operation would kill a build with these capabilities."""
-        return unsaid.deadly(self.graph, operation)
+        return defects.deadly(self.graph, operation)
 
 
 _CHANGES: Final = (RequestKind.WRITE, RequestKind.ZERO, RequestKind.DISCARD)
@@ -268,7 +275,6 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddSnapshot: Graph.add_snapshot,
     ops.RemoveNode: Graph.remove_node,
     ops.Attach: Graph.attach,
-    ops.Export: Graph.add_export,
     ops.Unexport: Graph.remove_export,
     **transactions.BITMAP_COMMANDS,
     jobs.JobFinalize: lambda graph, command: backup_commands.find(graph, command).finalize(),

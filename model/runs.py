@@ -30,13 +30,15 @@ class Run(NamedTuple, Generic[Value]):
 class RunMap(Generic[Value]):
     """A value for every place of ``[0, size)``; neighbouring runs never have equal values."""
 
-    __slots__ = ("_starts", "_values", "size")
+    __slots__ = ("_starts", "_values", "changes", "size")
 
     def __init__(self, size: int, value: Value) -> None:
         """A map of ``size`` places, all of them ``value``; an empty map if ``size`` is 0."""
         if size < 0:
             raise ValueError(f"a map of {size} places")
         self.size = size
+        self.changes = 0
+        """How often the map has been changed: who keeps what was computed from it looks here."""
         self._starts: list[int] = [0] if size else []
         self._values: list[Value] = [value] if size else []
 
@@ -44,6 +46,7 @@ class RunMap(Generic[Value]):
         """A map of its own with the same values."""
         twin: RunMap[Value] = RunMap.__new__(RunMap)
         twin.size = self.size
+        twin.changes = 0
         twin._starts = self._starts.copy()
         twin._values = self._values.copy()
         return twin
@@ -87,11 +90,18 @@ class RunMap(Generic[Value]):
             yield Run(start, stop, self._values[index - 1])
             start = stop
 
+    def total(self, value: Value) -> int:
+        """How many places have the value."""
+        ends = [*self._starts[1:], self.size]
+        return sum([end - start for start, end, each in zip(self._starts, ends, self._values,
+                                                            strict=True) if each == value])
+
     def set(self, start: int, end: int, value: Value) -> None:
         """Give every place of ``[start, end)`` the same value."""
         self._check(start, end)
         if start == end:
             return
+        self.changes += 1
         starts, values = self._starts, self._values
         first = bisect_right(starts, start) - 1
         last = bisect_right(starts, end - 1) - 1
@@ -135,6 +145,7 @@ class RunMap(Generic[Value]):
         self._check(start, end)
         piece: RunMap[Value] = RunMap.__new__(RunMap)
         piece.size = end - start
+        piece.changes = 0
         runs = list(self.runs(start, end))
         piece._starts = [run.start - start for run in runs]
         piece._values = [run.value for run in runs]
@@ -148,6 +159,7 @@ class RunMap(Generic[Value]):
             cut = RunMap(size, value)
             cut.paste(0, self)
         self.size, self._starts, self._values = cut.size, cut._starts, cut._values
+        self.changes += 1
 
     def _check(self, start: int, end: int) -> None:
         if not 0 <= start <= end <= self.size:

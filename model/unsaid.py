@@ -1,30 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where the model has nothing to say, and what would kill a build by a known defect.
+"""Where the model has nothing to say: no trace has such an operation.
 
-A trace has no operation of the first kind: its outcome depends on what cannot be seen, or no
-client could send it.  One of the second kind has no outcome but the end of QEMU.
+Its outcome depends on what cannot be seen, or no client could send it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from . import operations as ops
 from .backup_job import BackupJob
 from .bitmap import align_down, align_up
-from .block_copy import DEFAULT_CLUSTER, MEMORY
+from .block_copy import DEFAULT_CLUSTER
 from .configuration import Configuration, Fault, Format, Image, Protocol, RequestKind
 from .content import ZERO
 from .copy_before_write import CopyBeforeWrite
 from .graph import Graph
 from .image import Image as ImageNode
-from .job_operations import Backup, Sync, Transaction
 from .node import Node
-from .operations import Operation, Request
-from .permissions import parents_first
+from .operations import Request
 from .program import run_to_end
+from .qcow2 import Qcow2
 from .requests import CHANGES
-from .snapshot_access import SnapshotAccess
 
 
 class Impossible(ValueError):
@@ -82,13 +79,29 @@ def _has_zeroes(node: Node, start: int, end: int) -> bool:
     return any(run.value == ZERO for run in content.runs())
 
 
-def check_jobs(jobs: Sequence[BackupJob], faults: Mapping[str, Sequence[Fault]]) -> None:
+def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
+               faults: Mapping[str, Sequence[Fault]]) -> None:
     """Refuse jobs over storage that fails whose requests can come in more than one order."""
     failing = any(faults.values())
     if failing and len(jobs) > 1:
         raise Impossible("several jobs run beside each other over failing storage")
     if failing and any(job.command.max_workers != 1 for job in jobs):
         raise Impossible("a job with several requests at a time over failing storage")
+    for job in jobs:
+        target = job.filter.target
+        others = any(export.node is target and export.writable
+                     for export in graph.exports.values())
+        if job.command.compress and not (
+                isinstance(target, Qcow2) and target.is_fresh and not others):
+            raise Impossible("what fits into fewer bytes cannot be written over other data")
+
+
+def check_export(graph: Graph, command: ops.Export) -> None:
+    """Refuse to let others write where a job writes compressed data."""
+    if command.writable and any(
+            job.is_active and job.command.compress and job.filter.target.name == command.node
+            for job in graph.jobs.values()):
+        raise Impossible("what fits into fewer bytes cannot be written over other data")
 
 
 def check_cancel(graph: Graph) -> None:
@@ -116,87 +129,3 @@ def check_kill(configuration: Configuration, unsaved: Collection[str]) -> None:
             raise Impossible(f"what of image {image.node} survives is not known")
         if image.format not in (Format.RAW, Format.QCOW2):
             raise Impossible(f"what a killed QEMU leaves of format {image.format} is not known")
-
-
-def deadly(graph: Graph, operation: Operation) -> str | None:
-    """The known defect (its name among the capabilities) by which the operation would kill a
-    build that has these capabilities."""
-    for defect in _triggers(graph, operation):
-        if getattr(graph.capabilities, defect):
-            return defect
-    return None
-
-
-def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
-    if isinstance(operation, ops.AddFilter):
-        if _is_huge(operation.min_cluster_size):
-            yield "huge_min_cluster_size_aborts"
-        if _target_is_short(graph, operation):
-            yield "short_target_aborts"
-    elif isinstance(operation, ops.BitmapMerge):
-        if not operation.sources:
-            yield "empty_merge_crashes"
-    elif isinstance(operation, Transaction):
-        for action in operation.actions:
-            yield from _triggers(graph, action)
-    elif isinstance(operation, Backup):
-        if _is_huge(operation.min_cluster_size):
-            yield "huge_min_cluster_size_aborts"
-        if (operation.min_cluster_size or 0) > MEMORY and operation.sync != Sync.NONE:
-            yield "large_cluster_aborts"
-    elif isinstance(operation, ops.RemoveNode):
-        node = graph.nodes.get(operation.node)
-        if node is not None and any(bitmap.busy for bitmap in node.bitmaps):
-            yield "busy_bitmap_removal_aborts"
-    elif isinstance(operation, ops.Attach):
-        if graph.device is not None and graph.device.name == operation.node:
-            yield "attaching_again_aborts"
-    elif isinstance(operation, Request):
-        yield from _request_triggers(graph, operation)
-
-
-def _is_huge(min_cluster_size: int | None) -> bool:
-    """Whether a cluster size passes the first check, yet is too large for a bitmap."""
-    return min_cluster_size is not None and 1 << 32 <= min_cluster_size < 1 << 63
-
-
-def _target_is_short(graph: Graph, command: ops.AddFilter) -> bool:
-    file, target = graph.nodes.get(command.file or ""), graph.nodes.get(command.target or "")
-    return file is not None and target is not None and target.size < file.size
-
-
-def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
-    node = graph.nodes.get(request.node)
-    if node is None or not request.length:
-        return
-    start, end = request.offset, min(request.offset + request.length, node.size)
-    if isinstance(request, ops.Discard) and _discards_unaligned(node, start, end):
-        yield "unaligned_snapshot_discard_aborts"
-    if start < end and any(
-            isinstance(below, SnapshotAccess) and isinstance(below.file, CopyBeforeWrite)
-            and _forgets_zeroes(below.file) for below in parents_first([node])):
-        yield "unallocated_copy_status_aborts"
-
-
-def _discards_unaligned(node: Node, start: int, end: int) -> bool:
-    """Whether a discard, on its way down, reaches a filter's snapshot without being aligned to
-    its clusters."""
-    if not node.discard_enabled or start >= end:
-        return False
-    if isinstance(node, CopyBeforeWrite):
-        return _discards_unaligned(node.source, start, end)
-    if not isinstance(node, SnapshotAccess) or not isinstance(node.file, CopyBeforeWrite):
-        return False
-    kept = node.file
-    if start % kept.cluster_size or (end % kept.cluster_size and end != kept.size):
-        return True
-    return _discards_unaligned(kept.target, start, end)
-
-
-def _forgets_zeroes(kept: CopyBeforeWrite) -> bool:
-    """Whether there are copied zeroes that the target may have made unallocated."""
-    target = kept.target
-    if not isinstance(target, ImageNode) or target.spec.format is not Format.PARALLELS:
-        return False
-    return any(run.value == ZERO for done in kept.done.dirty_ranges()
-               for run in target.content.runs(*done))

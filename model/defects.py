@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Known defects that kill: which operation would be the end of a build that has them.
+
+Each is a deviation among the capabilities (:mod:`model.capabilities`), which says in words what
+it is.  No trace for a build has an operation that is deadly there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from . import operations as ops
+from .bitmap import align_down, align_up
+from .block_copy import MEMORY
+from .configuration import Format
+from .content import ZERO
+from .copy_before_write import CopyBeforeWrite
+from .graph import Graph
+from .image import Image
+from .job_operations import Backup, Sync, Transaction
+from .node import Node
+from .operations import Operation, Request, Via
+from .permissions import parents_first
+from .qcow2 import Qcow2
+from .requests import CHANGES
+from .snapshot_access import SnapshotAccess
+
+
+def deadly(graph: Graph, operation: Operation) -> str | None:
+    """The known defect (its name among the capabilities) by which the operation would kill a
+    build that has these capabilities."""
+    for defect in _triggers(graph, operation):
+        if getattr(graph.capabilities, defect):
+            return defect
+    return None
+
+
+def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
+    if isinstance(operation, ops.AddFilter):
+        if _is_huge(operation.min_cluster_size):
+            yield "huge_min_cluster_size_aborts"
+        if _target_is_short(graph, operation):
+            yield "short_target_aborts"
+    elif isinstance(operation, ops.BitmapMerge):
+        if not operation.sources:
+            yield "empty_merge_crashes"
+    elif isinstance(operation, Transaction):
+        for action in operation.actions:
+            yield from _triggers(graph, action)
+    elif isinstance(operation, Backup):
+        if _is_huge(operation.min_cluster_size):
+            yield "huge_min_cluster_size_aborts"
+        if (operation.min_cluster_size or 0) > MEMORY and operation.sync != Sync.NONE:
+            yield "large_cluster_aborts"
+        target = graph.nodes.get(operation.target)
+        if target is not None and _is_image_of(Format.QED, target):
+            yield "qed_parallel_allocation_aborts"
+    elif isinstance(operation, ops.RemoveNode):
+        node = graph.nodes.get(operation.node)
+        if node is not None and any(bitmap.busy for bitmap in node.bitmaps):
+            yield "busy_bitmap_removal_aborts"
+    elif isinstance(operation, ops.Attach):
+        if graph.device is not None and graph.device.name == operation.node:
+            yield "attaching_again_aborts"
+    elif isinstance(operation, Request):
+        yield from _request_triggers(graph, operation)
+
+
+def _is_huge(min_cluster_size: int | None) -> bool:
+    """Whether a cluster size passes the first check, yet is too large for a bitmap."""
+    return min_cluster_size is not None and 1 << 32 <= min_cluster_size < 1 << 63
+
+
+def _target_is_short(graph: Graph, command: ops.AddFilter) -> bool:
+    file, target = graph.nodes.get(command.file or ""), graph.nodes.get(command.target or "")
+    return file is not None and target is not None and target.size < file.size
+
+
+def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
+    node = graph.nodes.get(request.node)
+    if node is None or not request.length:
+        return
+    start, end = request.offset, min(request.offset + request.length, node.size)
+    if start >= end:
+        return
+    below = parents_first([node])
+    if isinstance(request, ops.Discard) and _discards_unaligned(node, start, end):
+        yield "unaligned_snapshot_discard_aborts"
+    if any(_forgets_zeroes(each) for each in below):
+        yield "unallocated_copy_status_aborts"
+    if _asks_status(request) and any(isinstance(each, SnapshotAccess) for each in below) and any(
+            isinstance(each, Qcow2) and each.spec.preallocation for each in below):
+        yield "preallocated_status_aborts"
+    if isinstance(request, CHANGES):
+        yield from _copy_triggers(node, start, end)
+
+
+def _asks_status(request: Request) -> bool:
+    """Whether the request is one of block status, or makes the NBD server ask for it."""
+    return isinstance(request, ops.Status) or (
+        isinstance(request, ops.Read) and request.via in (Via.NBD, Via.QEMU_IO))
+
+
+def _copy_triggers(node: Node, start: int, end: int) -> Iterable[str]:
+    """By the copies that a change of the range makes, filter after filter."""
+    while isinstance(node, CopyBeforeWrite):
+        low = align_down(start, node.cluster_size)
+        high = align_up(end, node.cluster_size)
+        dirty = [(max(a, low), min(b, high))
+                 for a, b in node.block_copy.copy_bitmap.dirty_ranges() if a < high and low < b]
+        if dirty and node.cluster_size > MEMORY:
+            yield "large_cluster_aborts"
+        several = sum(b - a for a, b in dirty) > node.cluster_size
+        if several and _is_image_of(Format.QED, node.target):
+            yield "qed_parallel_allocation_aborts"
+        node = node.source
+
+
+def _is_image_of(wanted: Format, node: Node) -> bool:
+    return isinstance(node, Image) and node.spec.format is wanted
+
+
+def _discards_unaligned(node: Node, start: int, end: int) -> bool:
+    """Whether a discard, on its way down, reaches a filter's snapshot without being aligned to
+    its clusters."""
+    if not node.discard_enabled or start >= end:
+        return False
+    if isinstance(node, CopyBeforeWrite):
+        return _discards_unaligned(node.source, start, end)
+    if not isinstance(node, SnapshotAccess) or not isinstance(node.file, CopyBeforeWrite):
+        return False
+    kept = node.file
+    if start % kept.cluster_size or (end % kept.cluster_size and end != kept.size):
+        return True
+    if end % kept.cluster_size and _cut_of_the_tail(kept, start, end) % kept.cluster_size:
+        return True
+    return _discards_unaligned(kept.target, start, end)
+
+
+def _cut_of_the_tail(kept: CopyBeforeWrite, start: int, end: int) -> int:
+    """Where the last piece of a discard begins: it is cut at the clusters of qcow2 below."""
+    clusters = [each.cluster for each in parents_first([kept]) if isinstance(each, Qcow2)]
+    return max(align_down(end, max(clusters, default=end)), start)
+
+
+def _forgets_zeroes(node: Node) -> bool:
+    """Whether below a snapshot there are copied zeroes that the target may have unallocated."""
+    kept = node.file if isinstance(node, SnapshotAccess) else None
+    if not isinstance(kept, CopyBeforeWrite) or not isinstance(kept.target, Image):
+        return False
+    return kept.target.spec.format is Format.PARALLELS and any(
+        run.value == ZERO for done in kept.done.dirty_ranges()
+        for run in kept.target.content.runs(*done))

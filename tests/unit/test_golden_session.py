@@ -21,6 +21,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytes
     """A small project; what the runs inside it import is forgotten afterwards."""
     for name in ("CI", "QEMU_TEST_REGENERATE", "QEMU_IOTESTS_REGEN", "TEST_LIE", "TEST_FLIPPED"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path))
     (tmp_path / "pyproject.toml").write_text(
         '[tool.pytest.ini_options]\naddopts = "-p harness.golden.plugin -p no:cacheprovider"\n')
     (tmp_path / "tests/iotests").mkdir(parents=True)

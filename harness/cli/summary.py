@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from rich.console import Console
 
@@ -12,6 +13,9 @@ from harness.cli.console import output
 from harness.cli.results import Divergence, Result
 from harness.systems.capabilities import describe, until
 from model.rules import RULES
+
+SHOWN: Final = 30
+"""Lines of a trace that are printed."""
 
 
 def show(result: Result, *, verbose: bool = False, interrupted: bool = False) -> None:
@@ -53,7 +57,7 @@ def _divergence(console: Console, number: int, each: Divergence, *, verbose: boo
     often = f", in {each.times} traces" if each.times > 1 else ""
     console.print(f"divergence {number} ({each.area}, {each.system}{often})", style="bold red")
     console.print(f"  {each.summary}")
-    for line in each.lines:
+    for line in _shortened(each.lines):
         console.print(f"    {line}")
     if each.again:
         console.print(f"  done again: {each.again}")
@@ -65,6 +69,14 @@ def _divergence(console: Console, number: int, each: Divergence, *, verbose: boo
     if each.trace is not None:
         console.print(f"  replay it: python -m harness replay {each.trace}")
     console.print()
+
+
+def _shortened(lines: Sequence[str]) -> Sequence[str]:
+    """The lines, or, of very many, the first and the last."""
+    if len(lines) <= SHOWN:
+        return lines
+    left_out = f"... {len(lines) - SHOWN} lines more, see the trace"
+    return (*lines[:SHOWN // 3], left_out, *lines[SHOWN // 3 - SHOWN:])
 
 
 def _rules(console: Console, result: Result) -> None:

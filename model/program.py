@@ -40,8 +40,8 @@ class StorageRequest:
 class Wait:
     """Wait until ``condition()`` holds.  ``reason`` is for people.
 
-    Of those who can go on, the one that has waited longest does; one that waits for its own tasks
-    goes ``last``.
+    Of those that the same event wakes, the one that has waited longest goes first; one that
+    waits for tasks of its own goes ``last``.
     """
 
     condition: Callable[[], bool]

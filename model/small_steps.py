@@ -8,6 +8,7 @@ lets a time-out expire; then everything that can go on does, until all wait agai
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -59,14 +60,16 @@ class SmallSteps(Generic[Key, Result]):
             self.unanswered.remove(key)
             self.answered[key] = result if why is None else why
 
-        self._advance(Thread(key, program, finish), None)
-        self._settle()
+        self._run([Thread(key, program, finish)])
 
     def complete(self, pending: Pending, error: Errno | None = None) -> None:
         """Complete a pending storage request, or fail it with ``error``."""
         self.pending.remove(pending)
-        self._advance(pending.thread, error)
-        self._settle()
+        self._run([pending.thread], error)
+
+    def settle(self) -> None:
+        """Let go on what can, after a condition has changed from outside (a time-out expired)."""
+        self._run(self._woken())
 
     def waits(self) -> list[tuple[Any, str]]:
         """The client requests that wait for a condition, and for which, longest first; for
@@ -74,21 +77,27 @@ class SmallSteps(Generic[Key, Result]):
         return [(thread.owner, thread.wait.reason) for thread in self._waiting
                 if thread.wait is not None]
 
-    def settle(self) -> None:
-        """Let go on what can, after a condition has changed from outside (a time-out expired)."""
-        self._settle()
+    def _run(self, threads: list[Thread], error: Errno | None = None) -> None:
+        """Run threads one after the other, each followed by those that it woke: the order in
+        which QEMU's coroutines run.  ``error`` is for the first."""
+        ready = deque(threads)
+        while ready:
+            thread = ready.popleft()
+            if thread.wait is not None:
+                if not thread.wait.condition():  # somebody else was quicker
+                    self._waiting.append(thread)
+                    continue
+                thread.wait = None
+            self._advance(thread, error)
+            error = None
+            ready.extendleft(reversed(self._woken()))
 
-    def _settle(self) -> None:
-        while True:
-            ready = [thread for thread in self._waiting
-                     if thread.wait is not None and thread.wait.condition()]
-            if not ready:
-                return
-            first = next((thread for thread in ready
-                          if thread.wait is not None and not thread.wait.last), ready[0])
-            self._waiting.remove(first)
-            first.wait = None
-            self._advance(first, None)
+    def _woken(self) -> list[Thread]:
+        """Those whose condition has come true, in the order in which they are woken."""
+        woken = [thread for thread in self._waiting
+                 if thread.wait is not None and thread.wait.condition()]
+        self._waiting = [thread for thread in self._waiting if thread not in woken]
+        return sorted(woken, key=lambda thread: thread.wait is not None and thread.wait.last)
 
     def _advance(self, thread: Thread, error: Errno | None) -> None:
         """Run a thread until it waits for storage or a condition, or ends."""
@@ -120,4 +129,4 @@ class SmallSteps(Generic[Key, Result]):
                 raise why
             task.finished = True
 
-        self._advance(Thread(owner, task.program, finish), None)
+        self._run([Thread(owner, task.program, finish)])

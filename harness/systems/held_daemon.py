@@ -54,7 +54,9 @@ class HeldDaemon(QsdSystem):
         """Start it with the configuration's images attached."""
         self._timeouts: list[int] = []
         self._started: dict[int, float] = {}
-        self._patience = PATIENCE
+        self._quiet = 0.0
+        """When it was quiet last; whatever was started before had begun by then."""
+        self._not_before = 0.0
         super().__init__(build, configuration, store, timeout=timeout, core=core)
         try:
             with self._verdicts("start"):
@@ -68,7 +70,7 @@ class HeldDaemon(QsdSystem):
 
     def apply(self, number: int, operation: Operation) -> Answer:
         """Do operation ``number``, or start it; a start has no answer of its own."""
-        self._patience = PATIENCE
+        self._not_before = 0.0
         match operation:
             case Start():
                 self.storage.hold()
@@ -89,7 +91,7 @@ class HeldDaemon(QsdSystem):
                 self.storage.cut(node)
                 return Answer()
             case Expire():
-                self._patience = PATIENCE + max(self._timeouts, default=0)
+                self._not_before = self._quiet + max(self._timeouts, default=0)
                 return Answer()
             case ops.AddFilter(cbw_timeout=timeout) if timeout:
                 self._timeouts.append(timeout)
@@ -103,6 +105,7 @@ class HeldDaemon(QsdSystem):
         with self._verdicts("quiet"):
             self._await(wanted, set(awaited.answers), answers)
             self._quieten(answers)
+        self._quiet = time.monotonic()
         return Standing(tuple(each.asked for each in self.storage.pending()), answers,
                         self._late(awaited.timed))
 
@@ -187,20 +190,21 @@ class HeldDaemon(QsdSystem):
             self.storage.heard()
             self.storage.catch_up()
             answers |= self._under_way.collect()
-            if numbers <= answers.keys() and wanted <= Counter(
+            now = time.monotonic()
+            if now >= self._not_before and numbers <= answers.keys() and wanted <= Counter(
                     each.asked for each in self.storage.pending()):
                 return
-            now = time.monotonic()
             if progress != self.storage.activity:
                 progress = self.storage.activity
-                deadline = now + self._patience
+                deadline = max(now, self._not_before) + PATIENCE
             if now >= deadline:
                 return
+            until = self._not_before if now < self._not_before else deadline
             poll = select.poll()
             poll.register(self.storage.news, select.POLLIN)
             for descriptor, events in self._under_way.watched().items():
                 poll.register(descriptor, events)
-            poll.poll(max(1, int((deadline - now) * 1000)))
+            poll.poll(int((until - now) * 1000) + 1)
 
     def _quieten(self, answers: dict[int, Answer]) -> None:
         """Go round the event loop until nothing more comes."""

@@ -142,6 +142,7 @@ def _make_filter(graph: Graph, command: Backup, device: Node, target: Node) -> C
     try:
         if command.filter_node is not None:
             _check_node_name(graph, name)
+        graph.check_filter(name, device, target)
         # A job's filter takes no discards, whatever the device does: they end there.
         return graph.make_filter(name, device, target, None, smallest, options, discard=False)
     except CommandRefused as why:

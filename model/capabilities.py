@@ -67,5 +67,15 @@ class Capabilities:
         "copies of data and of zeroes beside each other to a qed target kill QEMU", "")
     empty_merge_crashes: bool = _deviation(
         "block-dirty-bitmap-merge of no bitmaps kills QEMU", "")
+    refused_enable_crashes: bool = _deviation(
+        "a transaction that enables a bitmap that is not there kills QEMU", "")
+    refused_enable_disables: bool = _deviation(
+        "a transaction that enables a bitmap in use is refused, and the bitmap no longer records",
+        "")
+    aborted_backup_dirties_bitmap: bool = _deviation(
+        "a refused transaction with a job of bitmap mode 'always' makes the job's bitmap wholly "
+        "dirty, or uses it after it is freed", "")
+    aborted_group_hangs: bool = _deviation(
+        "a refused grouped transaction that had made two jobs hangs QEMU", "")
     cbw_timeout_wraps: bool = _deviation(
         "cbw-timeout is taken modulo 2^32 nanoseconds (4.29 s)", "9.1")

@@ -24,6 +24,7 @@ from .permissions import parents_first
 from .qcow2 import Qcow2
 from .requests import CHANGES
 from .snapshot_access import SnapshotAccess
+from .transactions import deadly_refusal
 
 
 def deadly(graph: Graph, operation: Operation) -> str | None:
@@ -47,6 +48,7 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
     elif isinstance(operation, Transaction):
         for action in operation.actions:
             yield from _triggers(graph, action)
+        yield from deadly_refusal(graph, operation)
     elif isinstance(operation, Backup):
         if _is_huge(operation.min_cluster_size):
             yield "huge_min_cluster_size_aborts"
@@ -140,7 +142,7 @@ def _discards_unaligned(node: Node, start: int, end: int) -> bool:
 def _cut_of_the_tail(kept: CopyBeforeWrite, start: int, end: int) -> int:
     """Where the last piece of a discard begins: it is cut at the clusters of qcow2 below."""
     clusters = [each.cluster for each in parents_first([kept]) if isinstance(each, Qcow2)]
-    return max(align_down(end, max(clusters, default=end)), start)
+    return max(align_down(end, max(clusters)), start) if clusters else start
 
 
 def _forgets_zeroes(node: Node) -> bool:

@@ -227,6 +227,11 @@ class Graph:
             raise CommandRefused(
                 f"Node '{node.name}' is busy: block device is in use by block job: backup")
 
+    def check_filter(self, name: str, source: Node, target: Node) -> None:
+        """Refuse to open a job's filter over these two."""
+        age = self._age + 1
+        self._check_permissions(target, permissions.filter_uses(name, source, target, age))
+
     def insert_filter(self, node: CopyBeforeWrite) -> None:
         """Put a job's filter, not used yet, in the place of its source; or refuse."""
         below = {id(each) for each in permissions.parents_first([node])}

@@ -99,8 +99,9 @@ class Machine:
             case jobs.Transaction(actions):
                 if not all(isinstance(each, transactions.ACTIONS) for each in actions):
                     raise Impossible("not an action of a transaction")
-                with self._all_or_nothing():
-                    self._run(*transactions.run(self.graph, operation))
+                attempt = transactions.Attempt(self.graph, operation)
+                with self._all_or_nothing(attempt.scar):
+                    self._run(*attempt.run())
             case jobs.JobResume():
                 with self._all_or_nothing():
                     job = backup_commands.find(self.graph, operation)
@@ -144,8 +145,9 @@ class Machine:
             raise Impossible(str(why)) from why
 
     @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """What is refused, or impossible, has changed nothing."""
+    def _all_or_nothing(self, scar: Callable[[Graph], None] = lambda graph: None,
+                        ) -> Iterator[None]:
+        """What is refused, or impossible, has changed nothing; or leaves its scars."""
         before = copy.deepcopy((self.graph, self._faults), {id(self.rules): self.rules})
         try:
             yield
@@ -156,6 +158,7 @@ class Machine:
             self.graph, self._faults = before
             for name, directory in kept.items():
                 cast(Qcow2, self.graph.nodes[name]).directory = directory
+            scar(self.graph)
             raise
         except Impossible:
             self.graph, self._faults = before

@@ -62,6 +62,11 @@ class Qcow2(Image):
         for offset, length in spec.filled:
             self._mark(offset, min(offset + length, self.size), Cell.DATA)
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing is allocated."""
+        return all(run.value is Cell.UNALLOCATED for run in self.cells.runs())
+
     def _mark(self, start: int, end: int, state: Cell) -> None:
         if start < end:
             self.cells.set(start // self.cell, divide_up(end, self.cell), state)

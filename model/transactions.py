@@ -1,18 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The QMP command ``transaction``: all of its actions are done or, if one is refused, none."""
+"""The QMP command ``transaction``: all of its actions are done or, if one is refused, none.
+
+QEMU does not quite keep that promise: what a refused transaction leaves behind, and how it can
+end QEMU, are named deviations.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from . import backup_commands, bitmap_commands
 from . import operations as ops
 from .backup_job import BackupJob, JobGroup
+from .bitmap import DirtyBitmap
 from .errors import CommandRefused
 from .graph import Graph
-from .job_operations import Abort, Backup, Transaction
+from .job_operations import Abort, Backup, BitmapMode, Transaction
 from .operations import Operation
+from .rules import rule
 
 Command: TypeAlias = Callable[[Graph, Any], None]
 
@@ -30,43 +38,135 @@ _QMP_NAMES: Final[Mapping[type[Operation], str]] = {
     **{kind: f"block-dirty-{kind.name}" for kind in BITMAP_COMMANDS}, Abort: "abort"}
 
 
-def run(graph: Graph, transaction: Transaction) -> list[BackupJob]:
-    """Do the actions; gives the jobs to be run now.
+@dataclass(slots=True)
+class Attempt:
+    """A transaction being done to a graph."""
 
-    What was done before an action that is refused, the caller has to undo.
-    """
-    for index, action in enumerate(transaction.actions):
-        where = f"actions[{index}].data."
-        if isinstance(action, Backup):
-            backup_commands.check_arguments(graph.capabilities, action, where)
-        elif isinstance(action, ops.BitmapAdd):
-            bitmap_commands.check_arguments(action, where)
-    if transaction.grouped:
-        _check_grouped(graph, transaction)
-    group = JobGroup()
-    started: list[BackupJob] = []
-    removed: list[ops.BitmapRemove] = []
-    for action in transaction.actions:
-        match action:
-            case Abort():
-                raise CommandRefused("Transaction aborted using Abort action")
-            case Backup():
-                own = group if transaction.grouped else JobGroup()
-                started.append(backup_commands.start(graph, action, own))
-            case ops.BitmapRemove():
-                bitmap_commands.hold(graph, action)
-                removed.append(action)
-            case _:
-                BITMAP_COMMANDS[type(action)](graph, action)
-    for removal in removed:
-        bitmap_commands.remove_held(graph, removal)
-    return started
+    graph: Graph
+    transaction: Transaction
+    started: list[BackupJob] = field(default_factory=list)
+    refused_at: int | None = None
+    """The action that was refused; None: the transaction as a whole, if any."""
+
+    def run(self) -> list[BackupJob]:
+        """Do the actions; gives the jobs to be run now.
+
+        What was done before an action that is refused, the caller has to undo.
+        """
+        transaction, graph = self.transaction, self.graph
+        self._check_arguments()
+        if transaction.grouped:
+            self._check_grouped()
+        group = JobGroup()
+        for index, action in enumerate(transaction.actions):
+            self.refused_at = index
+            match action:
+                case Abort():
+                    raise CommandRefused("Transaction aborted using Abort action")
+                case Backup():
+                    own = group if transaction.grouped else JobGroup()
+                    self.started.append(backup_commands.start(graph, action, own))
+                case ops.BitmapRemove():
+                    bitmap_commands.hold(graph, action)
+                case _:
+                    BITMAP_COMMANDS[type(action)](graph, action)
+        for action in transaction.actions:
+            if isinstance(action, ops.BitmapRemove):
+                bitmap_commands.remove_held(graph, action)
+        return self.started
+
+    def _check_arguments(self) -> None:
+        for index, action in enumerate(self.transaction.actions):
+            where = f"actions[{index}].data."
+            if isinstance(action, Backup):
+                backup_commands.check_arguments(self.graph.capabilities, action, where)
+            elif isinstance(action, ops.BitmapAdd):
+                bitmap_commands.check_arguments(action, where)
+
+    def _check_grouped(self) -> None:
+        """Only jobs can end together."""
+        lower_case = self.graph.capabilities.transaction_in_lower_case
+        word = "transaction" if lower_case else "Transaction"
+        for action in self.transaction.actions:
+            if not isinstance(action, Backup):
+                raise CommandRefused(
+                    f"Action '{_QMP_NAMES[type(action)]}' does not support {word} property "
+                    "completion-mode = grouped")
+
+    # What a refusal does all the same
+
+    @property
+    def _refused(self) -> Operation | None:
+        return None if self.refused_at is None else self.transaction.actions[self.refused_at]
+
+    @property
+    def _always(self) -> list[BackupJob]:
+        """The jobs made in vain whose bitmaps were to follow whatever happens."""
+        return [job for job in self.started if job.command.bitmap_mode == BitmapMode.ALWAYS]
+
+    def scar(self, graph: Graph) -> None:
+        """Leave behind in ``graph``, as it was before, what the refused transaction leaves."""
+        if graph.capabilities.refused_enable_disables:
+            _Scars(graph).disable(self._refused)
+        if graph.capabilities.aborted_backup_dirties_bitmap:
+            for job in self._always:
+                _Scars(graph).make_dirty(job.command)
+
+    def defects(self) -> Iterable[str]:
+        """The defects by which the refusal would be the end of QEMU."""
+        refused = self._refused
+        if isinstance(refused, ops.BitmapEnable):
+            node = self.graph.nodes.get(refused.node)
+            if node is None or node.bitmap(refused.bitmap) is None:
+                yield "refused_enable_crashes"
+        if self.transaction.grouped and len(self.started) > 1:
+            yield "aborted_group_hangs"
+        touched: set[tuple[str, str | None]] = set()
+        for action in self.transaction.actions[:self.refused_at]:
+            if isinstance(action, Backup) and action.bitmap_mode == BitmapMode.ALWAYS:
+                if (action.device, action.bitmap) in touched:
+                    yield "aborted_backup_dirties_bitmap"
+            elif isinstance(action, ops.BitmapOperation):
+                touched.add((action.node, action.bitmap))
 
 
-def _check_grouped(graph: Graph, transaction: Transaction) -> None:
-    """Only jobs can end together."""
-    word = "transaction" if graph.capabilities.transaction_in_lower_case else "Transaction"
-    for action in transaction.actions:
-        if not isinstance(action, Backup):
-            raise CommandRefused(f"Action '{_QMP_NAMES[type(action)]}' does not support {word} "
-                                 "property completion-mode = grouped")
+class _Scars:
+    """What refused transactions do to a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.fired = graph.fired
+
+    @rule("transaction.refused-enable-disables", source="experiment: a defect of QEMU")
+    def disable(self, refused: Operation | None) -> None:
+        """An enable action that is refused, since the bitmap is in use, disables it."""
+        if isinstance(refused, ops.BitmapEnable):
+            node = self.graph.nodes.get(refused.node)
+            bitmap = node.bitmap(refused.bitmap) if node is not None else None
+            if bitmap is not None:
+                bitmap.recording = False
+
+    @rule("transaction.aborted-backup-dirties-bitmap", source="experiment: a defect of QEMU")
+    def make_dirty(self, command: Backup) -> None:
+        """A job with bitmap mode ``always`` that was made in vain leaves its bitmap, now the
+        newest one of the node, wholly dirty: nothing was copied, and nothing said what to copy."""
+        node = self.graph.nodes[command.device]
+        bitmap = node.bitmap(command.bitmap or "")
+        if bitmap is None:  # it was made by the same transaction
+            return
+        node.bitmaps.remove(bitmap)
+        successor = node.add_bitmap(DirtyBitmap(
+            bitmap.size, bitmap.granularity, bitmap.name, recording=bitmap.recording,
+            persistent=bitmap.persistent))
+        successor.set_all()
+
+
+def deadly_refusal(graph: Graph, transaction: Transaction) -> Iterable[str]:
+    """The defects by which the transaction, as it is refused, would be the end of QEMU."""
+    if not all(isinstance(action, ACTIONS) for action in transaction.actions):
+        return
+    attempt = Attempt(copy.deepcopy(graph), transaction)
+    try:
+        attempt.run()
+    except CommandRefused:
+        yield from attempt.defects()

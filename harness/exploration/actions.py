@@ -38,7 +38,11 @@ class Drawer:
 
     def operation(self) -> Operation | None:
         """An operation; None if what was drawn makes no sense here."""
-        return _MAKERS[self.choices.weighted(self.area.actions)](self)
+        return self.make(self.choices.weighted(self.area.actions))
+
+    def make(self, action: Action) -> Operation | None:
+        """An operation of the kind; None if that makes no sense here."""
+        return _MAKERS[action](self)
 
     # Requests
 

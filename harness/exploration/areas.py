@@ -37,6 +37,10 @@ class Scheme(Enum):
     """snapshot-access over a plain image: everything is refused."""
     LOOSE = auto()
     """Nothing set up: the operations drawn must do it."""
+    DISK = auto()
+    """A disk that the guest is on, and two images to copy it to."""
+    PUSH = auto()
+    """A filter and a snapshot, and an image to copy the snapshot to."""
 
 
 class Action(Enum):
@@ -66,6 +70,12 @@ class Action(Enum):
     UNEXPORT = auto()
     ATTACH = auto()
     INSPECT = auto()
+    BACKUP = auto()
+    JOB_VERB = auto()
+    TRANSACTION = auto()
+    PERSISTENT_BITMAP = auto()
+    RESTART = auto()
+    KILL = auto()
 
 
 _REQUESTS: Final = MappingProxyType({
@@ -143,7 +153,18 @@ _NEW: Final = MappingProxyType({Scheme.FLEECING: 6, Scheme.TWO_VIEWS: 1})
 _OVERLAPPING: Final = MappingProxyType({
     Scheme.FLEECING: 13, Scheme.TWO_VIEWS: 1, Scheme.STACKED: 2})
 
-EVERYTHING: Final = Area("everything", "all of it")
+_JOBS: Final = MappingProxyType({
+    **_USUAL, Action.BACKUP: 14, Action.JOB_VERB: 18, Action.TRANSACTION: 5, Action.EXPORT: 4,
+    Action.BITMAP_ADD: 5, Action.FLEECE_READ: 6, Action.FLEECE_STATUS: 3, Action.INSPECT: 3})
+_WITH_JOBS: Final = MappingProxyType({Scheme.DISK: 8, Scheme.PUSH: 4, Scheme.STACKED: 1,
+                                      Scheme.CLASSIC: 1, Scheme.LOOSE: 1})
+_FEW_TARGETS: Final = MappingProxyType({Format.RAW: 2, Format.QCOW2: 2})
+_EVERY_ACTION: Final = MappingProxyType({
+    **_USUAL, Action.BACKUP: 4, Action.JOB_VERB: 6, Action.TRANSACTION: 2,
+    Action.PERSISTENT_BITMAP: 1, Action.RESTART: 1})
+
+EVERYTHING: Final = Area("everything", "all of it", _EVERY_ACTION,
+                         MappingProxyType({**_SCHEMES, Scheme.DISK: 3, Scheme.PUSH: 2}))
 
 AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in (
     Area("access", "what the fleecing client may read: bitmaps given to the filter, snapshot "
@@ -174,6 +195,21 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
     Area("graph", "nodes and exports coming and going in every order",
          _tilted(add_filter=6, add_snapshot=6, remove_node=8, export=8, unexport=8, attach=4,
                  bitmap_add=4), bad_options=2),
+    Area("jobs", "backup jobs: every sync mode and bitmap mode, ended in every way", _JOBS,
+         _WITH_JOBS, targets=_FEW_TARGETS, backing=8, user_bitmap=14, filter_bitmap=12, faults=3,
+         bad_options=1),
+    Area("transactions", "bitmap commands and jobs, all or none of them",
+         MappingProxyType({**_JOBS, Action.TRANSACTION: 24, Action.BACKUP: 4}), _WITH_JOBS,
+         targets=_FEW_TARGETS, user_bitmap=15, filter_bitmap=14, bad_options=1),
+    Area("persistence", "bitmaps that images keep, over restarts and kills",
+         MappingProxyType({
+             **_tilted(bitmap_add=4, bitmap_remove=4, bitmap_merge=4, bitmap_switch=5,
+                       inspect=3, fleece_read=4, fleece_status=2), Action.PERSISTENT_BITMAP: 12,
+             Action.RESTART: 6, Action.KILL: 3, Action.BACKUP: 4, Action.JOB_VERB: 3,
+             Action.TRANSACTION: 4}),
+         MappingProxyType({Scheme.DISK: 6, Scheme.FLEECING: 2}),
+         sources=MappingProxyType({Format.QCOW2: 7, Format.RAW: 1}), targets=_FEW_TARGETS,
+         user_bitmap=10, filter_bitmap=8),
     Area("concurrency", "requests that overlap, over storage that completes in any order",
          schemes=_OVERLAPPING, filter_bitmap=3, user_bitmap=2, undiscarded=1,
          manner=Manner(failing=4)),

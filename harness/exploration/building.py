@@ -12,9 +12,12 @@ from harness.exploration.scene import Scene
 from harness.lockstep.trace import Header, Step, SystemKind, Trace
 from model.capabilities import Capabilities
 from model.configuration import Configuration
+from model.job_operations import Backup, JobOperation, Transaction
 from model.machine import Impossible, Machine
-from model.operations import Operation, Via
+from model.operations import Flush, Kill, Operation, Read, Request, Restart, Status, Via
 
+_SWEEPING: Final = (Backup, JobOperation, Transaction, Restart, Kill)
+"""Operations of which a scene cannot tell by itself what they have changed."""
 _NBD: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
 
 
@@ -46,7 +49,7 @@ class Builder:
     def add(self, operation: Operation) -> bool:
         """Append the operation, unless the model says that a trace may not have it, or that it
         would kill this build by a known defect."""
-        if self.machine.deadly(operation) is not None:
+        if self.machine.deadly(operation) is not None or not self._can_send(operation):
             return False
         number = len(self.steps) + 1
         try:
@@ -56,7 +59,18 @@ class Builder:
         self.steps.append(Step(number, operation))
         if outcome.refused is None and outcome.error is None:
             self.scene.after(operation)
+            if isinstance(operation, _SWEEPING):
+                self.scene.follow(self.machine)
         return True
+
+    def _can_send(self, operation: Operation) -> bool:
+        """Whether some client here can: without libnbd there is only qemu-io, which tells nothing
+        of block status and does not even try to write to a read-only export."""
+        if Via.NBD in self.plan.channels or not isinstance(operation, Request):
+            return True
+        export = self.scene.exports.get(operation.node)
+        return isinstance(operation, (Read, Flush)) or (
+            not isinstance(operation, Status) and (export is None or export.writable))
 
     def add_all(self, operations: Iterable[Operation]) -> None:
         """Append those of the operations that may be."""

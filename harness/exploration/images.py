@@ -32,7 +32,8 @@ _BYTE_TAILS: Final = (1, 511, 513, 4 * KIB - 1)
 """Only raw images have sizes that are no whole sectors."""
 _SMALLEST_SUBCLUSTERED: Final = 16 * KIB
 _ERRNOS: Final = ("EIO", "EIO", "ENOSPC", "EPERM", "ENOMEM")
-_TWO_TARGETS: Final = (Scheme.STACKED, Scheme.TWINS, Scheme.NESTED, Scheme.LOOSE)
+_TWO_TARGETS: Final = (Scheme.STACKED, Scheme.TWINS, Scheme.NESTED, Scheme.LOOSE, Scheme.DISK,
+                       Scheme.PUSH)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,9 @@ def opening(choices: Choices, area: Area, scheme: Scheme,
         case Scheme.BARE:
             operations += [view(SNAPSHOT, SOURCE)]
             served = [SOURCE, SNAPSHOT]
-        case Scheme.LOOSE:
+        case Scheme.PUSH:
+            operations += [keep(FILTER, SOURCE, TARGET, bitmap), view(SNAPSHOT, FILTER)]
+        case Scheme.LOOSE | Scheme.DISK:
             served = [SOURCE]
     if scheme is not Scheme.CLASSIC and choices.chance(2):
         served.append(choices.pick([SOURCE, TARGET]))

@@ -13,6 +13,10 @@ from typing import Final
 
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration, Format, Image
+from model.copy_before_write import CopyBeforeWrite
+from model.jobs import JobStatus
+from model.machine import Machine
+from model.node import Node
 from model.operations import BitmapRef, Operation
 
 SECTOR: Final = 512
@@ -56,6 +60,9 @@ class Scene:
     """Granularities; 64 KiB where QEMU was left to choose."""
     device: str | None = None
     """The node that the guest's device is on."""
+    jobs: dict[str, JobStatus] = field(default_factory=dict)
+    images: dict[str, Place] = field(default_factory=dict)
+    """The nodes that a QEMU begins with."""
 
     @classmethod
     def of(cls, configuration: Configuration) -> Scene:
@@ -64,8 +71,32 @@ class Scene:
         for image in configuration.images:
             size = -(-image.size // SECTOR) * SECTOR
             below = (image.backing,) if image.backing else ()
-            scene.nodes[image.node] = Place(image.node, Kind.IMAGE, size, cluster_of(image), below)
+            scene.images[image.node] = Place(
+                image.node, Kind.IMAGE, size, cluster_of(image), below)
+        scene.nodes.update(scene.images)
         return scene
+
+    def follow(self, machine: Machine) -> None:
+        """Take on what the model has now, however it came about.
+
+        Nodes that QEMU named by itself cannot be asked for by name.
+        """
+        names = [name for name in machine.nodes if not name.startswith("#")]
+        self.nodes = {name: self.nodes.get(name) or self._place(machine.nodes[name])
+                      for name in names}
+        self.exports = {name: export for name, export in self.exports.items()
+                        if name in machine.exports}
+        self.bitmaps = {BitmapRef(name, bitmap.name): bitmap.granularity for name in names
+                        for bitmap in machine.nodes[name].bitmaps if bitmap.name is not None}
+        self.jobs = {job.name: job.status for job in machine.graph.jobs.values()}
+        if machine.graph.device is None:
+            self.device = None
+
+    def _place(self, node: Node) -> Place:
+        if isinstance(node, CopyBeforeWrite):
+            return Place(node.name, Kind.FILTER, node.size, node.cluster_size,
+                         (node.source.name, node.target.name))
+        return self.images[node.name]
 
     def after(self, operation: Operation) -> None:
         """Take on what an operation, which the model did not refuse, has changed."""

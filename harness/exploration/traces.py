@@ -18,11 +18,11 @@ from typing import Any, Final, TypeVar
 from hypothesis import HealthCheck, given, settings, strategies
 
 from harness.exploration import schedules
-from harness.exploration.actions import Drawer
 from harness.exploration.areas import Area, Scheme
 from harness.exploration.building import Builder, Plan
 from harness.exploration.choices import Choices, Draw
 from harness.exploration.images import configuration as draw_configuration
+from harness.exploration.job_actions import JobDrawer
 from harness.exploration.openings import opening
 from harness.exploration.sweep import sweep
 from harness.lockstep.trace import Trace
@@ -64,7 +64,7 @@ def _trace(draw: Draw, plan: Plan, area: Area, start: Start) -> Trace:
     builder = Builder(plan, start.configuration)
     builder.add_all(opening(choices, area, start.scheme, start.configuration))
     channels = _channels(choices, plan.channels)
-    drawer = Drawer(choices, area, builder.scene, channels)
+    drawer = JobDrawer(choices, area, builder.scene, channels)
     if Via.DEVICE in channels and builder.scene.exports:
         builder.add(Attach(next(iter(builder.scene.exports))))
     for _ in range(choices.integer(SHORTEST, LONGEST)):

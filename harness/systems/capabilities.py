@@ -38,7 +38,7 @@ today's QEMU does.  ``min-cluster-size`` came with 9.2, after the last of these.
 not in here is not mended in any QEMU so far."""
 
 _NAMES: Final = frozenset(each.name for each in fields(Capabilities))
-_CACHE_VERSION: Final = 3
+_CACHE_VERSION: Final = 4
 """Goes up whenever a probe changes."""
 
 
@@ -123,7 +123,7 @@ def ask_all(start: Start, known: Capabilities) -> list[Found]:
             continue
         found.append(probe.ask(start, known))
         known = dataclasses.replace(known, **{probe.capability: found[-1].present})
-    more: list[Callable[[Start], Found]] = []
+    more: list[Callable[[Start], Found]] = [probes.aborted_group]
     if libnbd_available():
         more.append(probes.overlapping_reads)
     if known.on_cbw_error:

@@ -13,9 +13,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from harness.clients.errors import PeerGone
+from harness.clients.errors import PeerGone, PeerSilent
 from harness.clients.nbd import NbdClient
+from harness.clients.qmp import QmpRefused
 from harness.systems.base import Answer, System
+from harness.systems.commands import command_of
 from harness.systems.failure import SystemCrashed, SystemFailed
 from harness.systems.qmp_system import QmpSystem
 from harness.systems.simulated import rendered
@@ -23,7 +25,7 @@ from model import operations as ops
 from model.capabilities import Capabilities
 from model.configuration import KIB, Configuration, Format, Image
 from model.errors import Errno
-from model.job_operations import Transaction
+from model.job_operations import Abort, Backup, BitmapMode, Sync, Transaction
 from model.machine import Machine
 from model.operations import Operation, Via
 from model.outcome import Observation
@@ -76,11 +78,10 @@ class Probe:
                     seen.append((answer, system.observe(named)))
         except SystemFailed as why:
             return self._failed(why, len(seen) + 1)
-        with_it, without = (
-            _foretold(self, dataclasses.replace(capabilities, **{self.capability: present}))
-            for present in (True, False))
-        if self.kills is None and seen == with_it:
+        if self.kills is None and seen == _foretold(self, dataclasses.replace(
+                capabilities, **{self.capability: True})):
             return Found(self.capability, True)
+        without = _foretold(self, dataclasses.replace(capabilities, **{self.capability: False}))
         if seen == without:
             return Found(self.capability, False)
         return Found(self.capability, False, self._neither(seen, without))
@@ -135,6 +136,8 @@ _WITH_TAIL: Final = Image("src", 3 * CLUSTER + 512, filled=((0, 3 * CLUSTER + 51
 _GRAPH: Final = (ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
                  ops.Export("cbw"), ops.Export("snap"))
 
+_BACKUP_ALWAYS: Final = Backup("job", "src", "tmp", Sync.FULL, "b0", BitmapMode.ALWAYS)
+
 PROBES: Final = (
     Probe("copy_bitmap_on_filter", _images(_FILLED), _GRAPH[:1]),
     Probe("unaligned_snapshot_discard_aborts", _images(_FILLED),
@@ -156,6 +159,13 @@ PROBES: Final = (
     Probe("huge_min_cluster_size_aborts", _images(_FILLED),
           (ops.AddFilter("cbw", "src", "tmp", min_cluster_size=1 << 32),),
           kills="is_power_of_2(granularity)", needs="min_cluster_size"),
+    Probe("refused_enable_crashes", _images(_FILLED),
+          (Transaction((ops.BitmapEnable("src", "b0"),)),), kills="SIGSEGV"),
+    Probe("refused_enable_disables", _images(_FILLED),
+          (ops.BitmapAdd("src", "b0"),
+           Transaction((ops.BitmapRemove("src", "b0"), ops.BitmapEnable("src", "b0"))))),
+    Probe("aborted_backup_dirties_bitmap", _images(_FILLED),
+          (ops.BitmapAdd("src", "b0"), Transaction((_BACKUP_ALWAYS, Abort())))),
 )
 """In the order in which they are asked: a later one may need what an earlier one found."""
 
@@ -198,6 +208,32 @@ def _crashed(system: System, name: str, assertion: str) -> Found:
     except SystemFailed as why:
         return Found(name, False, str(why))
     return Found(name, False, "QEMU hung up on its client")
+
+
+ANSWERED: Final = 3.0
+"""Seconds in which QEMU refuses a transaction, unless it hangs."""
+
+
+def aborted_group(start: Start) -> Found:
+    """A grouped transaction that is refused when two jobs have been made."""
+    name = "aborted_group_hangs"
+    first, second = (Backup(job, device, "tmp", Sync.FULL)
+                     for job, device in (("job0", "src"), ("job1", "src2")))
+    images = (_FILLED, Image("src2", _FILLED.size), Image("tmp", _FILLED.size),
+              Image("tmp2", _FILLED.size))
+    command = command_of(Transaction(
+        (first, dataclasses.replace(second, target="tmp2"), first), grouped=True))
+    try:
+        with closing(start(Configuration(images))) as system:
+            assert isinstance(system, QmpSystem)
+            system.process.qmp.execute(*command, timeout=ANSWERED)
+    except PeerSilent:
+        return Found(name, True)
+    except QmpRefused:
+        return Found(name, False)
+    except (PeerGone, SystemFailed) as why:
+        return Found(name, False, str(why))
+    return Found(name, False, "two jobs of one name are accepted")
 
 
 WRAPPING: Final = 43

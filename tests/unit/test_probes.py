@@ -130,7 +130,7 @@ def test_a_strange_answer_is_a_divergence_even_on_an_old_build() -> None:
 
 def test_every_deviation_is_probed_and_described() -> None:
     asked = {probe.capability for probe in probes.PROBES} | {
-        "overlapping_snapshot_reads_abort", "cbw_timeout_wraps"}
+        "overlapping_snapshot_reads_abort", "cbw_timeout_wraps", "aborted_group_hangs"}
     deviations = {each.name for each in dataclasses.fields(Capabilities)
                   if each.metadata["deviation"]}
     assert deviations <= asked

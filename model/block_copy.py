@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from .bitmap import DirtyBitmap, align_down, align_up
 from .configuration import KIB, MIB
 from .errors import CommandRefused, Errno, RequestFailed
 from .jobs import Progress
-from .node import Node, Zeroing
+from .node import Node, Reading, Zeroing
 from .program import Program, Task, Wait
+from .qcow2 import Qcow2
 from .rules import rule
 
 DEFAULT_CLUSTER: Final = 64 * KIB
@@ -82,6 +84,14 @@ class CopyCall:
     failed_reading: bool = False
 
 
+def _shows_through(source: Node, target: Node) -> bool:
+    """Whether the source is in the target's backing chain."""
+    node: Node | None = target
+    while node is not None and node is not source:
+        node = node.backing if isinstance(node, Qcow2) else None
+    return node is not None
+
+
 class BlockCopy:
     """What is to be copied from ``source`` to ``target``, and what is being copied."""
 
@@ -96,6 +106,8 @@ class BlockCopy:
         """Latest first."""
         self.memory = MEMORY
         """How much more the tasks may take in hand."""
+        self.serialising = _shows_through(source, target)
+        """Whether what is copied waits for who reads the target."""
         self.fired = fired
         self.progress: Progress | None = None
         """Of the job that this block-copy works for, if it does."""
@@ -213,6 +225,8 @@ class BlockCopy:
                 reading = True
                 content = yield from self.source.read(task.start, end)
                 reading = False
+            if self.serialising:
+                yield from self._wait_for_readers(task.start, end)
             if is_zero is False:
                 yield from self.target.write(task.start, content)
             else:
@@ -230,6 +244,22 @@ class BlockCopy:
         if self.discards_source:
             with suppress(RequestFailed):  # that space is not freed harms no backup
                 yield from self.source.discard(task.start, end)
+
+    @rule("block-copy.waits-for-readers", source="block-copy: with the source in the target's "
+          "backing chain its writes are serialising (experiment)")
+    def _wait_for_readers(self, start: int, end: int) -> Program[None]:
+        """Where the source shows through the target, what is copied would change what a read of
+        the target sees half-way: it waits for the reads under way in its clusters, the latest
+        first."""
+        while True:
+            read = next((read for read in self.target.reading
+                         if read.start < end and start < read.end), None)
+            if read is None:
+                return
+            yield Wait(partial(self._has_read, read), "a read of the target to end")
+
+    def _has_read(self, read: Reading) -> bool:
+        return read not in self.target.reading
 
     def _put_back(self, task: CopyTask) -> None:
         self.copy_bitmap.set(task.start, task.end)

@@ -64,6 +64,14 @@ class Zeroing:
     perhaps: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """A read of ``[start, end)`` under way."""
+
+    start: int
+    end: int
+
+
 class Node:
     """One node of the block graph."""
 
@@ -75,6 +83,8 @@ class Node:
         self.age = 0
         """Which number in the graph's history the node has: higher is newer."""
         self.discard_enabled = discard
+        self.reading: list[Reading] = []
+        """The reads under way, latest first."""
         self.fired = fired
         self.bitmaps: list[DirtyBitmap] = []
         """Newest first, as QEMU lists them; the anonymous ones of filters too."""
@@ -90,7 +100,12 @@ class Node:
     def read(self, start: int, end: int) -> Program[Content]:
         """Read; fails with the errno of the driver, EIO past the end of the node."""
         self._check(start, end)
-        return (yield from self._read(start, end))
+        reading = Reading(start, end)
+        self.reading.insert(0, reading)
+        try:
+            return (yield from self._read(start, end))
+        finally:
+            self.reading.remove(reading)
 
     def write(self, start: int, content: Content) -> Program[None]:
         """Write ``content`` at ``start``."""

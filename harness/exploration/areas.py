@@ -151,7 +151,7 @@ _ONE_SCHEME: Final = {scheme: MappingProxyType({scheme: 1}) for scheme in Scheme
 _NEW: Final = MappingProxyType({Scheme.FLEECING: 6, Scheme.TWO_VIEWS: 1})
 
 _OVERLAPPING: Final = MappingProxyType({
-    Scheme.FLEECING: 13, Scheme.TWO_VIEWS: 1, Scheme.STACKED: 2})
+    Scheme.FLEECING: 13, Scheme.TWO_VIEWS: 1, Scheme.STACKED: 2, Scheme.CLASSIC: 2})
 
 _JOBS: Final = MappingProxyType({
     **_USUAL, Action.BACKUP: 14, Action.JOB_VERB: 18, Action.TRANSACTION: 5, Action.EXPORT: 4,

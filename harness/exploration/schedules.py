@@ -21,7 +21,7 @@ from harness.exploration.sweep import sweep
 from harness.lockstep.trace import SystemKind, Trace
 from model import operations as ops
 from model.concurrent_machine import ConcurrentMachine
-from model.configuration import KIB, MIB, Configuration, Image, Protocol
+from model.configuration import KIB, MIB, Configuration, Format, Image, Protocol
 from model.operations import Operation, Request, Via
 from model.program import StorageRequest
 from model.schedule import Complete, Cut, Expire, Start
@@ -50,9 +50,11 @@ def configuration(choices: Choices, manner: Manner, scheme: Scheme) -> Configura
         size = choices.integer(1, 6) * DEFAULT_CLUSTER
     if choices.chance(5):
         size += choices.pick(_TAILS)
-    targets = (TARGET, SECOND_TARGET) if scheme is Scheme.STACKED else (TARGET,)
     source = Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),),
                    discard=not choices.chance(1))
+    if scheme is Scheme.CLASSIC:
+        return Configuration((source, Image(TARGET, size, Format.QCOW2, backing=SOURCE)))
+    targets = (TARGET, SECOND_TARGET) if scheme is Scheme.STACKED else (TARGET,)
     return Configuration((source, *(
         Image(node, size, protocol=Protocol.HELD, discard=not choices.chance(2))
         for node in targets)))
@@ -104,6 +106,7 @@ class Drawer:
         channels = [via for via in building.plan.channels if via in CHANNELS]
         self._channels = choices.some(channels, at_least=1)
         self._focus: list[int] = []
+        self._classic = building.configuration.image(TARGET).backing is not None
 
     def burst(self) -> None:
         """Start requests and complete storage requests, in turn and at random; then complete
@@ -165,9 +168,14 @@ class Drawer:
         elif who < 31 and snapshots:
             request = self._of_client(self._choices.pick(snapshots))
         else:
-            place = self._choices.pick(served)
-            request = ops.Read(place.name, *self._span(place), self._channel())
+            request = self._read(self._choices.pick(served))
         self._building.add(Start(request))
+
+    def _read(self, place: Place) -> Request:
+        offset, length = self._span(place)
+        if self._classic:  # qcow2 reads several clusters beside each other
+            length = min(length, place.cluster - offset % place.cluster)
+        return ops.Read(place.name, offset, length, self._channel())
 
     def _of_guest(self, place: Place) -> Request:
         choices = self._choices
@@ -178,7 +186,7 @@ class Drawer:
             return ops.Write(place.name, offset, length, via, fua=choices.chance(1))
         if what < 20:
             return ops.Zero(place.name, offset, length, via, unmap=choices.chance(8))
-        if what < 26:
+        if what < 26 and not self._classic:  # it is split at the clusters of a qcow2 target
             return ops.Discard(place.name, offset, length, via)
         if what < 30:
             return ops.Read(place.name, offset, length, via)

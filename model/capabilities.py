@@ -57,12 +57,16 @@ class Capabilities:
     short_target_aborts: bool = _deviation(
         "a copy past the end of a target smaller than the source kills QEMU", "")
     unallocated_copy_status_aborts: bool = _deviation(
-        "block status of a snapshot kills QEMU where zeroes were copied to a target that does "
-        "not allocate them (parallels)", "")
+        "block status of a snapshot kills QEMU where the target has nothing allocated: zeroes "
+        "were copied to one that does not keep them (parallels), or nothing was copied as the "
+        "filter is that of a job that copies only a part", "")
     busy_bitmap_removal_aborts: bool = _deviation(
         "removing a node while another node's export holds one of its bitmaps kills QEMU", "")
     attaching_again_aborts: bool = _deviation(
         "qom-set of a device's drive to the node that it is on kills QEMU", "")
+    failed_target_status_aborts: bool = _deviation(
+        "block status of a snapshot kills QEMU where that of the target fails with ENOSPC, EINVAL "
+        "or another of the errors whose number looks like 'not allocated'", "")
     qed_parallel_allocation_aborts: bool = _deviation(
         "copies of data and of zeroes beside each other to a qed target kill QEMU", "")
     empty_merge_crashes: bool = _deviation(

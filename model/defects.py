@@ -12,19 +12,23 @@ from collections.abc import Iterable
 from . import operations as ops
 from .bitmap import align_down, align_up
 from .block_copy import MEMORY
-from .configuration import Format
-from .content import ZERO
+from .configuration import Format, RequestKind
 from .copy_before_write import CopyBeforeWrite
+from .errors import Errno
 from .graph import Graph
 from .image import Image
 from .job_operations import Backup, Sync, Transaction
 from .node import Node
 from .operations import Operation, Request, Via
 from .permissions import parents_first
+from .program import run_to_end
 from .qcow2 import Qcow2
 from .requests import CHANGES
 from .snapshot_access import SnapshotAccess
 from .transactions import deadly_refusal
+
+ALLOCATED = 0x10
+"""The bit of a block status that says "allocated" inside QEMU."""
 
 
 def deadly(graph: Graph, operation: Operation) -> str | None:
@@ -88,8 +92,12 @@ def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
     below = parents_first([node])
     if isinstance(request, ops.Discard) and _discards_unaligned(node, start, end):
         yield "unaligned_snapshot_discard_aborts"
-    if any(_forgets_zeroes(each) for each in below):
+    kept = [each.file for each in below
+            if isinstance(each, SnapshotAccess) and isinstance(each.file, CopyBeforeWrite)]
+    if any(_lacks_a_copy(each) for each in kept):
         yield "unallocated_copy_status_aborts"
+    if any(_status_fails(each.target) for each in kept):
+        yield "failed_target_status_aborts"
     if _asks_status(request) and any(isinstance(each, SnapshotAccess) for each in below) and any(
             isinstance(each, Qcow2) and each.spec.preallocation for each in below):
         yield "preallocated_status_aborts"
@@ -145,11 +153,20 @@ def _cut_of_the_tail(kept: CopyBeforeWrite, start: int, end: int) -> int:
     return max(align_down(end, max(clusters)), start) if clusters else start
 
 
-def _forgets_zeroes(node: Node) -> bool:
-    """Whether below a snapshot there are copied zeroes that the target may have unallocated."""
-    kept = node.file if isinstance(node, SnapshotAccess) else None
-    if not isinstance(kept, CopyBeforeWrite) or not isinstance(kept.target, Image):
-        return False
-    return kept.target.spec.format is Format.PARALLELS and any(
-        run.value == ZERO for done in kept.done.dirty_ranges()
-        for run in kept.target.content.runs(*done))
+def _lacks_a_copy(kept: CopyBeforeWrite) -> bool:
+    """Whether the target has, or may have, nothing allocated where it has the point in time."""
+    target = kept.target
+    for start, end in kept.done.dirty_ranges():
+        while start < end:
+            start, status = run_to_end(target.own_status(start, end), lambda request: None)
+            loses_zeroes = status.depth is None and _is_image_of(Format.PARALLELS, target)
+            if status.depth == 0 or loses_zeroes:
+                return True
+    return False
+
+
+def _status_fails(target: Node) -> bool:
+    """Whether the target's block status fails with an errno that is taken for a status."""
+    return isinstance(target, Image) and any(
+        fault.kind is RequestKind.STATUS and not -Errno[fault.errno] & ALLOCATED
+        for fault in target.spec.faults)

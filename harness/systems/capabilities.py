@@ -21,6 +21,7 @@ from harness.clients.libnbd import libnbd_available
 from harness.errors import HarnessError
 from harness.systems import probes
 from harness.systems.probes import Found, Start
+from harness.systems.starting import starter
 from model.capabilities import Capabilities
 
 SETTLED_BY: Final = {
@@ -38,7 +39,7 @@ today's QEMU does.  ``min-cluster-size`` came with 9.2, after the last of these.
 not in here is not mended in any QEMU so far."""
 
 _NAMES: Final = frozenset(each.name for each in fields(Capabilities))
-_CACHE_VERSION: Final = 4
+_CACHE_VERSION: Final = 5
 """Goes up whenever a probe changes."""
 
 
@@ -105,23 +106,38 @@ def find_profile(build: Build, start: Start, *, cache: bool = True) -> Profile:
     path = _cache_file(build)
     found = _load(path) if cache else None
     if found is None:
-        found = ask_all(start, known)
+        if build.has(SYSTEM):
+            with starter(build, SYSTEM) as start_system:
+                found = ask_all(start, known, start_system)
+        else:
+            found = ask_all(start, known)
         if cache and not any(each.strange for each in found):
             _save(path, found)
     profile = judge(known, found)
     if not libnbd_available():
+        unasked = [each.capability for each in probes.PROBES if each.by_libnbd]
         profile = dataclasses.replace(profile, not_checked=(
-            *profile.not_checked, "overlapping snapshot reads: needs python3-libnbd"))
+            *profile.not_checked, "probes that need python3-libnbd, whose answers are taken to be "
+            f"those of the build's time: {', '.join((*unasked, 'overlapping snapshot reads'))}"))
     return profile
 
 
-def ask_all(start: Start, known: Capabilities) -> list[Found]:
-    """Ask every probe that can be asked here."""
+def ask_all(start: Start, known: Capabilities,
+            start_system: Start | None = None) -> list[Found]:
+    """Ask every probe that can be asked here; ``start_system`` starts a qemu-system, if the build
+    has one."""
     found: list[Found] = []
     for probe in probes.PROBES:
         if probe.needs is not None and not getattr(known, probe.needs):
             continue
-        found.append(probe.ask(start, known))
+        if probe.by_device and start_system is None:
+            continue
+        if probe.by_libnbd and not libnbd_available():
+            name = probe.capability
+            found.append(Found(name, not getattr(known, SETTLED_BY[name])))
+        else:
+            asked = start_system if probe.by_device and start_system else start
+            found.append(probe.ask(asked, known))
         known = dataclasses.replace(known, **{probe.capability: found[-1].present})
     more: list[Callable[[Start], Found]] = [probes.aborted_group]
     if libnbd_available():

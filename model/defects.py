@@ -16,6 +16,7 @@ from .configuration import Format, RequestKind
 from .copy_before_write import CopyBeforeWrite
 from .errors import Errno
 from .graph import Graph
+from .held_image import HeldImage
 from .image import Image
 from .job_operations import Backup, Sync, Transaction
 from .node import Node
@@ -156,6 +157,8 @@ def _cut_of_the_tail(kept: CopyBeforeWrite, start: int, end: int) -> int:
 def _lacks_a_copy(kept: CopyBeforeWrite) -> bool:
     """Whether the target has, or may have, nothing allocated where it has the point in time."""
     target = kept.target
+    if isinstance(target, HeldImage):  # all is data; and looking would not leave it as it is
+        return False
     for start, end in kept.done.dirty_ranges():
         while start < end:
             start, status = run_to_end(target.own_status(start, end), lambda request: None)

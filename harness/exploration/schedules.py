@@ -20,7 +20,7 @@ from harness.exploration.scene import DEFAULT_CLUSTER, SECTOR, Kind, Place
 from harness.exploration.sweep import sweep
 from harness.lockstep.trace import SystemKind, Trace
 from model import operations as ops
-from model.concurrent_machine import ConcurrentMachine
+from model.concurrent_machine import MOST_IN_FLIGHT, ConcurrentMachine
 from model.configuration import KIB, MIB, Configuration, Format, Image, Protocol
 from model.operations import Operation, Request, Via
 from model.program import StorageRequest
@@ -32,8 +32,11 @@ MOST_UNDER_WAY: Final = 6
 LONGEST_BURST: Final = 40
 ERRNOS: Final = ("EIO", "EIO", "ENOSPC", "EPERM", "ENOMEM")
 _TAILS: Final = (SECTOR, 4 * KIB, 32 * KIB, 64 * KIB - SECTOR)
-_LARGE: Final = (1 * MIB, 2 * MIB, 3 * MIB + 64 * KIB, 5 * MIB)
-"""Not larger: QEMU's NBD client sends 16 requests at a time, one of which the harness needs."""
+_LARGE: Final = (1 * MIB, 2 * MIB, 3 * MIB + 64 * KIB, 5 * MIB, 5 * MIB, 8 * MIB, 20 * MIB)
+_HUGE: Final = 70 * MIB
+"""More than one request copies at a time."""
+_LARGEST_REQUEST: Final = 32 * MIB
+"""What the daemon takes or gives in one request with data."""
 
 
 def possible(plan: Plan) -> bool:
@@ -45,7 +48,7 @@ def possible(plan: Plan) -> bool:
 def configuration(choices: Choices, manner: Manner, scheme: Scheme) -> Configuration:
     """Images on held storage, for a graph of this scheme; all of one size."""
     if choices.chance(manner.large):
-        size = choices.pick(_LARGE)
+        size = _HUGE if choices.chance(1) else choices.pick(_LARGE)
     else:
         size = choices.integer(1, 6) * DEFAULT_CLUSTER
     if choices.chance(5):
@@ -145,10 +148,15 @@ class Drawer:
         choices = self._choices
         # The latest as often as any: then the others stay for long.
         request = pending[-1] if choices.chance(6) else choices.pick(pending)
+        sent = [each for each in pending if each.node == request.node]
+        if len(sent) >= MOST_IN_FLIGHT:
+            # No room for the harness's own: see HeldDaemon, which without it may take only this.
+            request = sent[-1]
         error = None
         if self._fails and choices.chance(self._manner.failures):
             error = choices.pick(ERRNOS)
-        younger = choices.integer(0, pending.count(request) - 1)
+        last = pending.count(request) - 1
+        younger = last if len(sent) >= MOST_IN_FLIGHT else choices.integer(0, last)
         self._building.add(Complete(request.node, request.kind, request.offset, request.length,
                                     error, younger))
 
@@ -187,6 +195,8 @@ class Drawer:
         if what < 20:
             return ops.Zero(place.name, offset, length, via, unmap=choices.chance(8))
         if what < 26 and not self._classic:  # it is split at the clusters of a qcow2 target
+            if place.size > _LARGEST_REQUEST and choices.chance(8):
+                offset, length = 0, place.size
             return ops.Discard(place.name, offset, length, via)
         if what < 30:
             return ops.Read(place.name, offset, length, via)
@@ -228,6 +238,6 @@ class Drawer:
         else:  # far and wide
             start, length = 0, place.size
         start = min(max(start, 0), place.size - 1)
-        return start, max(1, min(length, place.size - start))
+        return start, max(1, min(length, place.size - start, _LARGEST_REQUEST))
 
 

@@ -166,7 +166,8 @@ class HeldDaemon(QsdSystem):
 
         In QEMU up to 10.0 an answer from NBD storage is not noticed before the next one if other
         requests have begun to wait for theirs meanwhile.  An answer to one that came after all
-        of them brings them into line.
+        of them brings them into line.  When as many requests are in flight as may be there is no
+        room for that: then only the youngest may be completed.
         """
         pending = sum(each.asked.node == node for each in self.storage.pending())
         if pending < MOST_IN_FLIGHT:

@@ -62,13 +62,11 @@ def settle(scenario: Scenario, test: str, varies: Collection[str], store: Store,
     """Settle every golden file of the test, the one of the build at hand first."""
     own = variant(test, varies, scenario.capabilities)
     witnesses = scenario.witnesses(store.read(own))
-    mine = _own(own, witnesses, scenario, store, mode)
     wrong = _wrongly_declared(scenario, varies, witnesses.model)
     if wrong:
-        yield dataclasses.replace(mine, change=None, written=False, ok=False,
-                                  text=f"{test}: {wrong}")
+        yield Settled(own, witnesses.verdict(), text=f"{test}: {wrong}", ok=False)
         return
-    yield mine
+    yield _own(own, witnesses, scenario, store, mode)
     if witnesses.verdict().diverges:
         return
     for name, capabilities in variants(test, varies).items():

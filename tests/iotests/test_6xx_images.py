@@ -122,3 +122,17 @@ def test_605_a_temporary_image_with_data_of_its_own(iotest: Scenario) -> None:
     iotest.comment("cluster 3 was zeroes: they, too, were copied")
     iotest.content("tmp")
     iotest.content("acc")
+
+
+@pytest.mark.golden(varies=["unallocated_copy_status_aborts"])
+def test_606_zeroes_copied_to_parallels(iotest: Scenario) -> None:
+    """A format that need not allocate the zeroes that are copied to it.
+
+    The filter knows that they are there; what the temporary image says of them is its own matter.
+    """
+    iotest.images(Image("src", 4 * MIB), Image("tmp", 4 * MIB, Format.PARALLELS, discard=False))
+    iotest.fleecing("src", "tmp")
+    iotest.status("acc", 0, C)
+    iotest.write("cbw", 0, C)
+    iotest.status("acc", 0, C)
+    iotest.content("acc")

@@ -6,8 +6,16 @@ from __future__ import annotations
 import pytest
 
 from harness.golden.scenario import Scenario
-from model.configuration import GIB, KIB, Fault, Image, RequestKind
-from model.operations import AddFilter, Via
+from model.configuration import GIB, KIB, Fault, Format, Image, RequestKind
+from model.operations import (
+    AddFilter,
+    Attach,
+    BitmapAdd,
+    BitmapMerge,
+    BitmapRef,
+    RemoveNode,
+    Via,
+)
 
 C = 64 * KIB
 COPY_BITMAP = "copy_bitmap_on_filter"
@@ -151,8 +159,41 @@ def test_908_a_failing_discard_of_the_client(iotest: Scenario) -> None:
 # What kills QEMU.  On a build that has the defect, the operation is written down and not sent.
 
 
+@pytest.mark.golden(varies=["short_target_aborts"])
+def test_951_a_temporary_image_that_is_too_small(iotest: Scenario) -> None:
+    """A copy past the end of the temporary image ends the process, so no filter is made."""
+    iotest.images(source(4), Image("tmp", 2 * C, Format.QCOW2))
+    iotest.do(AddFilter("cbw", "src", "tmp"))
+
+
 @pytest.mark.golden(varies=["huge_min_cluster_size_aborts", "min_cluster_size"])
 def test_952_a_huge_cluster(iotest: Scenario) -> None:
     """A cluster of 4G, a power of two below 2^63, is more than a bitmap can be made for."""
     iotest.images(source(2), Image("tmp", 2 * C))
     iotest.do(AddFilter("cbw", "src", "tmp", min_cluster_size=4 * GIB))
+
+
+@pytest.mark.golden(varies=["busy_bitmap_removal_aborts"])
+def test_953_a_node_whose_bitmap_is_exported_elsewhere(iotest: Scenario) -> None:
+    """The export of one node holds a bitmap of another one, which then goes."""
+    iotest.images(source(2), Image("tmp", 2 * C))
+    iotest.do(AddFilter("cbw", "src", "tmp"))
+    iotest.do(BitmapAdd("cbw", "dirty"))
+    iotest.export("src", BitmapRef("cbw", "dirty"))
+    iotest.do(RemoveNode("cbw"))
+
+
+@pytest.mark.golden(varies=["attaching_again_aborts"])
+def test_954_a_device_that_stays_where_it_is(iotest: Scenario) -> None:
+    """The guest's device is put on the node that it is on."""
+    iotest.images(source(2), monitor=True)
+    iotest.do(Attach("src"))
+    iotest.do(Attach("src"))
+
+
+@pytest.mark.golden(varies=["empty_merge_crashes"])
+def test_955_merging_nothing(iotest: Scenario) -> None:
+    """A bitmap takes on the dirty places of no bitmaps."""
+    iotest.images(source(2))
+    iotest.do(BitmapAdd("src", "dirty"))
+    iotest.do(BitmapMerge("src", "dirty", sources=()))

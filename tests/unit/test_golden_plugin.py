@@ -288,6 +288,12 @@ def test_capabilities_that_matter_must_be_declared_and_no_others(golden: Tree) -
     assert "varies: no capability is called 'hovering'" in golden.output
 
 
+def test_a_wrongly_declared_output_is_not_written(tree: Tree) -> None:
+    tree.test.write_text(TEST.replace('varies=["copy_bitmap_on_filter"]', "varies=[]"))
+    assert tree.run("--golden=update") == 1
+    assert tree.files() == ["102-bitmap.out"]
+
+
 def test_two_tests_cannot_share_a_golden_output(golden: Tree) -> None:
     golden.test.with_name("test_twin.py").write_text(TEST)
     assert golden.run() != 0

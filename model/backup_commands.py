@@ -43,14 +43,14 @@ def check_arguments(capabilities: Capabilities, command: Backup, where: str = ""
             raise CommandRefused(f"Parameter '{where}{name}' does not accept value '{value}'")
     if command.min_cluster_size is not None and not capabilities.min_cluster_size:
         raise CommandRefused(f"Parameter '{where}x-perf.min-cluster-size' is unexpected")
+    if command.discard_source and not capabilities.discard_source:
+        raise CommandRefused(f"Parameter '{where}discard-source' is unexpected")
     if command.on_cbw_error is not None:
         if not capabilities.job_on_cbw_error:
             raise CommandRefused(f"Parameter '{where}on-cbw-error' is unexpected")
         if command.on_cbw_error not in list(OnCbwError):
             raise CommandRefused(f"Parameter '{where}on-cbw-error' does not accept value "
                                  f"'{command.on_cbw_error}'")
-    if command.discard_source and not capabilities.discard_source:
-        raise CommandRefused(f"Parameter '{where}discard-source' is unexpected")
 
 
 def start(graph: Graph, command: Backup, group: JobGroup) -> BackupJob:

@@ -229,8 +229,9 @@ class Graph:
 
     def check_filter(self, name: str, source: Node, target: Node) -> None:
         """Refuse to open a job's filter over these two."""
-        age = self._age + 1
-        self._check_permissions(target, permissions.filter_uses(name, source, target, age))
+        found = permissions.filter_uses(name, source, target, self._age + 1)
+        self._check_permissions(source, found[:1])
+        self._check_permissions(target, found)
 
     def insert_filter(self, node: CopyBeforeWrite) -> None:
         """Put a job's filter, not used yet, in the place of its source; or refuse."""
@@ -241,6 +242,10 @@ class Graph:
         self.show_copy_bitmap(node)
         held = [permissions.job_use(each, "", node.age) for each in (node, node.target)]
         try:
+            try:
+                self._check_permissions(node)
+            except CommandRefused as why:
+                raise CommandRefused(f"Could not replace node: {why}") from why
             self._check_permissions(node, held)
         except CommandRefused:
             self.drop_filter(node)

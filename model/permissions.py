@@ -93,6 +93,8 @@ def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iter
         if above:
             if requires & Permission.WRITE or capabilities.filter_requires_consistent_read:
                 requires |= Permission.CONSISTENT_READ
+            if parent.block_copy.discards_source:
+                requires |= Permission.WRITE
             shares &= ~(Permission.WRITE | Permission.RESIZE)
         yield Use(parent.source, _user(parent, parent.source, "file"), requires, shares,
                   (parent.age, 0))

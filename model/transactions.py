@@ -107,10 +107,18 @@ class Attempt:
     def scar(self, graph: Graph) -> None:
         """Leave behind in ``graph``, as it was before, what the refused transaction leaves."""
         if graph.capabilities.refused_enable_disables:
-            _Scars(graph).disable(self._refused)
+            refused = self._refused
+            if isinstance(refused, ops.BitmapEnable) and not self._has_successor(refused):
+                _Scars(graph).disable(refused)
         if graph.capabilities.aborted_backup_dirties_bitmap:
             for job in self._always:
                 _Scars(graph).make_dirty(job.command)
+
+    def _has_successor(self, command: ops.BitmapOperation) -> bool:
+        """Whether the bitmap was in use by a job, which gives it back as it took it."""
+        node = self.graph.nodes.get(command.node)
+        bitmap = node.bitmap(command.bitmap) if node is not None else None
+        return bitmap is not None and bitmap.successor is not None
 
     def defects(self) -> Iterable[str]:
         """The defects by which the refusal would be the end of QEMU."""
@@ -138,13 +146,12 @@ class _Scars:
         self.fired = graph.fired
 
     @rule("transaction.refused-enable-disables", source="experiment: a defect of QEMU")
-    def disable(self, refused: Operation | None) -> None:
+    def disable(self, refused: ops.BitmapEnable) -> None:
         """An enable action that is refused, since the bitmap is in use, disables it."""
-        if isinstance(refused, ops.BitmapEnable):
-            node = self.graph.nodes.get(refused.node)
-            bitmap = node.bitmap(refused.bitmap) if node is not None else None
-            if bitmap is not None:
-                bitmap.recording = False
+        node = self.graph.nodes.get(refused.node)
+        bitmap = node.bitmap(refused.bitmap) if node is not None else None
+        if bitmap is not None:
+            bitmap.recording = False
 
     @rule("transaction.aborted-backup-dirties-bitmap", source="experiment: a defect of QEMU")
     def make_dirty(self, command: Backup) -> None:

@@ -20,7 +20,7 @@ from model.jobs import JobStatus
 from model.operations import Operation
 
 JOBS: Final = ("job0", "job1", "job2")
-FILTERS: Final = ("jf", "jf2", "jf3")
+FILTERS: Final = ("jf", "jf2", "jf3", "jf4")
 _CHUNKS: Final = (0, 64 * KIB, 64 * KIB, 128 * KIB, 1 * MIB)
 _BAD_CHUNKS: Final = (-1, 4 * KIB, 65 * KIB)
 _SYNCS: Final = {Sync.FULL: 4, Sync.TOP: 3, Sync.BITMAP: 6, Sync.INCREMENTAL: 3, Sync.NONE: 4}
@@ -55,8 +55,9 @@ class JobDrawer(Drawer):
 
     # Jobs
 
-    def backup(self, rank: int = 0) -> Operation | None:
-        """blockdev-backup; ``rank``: so many are before it in a transaction."""
+    def backup(self, rank: int | None = None) -> Operation | None:
+        """blockdev-backup; ``rank``: so many actions are before it in a transaction, in which
+        filters have names, since a refusal may speak of any of them."""
         choices = self.choices
         device, target = self._device(), self._target()
         sync = choices.weighted(_SYNCS)
@@ -65,10 +66,13 @@ class JobDrawer(Drawer):
         names = [name for name in JOBS if name not in self.scene.jobs]
         if not names or choices.chance(self.area.bad_options):
             names = list(JOBS)
-        filters = self.scene.unused_names(FILTERS) if choices.chance(10) else []
+        filters: Sequence[str] = ()
+        if rank is not None or choices.chance(10):
+            filters = self.scene.unused_names(FILTERS) or FILTERS
+        place = rank or 0
         return Backup(
-            names[min(rank, len(names) - 1)], device, target, sync, bitmap, mode,
-            filter_node=filters[min(rank, len(filters) - 1)] if filters else None,
+            names[min(place, len(names) - 1)], device, target, sync, bitmap, mode,
+            filter_node=filters[min(place, len(filters) - 1)] if filters else None,
             compress=choices.chance(1), on_source_error=choices.weighted(_ON_ERROR),
             on_target_error=choices.weighted(_ON_ERROR),
             auto_finalize=not choices.chance(6), auto_dismiss=not choices.chance(4),

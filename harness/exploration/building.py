@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from harness.exploration.scene import Scene
 from harness.lockstep.trace import Header, Step, SystemKind, Trace
+from harness.systems.base import sent_as
 from model.capabilities import Capabilities
 from model.configuration import Configuration
 from model.job_operations import Backup, JobOperation, Transaction
@@ -49,6 +50,7 @@ class Builder:
     def add(self, operation: Operation) -> bool:
         """Append the operation, unless the model says that a trace may not have it, or that it
         would kill this build by a known defect."""
+        operation = sent_as(operation, self.plan.channels)
         if self.machine.deadly(operation) is not None or not self._can_send(operation):
             return False
         number = len(self.steps) + 1
@@ -68,7 +70,7 @@ class Builder:
         of block status and does not even try to write to a read-only export."""
         if Via.NBD in self.plan.channels or not isinstance(operation, Request):
             return True
-        export = self.scene.exports.get(operation.node)
+        export = self.machine.exports.get(operation.node)
         return isinstance(operation, (Read, Flush)) or (
             not isinstance(operation, Status) and (export is None or export.writable))
 

@@ -134,7 +134,7 @@ def ask_all(start: Start, known: Capabilities,
             continue
         if probe.by_libnbd and not libnbd_available():
             name = probe.capability
-            found.append(Found(name, not getattr(known, SETTLED_BY[name])))
+            found.append(Found(name, not getattr(known, SETTLED_BY[name]), assumed=True))
         else:
             asked = start_system if probe.by_device and start_system else start
             found.append(probe.ask(asked, known))
@@ -161,7 +161,7 @@ def judge(known: Capabilities, found: Sequence[Found]) -> Profile:
             divergences.append(dataclasses.replace(each, strange=_regression(name)))
         else:
             capabilities = dataclasses.replace(capabilities, **{name: each.present})
-            if each.present and _field(name).metadata["deviation"]:
+            if each.present and _field(name).metadata["deviation"] and not each.assumed:
                 defects.append(name)
     return Profile(capabilities, tuple(defects), tuple(divergences))
 

@@ -33,6 +33,8 @@ class Connections:
         self._timeout = timeout
         self._nbd: dict[Key, NbdClient] = {}
         self._programs: dict[str, QemuIo] = {}
+        self._writable: set[str] = set()
+        """The exports whose qemu-io may write."""
 
     def nbd(self, key: Key) -> NbdClient:
         """The connection; raises ``NbdRefused`` if there is no such export."""
@@ -46,6 +48,8 @@ class Connections:
 
     def qemu_io(self, export: str, *, writable: bool) -> QemuIo:
         """A qemu-io on the export; raises ``QemuIoNotOpened`` if there is no such export."""
+        if writable and export not in self._writable:
+            self.drop_qemu_io(export)  # there may be one that only reads
         client = self._programs.get(export)
         if client is None:
             if self._qemu_io is None:
@@ -54,6 +58,8 @@ class Connections:
             client = self._programs[export] = QemuIo(
                 [*self._qemu_io.argv, *options, f"nbd+unix:///{export}?socket={self._socket}"],
                 self._qemu_io.env, self._timeout)
+            if writable:
+                self._writable.add(export)
         return client
 
     def drop(self, export: str) -> None:
@@ -66,6 +72,7 @@ class Connections:
         """End the qemu-io on an export, if there is one."""
         if export in self._programs:
             self._programs.pop(export).close()
+            self._writable.discard(export)
 
     def close(self) -> None:
         """Close all connections."""

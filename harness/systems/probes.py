@@ -41,11 +41,13 @@ class Found:
     """What a probe found: whether the build has the capability.
 
     ``strange``: the build did neither what a build with it does nor what one without it does.
+    ``assumed``: it could not be asked; this is what builds of its time do.
     """
 
     capability: str
     present: bool
     strange: str | None = None
+    assumed: bool = False
 
 
 _NEVER_MENDED: Final = frozenset(

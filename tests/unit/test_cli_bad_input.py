@@ -19,7 +19,7 @@ from harness.errors import EnvironmentProblem
 from harness.lockstep.trace import Header, Step, Trace, save
 from model import operations as ops
 from model.configuration import Configuration, Image
-from tests.unit.cli_lab import harness, is_one_line, with_environment
+from tests.unit.cli_lab import ROOT, harness, is_one_line, with_environment
 from tests.unit.fake_builds import write_script, write_tool
 
 
@@ -281,3 +281,23 @@ def test_a_trace_replays_on_the_model_alone(tmp_path: Path) -> None:
     assert "CONFORMS: 4 steps" in done.stdout
     assert "write cbw 0 512" in done.stdout
     assert "cbw: anonymous" in done.stdout
+
+
+def test_without_libnbd_qemu_io_carries_the_run(build: Build, tmp_path: Path,
+                                                temporary: Path) -> None:
+    blind = tmp_path / "blind"
+    blind.mkdir()
+    (blind / "sitecustomize.py").write_text(
+        "import importlib.machinery, sys\n"
+        "sys.modules['nbd'] = None\n"
+        "importlib.machinery.EXTENSION_SUFFIXES.clear()\n")
+    done = harness("verify", "--steps", "600", "--area", "tails,zeroes,status", "--workers", "1",
+                   "--seed", "3", "--no-directed", "--json", "out.json", cwd=tmp_path,
+                   TMPDIR=str(temporary), PYTHONPATH=f"{blind}:{ROOT}",
+                   XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode in (0, 1), done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["steps"] >= 600
+    assert [each for each in result["not_checked"] if "python3-libnbd" in each]
+    assert "status" not in result["operations"]
+    assert _left_behind(temporary) == []

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,22 +67,22 @@ def test_wrong_data_in_a_probe_is_strange() -> None:
 
 
 class _Dies(Simulated):
-    """Dies at the operation of that name."""
+    """Dies at the operation of that number."""
 
-    def __init__(self, configuration: Configuration, operation: str, stderr: str) -> None:
+    def __init__(self, configuration: Configuration, number: int, stderr: str) -> None:
         super().__init__(Machine(configuration))
-        self._operation = operation
+        self._last = number
         self._stderr = stderr
 
     def apply(self, number: int, operation):  # type: ignore[no-untyped-def]
-        if operation.name == self._operation:
+        if number == self._last:
             raise SystemCrashed(Exit(None, "SIGABRT", self._stderr))
         return super().apply(number, operation)
 
 
 @pytest.mark.parametrize("probe", DEADLY, ids=_name)
 def test_a_known_death_is_told_from_another(probe: Probe) -> None:
-    last = probe.operations[-1].name
+    last = len(probe.operations)
     assert probe.kills is not None
     known = f"qemu: x.c:1: f: Assertion `{probe.kills}' failed."
     other = "qemu: x.c:1: f: Assertion `all is well' failed."
@@ -90,8 +90,8 @@ def test_a_known_death_is_told_from_another(probe: Probe) -> None:
     strange = probe.ask(lambda it: _Dies(it, last, other), TODAY)
     assert not strange.present
     assert "all is well" in (strange.strange or "")
-    early = probe.ask(lambda it: _Dies(it, probe.operations[0].name, known), TODAY)
-    assert (early.strange is None) is (len(probe.operations) == 1)
+    early = probe.ask(lambda it: _Dies(it, 1, known), TODAY)
+    assert (early.strange is None) is (last == 1)
     assert probe.ask(_simulated(TODAY), TODAY) == Found(probe.capability, False)
 
 
@@ -133,7 +133,9 @@ def test_every_deviation_is_probed_and_described() -> None:
         "overlapping_snapshot_reads_abort", "cbw_timeout_wraps", "aborted_group_hangs"}
     deviations = {each.name for each in dataclasses.fields(Capabilities)
                   if each.metadata["deviation"]}
-    assert deviations <= asked
+    # Not seen on any build but one run of 7.2: see what becomes of it.
+    unasked = {"unallocated_copy_status_aborts"}
+    assert deviations - unasked <= asked
     assert all(capabilities.describe(name) for name in deviations)
     assert {name for name in deviations if not capabilities.until(name)} == (
         deviations - set(capabilities.SETTLED_BY))
@@ -173,10 +175,9 @@ def test_answers_are_kept_and_used_again(build: Build, tmp_path: Path,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     asked: list[int] = []
 
-    def counted(start: Start, known: Capabilities,
-                real: Callable[[Start, Capabilities], list[Found]] = ask_all) -> list[Found]:
+    def counted(*arguments: Any) -> list[Found]:
         asked.append(1)
-        return real(start, known)
+        return ask_all(*arguments)
 
     monkeypatch.setattr(capabilities, "ask_all", counted)
     first = _profile(build)

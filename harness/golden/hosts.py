@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from harness.builds import STORAGE_DAEMON, SYSTEM, Build, find
 from harness.builds.build import INSTALL
@@ -33,11 +32,8 @@ class NoQemu:
     label: str = "no QEMU"
 
     def capabilities(self) -> Capabilities:
-        """Today's QEMU, with the known defects that no release has mended."""
-        unmended: dict[str, Any] = {
-            each.name: True for each in dataclasses.fields(Capabilities)
-            if each.metadata["deviation"] and not each.metadata["until"]}
-        return dataclasses.replace(Capabilities(), **unmended)
+        """Today's QEMU."""
+        return Capabilities()
 
     def start(self, kind: SystemKind, configuration: Configuration) -> System:
         """Nothing can be started."""

@@ -249,6 +249,18 @@ def test_without_qemu_the_model_is_compared(golden: Tree,
     assert "102-bitmap.out.new" in golden.files()
 
 
+def test_without_qemu_any_variant_will_do(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of some outputs there is no variant for today's QEMU: all builds have a known defect."""
+    monkeypatch.setenv("TEST_FLIPPED", "copy_bitmap_on_filter")
+    assert tree.run("--golden=update") == 0
+    monkeypatch.delenv("TEST_FLIPPED")
+    monkeypatch.setenv("TEST_LIE", "absent")
+    assert tree.run() == 0
+    path = tree.golden / "101-write@no-copy-bitmap-on-filter.out"
+    path.write_text(path.read_text() + "more\n")
+    assert tree.run() == 1
+
+
 def test_a_capability_has_a_file_of_its_own(golden: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_FLIPPED", "copy_bitmap_on_filter")
     assert golden.run() == 1

@@ -15,10 +15,11 @@ from .block_copy import DEFAULT_CLUSTER
 from .configuration import Configuration, Fault, Format, Image, Protocol, RequestKind
 from .content import ZERO
 from .copy_before_write import CopyBeforeWrite
+from .errors import RequestFailed
 from .graph import Graph
 from .image import Image as ImageNode
 from .node import Node
-from .operations import Request
+from .operations import Request, Via
 from .program import run_to_end
 from .qcow2 import Qcow2
 from .requests import CHANGES
@@ -44,9 +45,17 @@ def check_request(configuration: Configuration, request: Request) -> None:
     if isinstance(request, ops.Zero) and request.fast and (
             aligned or any(image.backing for image in images)):
         raise Impossible("whether such an image zeroes fast is up to the storage below it")
-    if isinstance(request, ops.Write) and request.fua and any(
+    if _is_durable(request) and any(
             fault.kind is RequestKind.FLUSH for image in images for fault in image.faults):
         raise Impossible("whether a durable write flushes differs between formats and builds")
+
+
+def _is_durable(request: Request) -> bool:
+    """Whether what is written is to be on disk when the request is answered: all that qemu-io
+    writes is."""
+    if request.via is Via.QEMU_IO:
+        return isinstance(request, (ops.Write, ops.Zero))
+    return isinstance(request, ops.Write) and request.fua
 
 
 def _check_discard(images: tuple[Image, ...], discard: ops.Discard) -> None:
@@ -75,7 +84,10 @@ def check_order(node: Node, request: Request) -> None:
 
 
 def _has_zeroes(node: Node, start: int, end: int) -> bool:
-    content = run_to_end(node.read(start, end), lambda storage_request: None)
+    try:
+        content = run_to_end(node.read(start, end), lambda storage_request: None)
+    except RequestFailed:
+        return True
     return any(run.value == ZERO for run in content.runs())
 
 

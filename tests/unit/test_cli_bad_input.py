@@ -214,24 +214,42 @@ def _left_behind(temporary: Path) -> list[str]:
 
 def test_a_qemu_that_is_killed_half_way(build: Build, tmp_path: Path, temporary: Path) -> None:
     real = build.tool(STORAGE_DAEMON)
-    count = tmp_path / "count"
-    # The 20th start of this QEMU is killed soon after it: in the middle of a directed check.
+    shots = tmp_path / "shots"
+    shots.mkdir()
     environment = " ".join(f"{name}='{value}'" for name, value in real.env.items())
     write_script(tmp_path / STORAGE_DAEMON, f"""
-echo >>{count}
-if [ "$(wc -l <{count})" = 20 ]; then (sleep 0.2; kill -9 $$) >/dev/null 2>&1 </dev/null & fi
+for shot in {shots}/*; do
+    if mv "$shot" "{tmp_path}/fired" 2>/dev/null; then
+        (sleep 0.1; kill -9 $$) >/dev/null 2>&1 </dev/null &
+        break
+    fi
+done
 exec env {environment} {' '.join(real.argv)} "$@"
 """)
-    done = harness("verify", "--qemu-build", tmp_path, "--area", "tails,access", "--steps", "3000",
-                   "--workers", "1", "--json", "out.json", cwd=tmp_path, TMPDIR=str(temporary),
-                   XDG_CACHE_HOME=str(tmp_path))
-    assert done.returncode == 1, done.stderr + done.stdout
+    with subprocess.Popen(
+            [sys.executable, "-m", "harness", "verify", "--qemu-build", tmp_path, "--area",
+             "tails,access", "--steps", "1300", "--workers", "1", "--json", "out.json"],
+            cwd=tmp_path, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env=with_environment(
+                {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(tmp_path)})) as run:
+        _await_line(run, "verifying")
+        for shot in range(4):  # four checks, each of some hundred steps
+            (shots / str(shot)).touch()
+        out, err = run.communicate(timeout=120)
+    assert run.returncode == 1, err + out
     crashes = [each for each in json.loads((tmp_path / "out.json").read_text())["divergences"]
                if each["verdict"] == "crash"]
     assert [each for each in crashes if "SIGKILL" in each["summary"]], crashes
     assert all(Path(tmp_path, each["trace"]).exists() for each in crashes)
-    assert "not seen again" in done.stdout
+    assert "not seen again" in out
     assert _left_behind(temporary) == []
+
+
+def _await_line(run: subprocess.Popen[str], word: str) -> None:
+    assert run.stderr is not None
+    for line in run.stderr:
+        if word in line:
+            return
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -243,10 +261,7 @@ def test_an_interrupted_run_leaves_nothing_behind(
             [sys.executable, "-m", "harness", "verify", "--seconds", "60", "--workers", workers],
             cwd=tmp_path, env=with_environment({"TMPDIR": str(temporary)}), text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
-        assert run.stderr is not None
-        for line in run.stderr:
-            if "verifying" in line:
-                break
+        _await_line(run, "verifying")
         _wait_for_a_trace(temporary)
         run.send_signal(blow)
         out, err = run.communicate(timeout=60)

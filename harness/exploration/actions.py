@@ -22,6 +22,8 @@ from model.operations import BitmapRef, Context, Operation, Via
 FILTERS: Final = (openings.FILTER, openings.SECOND_FILTER, "cbw3")
 SNAPSHOTS: Final = (openings.SNAPSHOT, openings.SECOND_SNAPSHOT, "snap3")
 BITMAPS: Final = ("b0", "b1", "b2", "b3")
+BY_LIBNBD: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
+"""Channels that can ask for zeroes fast or not at all."""
 _UNSERVED: Final = (Via.MONITOR, Via.DEVICE)
 """Channels that need no export."""
 
@@ -99,7 +101,9 @@ class Drawer:
         if who is None:
             return None
         offset, length = self.span(who[0])
-        return ops.Zero(who[0].name, offset, length, who[1], unmap=self.choices.chance(8))
+        fast = who[1] in BY_LIBNBD and self.choices.chance(2)
+        return ops.Zero(who[0].name, offset, length, who[1], unmap=self.choices.chance(8),
+                        fast=fast)
 
     def discard(self, who: tuple[Place, Via] | None) -> Operation | None:
         """A discard."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import pytest
@@ -92,10 +93,13 @@ def test_the_device_is_attached_only_where_there_is_one() -> None:
 
 
 def test_every_rule_is_reached() -> None:
+    """On a build with the defects, as it were, that QEMU survives; two rules are about those."""
+    gentle = dict.fromkeys(("refused_enable_disables", "aborted_backup_dirties_bitmap"), True)
+    plan = Plan(capabilities=dataclasses.replace(Capabilities(), **gentle))
     fired: Counter[str] = Counter()
     for area in chosen(None):
-        for trace in _drawn(area.name, 12):
-            machine = machine_for(trace.configuration)
+        for trace in _drawn(area.name, 12, plan):
+            machine = machine_for(trace.configuration, plan.capabilities)
             for step in trace.steps:
                 machine.apply(step.number, step.operation)
             fired.update(machine.rules)

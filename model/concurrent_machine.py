@@ -14,8 +14,10 @@ from typing import Final
 from . import requests
 from .capabilities import Capabilities
 from .configuration import Configuration, Protocol, RequestKind
+from .content import Content
 from .copy_before_write import CopyBeforeWrite, Timer
 from .errors import Errno, RequestFailed
+from .held_image import HeldImage
 from .machine import Impossible, Machine
 from .nbd_export import Disconnected
 from .operations import Operation, Read, Request, Status
@@ -170,6 +172,11 @@ class ConcurrentMachine(Machine):
         for number, reason in self._steps.waits():
             found.setdefault(number, []).append(reason)
         return found
+
+    def stored(self) -> dict[str, Content]:
+        """What the storage of each held image holds, by node."""
+        return {node.name: node.content for node in self.graph.nodes.values()
+                if isinstance(node, HeldImage)}
 
     def unanswered(self) -> set[int]:
         """The numbers of the started requests that must not have been answered yet."""

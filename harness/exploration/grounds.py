@@ -16,11 +16,12 @@ from harness.exploration.building import Plan
 from harness.lockstep.replay import Stand
 from harness.lockstep.trace import SystemKind
 from harness.systems.base import System
+from harness.systems.held_simulated import SimulatedHeld
 from harness.systems.lies import catalogue
 from harness.systems.simulated import Simulated
 from harness.systems.starting import TIMEOUT, starter
 from model.capabilities import Capabilities
-from model.concurrent_machine import machine_for
+from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import Configuration
 from model.machine import Machine
 
@@ -74,7 +75,10 @@ class SimulatedGround:
 
         def start(configuration: Configuration) -> System:
             lie = catalogue()[self.lie] if self.lie else None
-            return Simulated(machine_for(configuration, capabilities), lie,
-                             truthful_for=self.truthful_for, channels=self.plan.channels)
+            machine = machine_for(configuration, capabilities)
+            if isinstance(machine, ConcurrentMachine):
+                return SimulatedHeld(machine, channels=self.plan.channels)
+            return Simulated(machine, lie, truthful_for=self.truthful_for,
+                             channels=self.plan.channels)
 
         yield Stand(start, model_of(capabilities))

@@ -16,14 +16,15 @@ from harness.systems.base import Answer, System
 from harness.systems.concurrent import Awaited, ConcurrentSystem
 from model.concurrent_machine import ConcurrentMachine
 from model.machine import Impossible
-from model.operations import Request
+from model.operations import Operation, Request
 from model.outcome import Outcome
 from model.program import StorageRequest
 from model.schedule import Complete
 
 from . import human
-from .compare import compare
-from .differences import Difference, Signature
+from .compare import compare, wrong_ranges
+from .differences import DataDiffers, Difference, Signature
+from .found import Found
 from .ranges import Ranges, merged
 from .trace import Step, Trace
 
@@ -119,13 +120,35 @@ class AnswerDiffers(Difference):
         return [f"request {self.number} ({human.operation(self.request)}): {first}", *rest]
 
 
+@dataclass(frozen=True, slots=True)
+class StoredDiffers(Difference):
+    """What an image's storage holds, nothing being under way, is other than it must be."""
+
+    kind: ClassVar[str] = "stored"
+    node: str
+    what: DataDiffers
+
+    @property
+    def signature(self) -> Signature:
+        return (self.kind, self.node)
+
+    @property
+    def places(self) -> Ranges:
+        return self.what.places
+
+    def words(self) -> list[str]:
+        first, *rest = self.what.words()
+        return [f"storage of {self.node}: {first}", *rest]
+
+
 class OutOfTime(Exception):
     """A time-out may have run out while the schedule was still busy with what comes before: what
     follows cannot be judged."""
 
 
-def settled(model: object, system: System) -> tuple[Difference, ...]:
-    """Wait until the step's effects have come, and compare; nothing if requests do not overlap.
+def settled(model: object, system: System, operation: Operation) -> tuple[Difference, ...]:
+    """Wait until the effects of ``operation`` have come, and compare; nothing if requests do not
+    overlap.
 
     Raises SystemFailed, and OutOfTime.
     """
@@ -137,7 +160,21 @@ def settled(model: object, system: System) -> tuple[Difference, ...]:
     standing = system.settle(Awaited(pending, outcomes.keys(), model.expirable()))
     if standing.late:
         raise OutOfTime
-    return (*_pending(pending, standing.pending), *_answers(model, outcomes, standing.answers))
+    found = (*_pending(pending, standing.pending), *_answers(model, outcomes, standing.answers))
+    if isinstance(operation, Complete) and not found and not model.busy:
+        return tuple(_stored(model, system))
+    return found
+
+
+def _stored(model: ConcurrentMachine, system: ConcurrentSystem) -> Iterator[Difference]:
+    for node, content in model.stored().items():
+        wrong = system.wrongly_stored(node, content)
+        if wrong is not None:
+            start, data = wrong
+            found = Found(((start, data),))
+            expected = content.slice(start, start + len(data))
+            yield StoredDiffers(node, DataDiffers(start, expected, found,
+                                                  wrong_ranges(start, expected, found)))
 
 
 def mended(trace: Trace, model: object) -> Trace:

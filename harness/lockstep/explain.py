@@ -21,7 +21,7 @@ from model.rules import RULES
 from model.schedule import Complete, request_of
 
 from . import human
-from .concurrent import AnswerDiffers
+from .concurrent import AnswerDiffers, StoredDiffers
 from .differences import DataDiffers
 from .origin import Piece, origins
 from .ranges import Ranges, touches, widened
@@ -117,7 +117,7 @@ def _whose_bytes(trace: Trace, failure: Failure) -> list[str]:
         return []
     lines: list[str] = []
     for each in failure.differences:
-        what = each.what if isinstance(each, AnswerDiffers) else each
+        what = each.what if isinstance(each, (AnswerDiffers, StoredDiffers)) else each
         if isinstance(what, DataDiffers):
             told = _Attribution(trace.configuration, trace.steps[:failure.index + 1], what)
             lines += told.lines()

@@ -86,7 +86,7 @@ def run(
         outcome = model.apply(step.number, step.operation)
         try:
             answer = system.apply(step.number, step.operation)
-            overlapping = settled(model, system)
+            overlapping = settled(model, system, step.operation)
         except SystemFailed as failure:
             return Failed(index, step, failure, channels=channels)
         except OutOfTime:

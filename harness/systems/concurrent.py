@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from harness.systems.base import Answer, System
+from model.content import Content
 from model.program import StorageRequest
 
 
@@ -44,3 +45,7 @@ class ConcurrentSystem(System, Protocol):
         What is awaited and does not come is not waited for without bound: it is then missing
         from the answer.  Raises SystemFailed.
         """
+
+    def wrongly_stored(self, node: str, expected: Content) -> tuple[int, bytes] | None:
+        """The first place where an image's storage, nothing being under way, does not hold what
+        is expected, and what it holds from there on for a while; None: all is well."""

@@ -29,7 +29,7 @@ from harness.systems.flights import Flights
 from model import operations as ops
 from model.concurrent_machine import MOST_IN_FLIGHT
 from model.configuration import Configuration, Protocol, RequestKind
-from model.content import initial_stamp
+from model.content import Content, initial_stamp
 from model.errors import Errno
 from model.operations import Operation, Request
 from model.program import StorageRequest
@@ -108,6 +108,12 @@ class HeldDaemon(QsdSystem):
         self._quiet = time.monotonic()
         return Standing(tuple(each.asked for each in self.storage.pending()), answers,
                         self._late(awaited.timed))
+
+    def wrongly_stored(self, node: str, expected: Content) -> tuple[int, bytes] | None:
+        """See :meth:`harness.systems.concurrent.ConcurrentSystem.wrongly_stored`."""
+        disk = self.storage.disks[node]
+        wrong = disk.wrong(expected)
+        return None if wrong is None else (wrong[0], disk.read(wrong[0], wrong[1] - wrong[0]))
 
     # Start
 

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Systems that forget a rule of concurrency, or misreport what overlaps, are caught."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from harness.exploration import schedules
+from harness.exploration.areas import AREAS, Area
+from harness.exploration.building import Plan
+from harness.exploration.choices import Choices
+from harness.lockstep.concurrent import AnsweredEarly
+from harness.lockstep.replay import Stand, replay
+from harness.lockstep.shrink import Budget, shrink
+from harness.lockstep.trace import Trace
+from harness.lockstep.verdict import Conforms, Diverges
+from harness.systems.held_simulated import SimulatedHeld
+from harness.systems.lies.held import FORGOTTEN, MISREPORTS, Forgotten, Misreport
+from model.concurrent_machine import ConcurrentMachine, machine_for
+from model.configuration import Configuration
+
+SCHEDULES = 400
+"""So many at most until a lie is caught."""
+SHORT = 16
+"""Operations that are enough to show any of the lies, the graph's included."""
+
+
+class _Random(Choices):
+    def __init__(self, seed: str) -> None:
+        self._random = random.Random(seed)
+
+    def integer(self, low: int, high: int) -> int:
+        return self._random.randint(low, high)
+
+
+def _drawn(area: Area) -> Iterator[Trace]:
+    assert area.manner is not None
+    for seed in range(SCHEDULES):
+        choices = _Random(f"{area.name}/{seed}")
+        scheme = choices.weighted(area.schemes)
+        images = schedules.configuration(choices, area.manner, scheme)
+        yield schedules.schedule(choices, Plan(), area, scheme, images)
+
+
+def _stand(make: Callable[[ConcurrentMachine], SimulatedHeld]) -> Stand:
+    return Stand(lambda configuration: make(ConcurrentMachine(configuration)), machine_for)
+
+
+def _caught(stand: Stand, areas: tuple[str, ...] = ("concurrency", "failures")) -> Trace:
+    drawn = [_drawn(AREAS[name]) for name in areas]
+    for _ in range(SCHEDULES):
+        for each in drawn:
+            trace = next(each)
+            if not isinstance(replay(trace, stand), Conforms):
+                return trace
+    pytest.fail("not caught")
+
+
+@pytest.mark.parametrize("area", ["concurrency", "failures", "timeouts"])
+def test_the_truth_conforms(area: str) -> None:
+    stand = _stand(SimulatedHeld)
+    for trace, _ in zip(_drawn(AREAS[area]), range(60), strict=False):
+        verdict = replay(trace, stand)
+        assert isinstance(verdict, Conforms), verdict.summary
+
+
+@pytest.mark.parametrize("forgotten", FORGOTTEN, ids=lambda each: each.name)
+def test_a_forgotten_rule_is_caught_and_the_schedule_is_shrunk(forgotten: Forgotten) -> None:
+    stand = _stand(lambda machine: SimulatedHeld(machine, forgotten=forgotten))
+    trace = _caught(stand)
+    shrunk = shrink(trace, stand, budget=Budget(seconds=10, executions=1500), attempts=1)
+    assert isinstance(shrunk.verdict, Diverges)
+    assert len(shrunk.trace.steps) <= SHORT
+
+
+@pytest.mark.parametrize("misreport", MISREPORTS, ids=lambda each: each.name)
+def test_a_misreport_is_caught_at_once(misreport: Misreport) -> None:
+    told: list[SimulatedHeld] = []
+
+    def make(machine: ConcurrentMachine) -> SimulatedHeld:
+        told.append(SimulatedHeld(machine, misreport=misreport))
+        return told[-1]
+
+    _caught(_stand(make))
+    assert told[-1].told == 1
+
+
+def test_an_early_answer_is_caught() -> None:
+    stand = _stand(lambda machine: SimulatedHeld(machine, eager=True))
+    verdict = replay(_caught(stand), stand)
+    assert isinstance(verdict, Diverges)
+    assert any(isinstance(each, AnsweredEarly) for each in verdict.differences)
+
+
+def test_a_schedule_is_the_same_each_time() -> None:
+    first = [trace for trace, _ in zip(_drawn(AREAS["failures"]), range(5), strict=False)]
+    again = [trace for trace, _ in zip(_drawn(AREAS["failures"]), range(5), strict=False)]
+    assert first == again
+
+
+def test_the_machine_is_chosen_by_the_storage() -> None:
+    assert not isinstance(machine_for(Configuration()), ConcurrentMachine)

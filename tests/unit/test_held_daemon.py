@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Schedules on the storage daemon that is found, and what it would take to deceive them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from harness.builds import STORAGE_DAEMON, Build, find
+from harness.clients.libnbd import libnbd_problem
+from harness.errors import EnvironmentProblem
+from harness.exploration.building import Plan
+from harness.exploration.interleavings import SMALL, paths, traces
+from harness.exploration.subjects import subject_of
+from harness.lockstep.concurrent import PendingDiffers, StoredDiffers
+from harness.lockstep.run import run
+from harness.lockstep.trace import Step
+from harness.lockstep.verdict import Conforms, Diverges, Verdict
+from harness.storage.images import ImageStore
+from harness.systems.base import Answer
+from harness.systems.concurrent import ConcurrentSystem
+from harness.systems.held_daemon import HeldDaemon
+from model.capabilities import Capabilities
+from model.concurrent_machine import ConcurrentMachine
+from model.configuration import KIB, Configuration, Image, Protocol
+from model.content import stamped
+from model.operations import AddFilter, AddSnapshot, Export, Inspect, Operation, Read, Via, Write
+from model.schedule import Complete, Cut, Expire, Start
+
+K = 64 * KIB
+IMAGES = Configuration((
+    Image("src", 4 * K, protocol=Protocol.HELD, filled=((0, 4 * K),)),
+    Image("tmp", 4 * K, protocol=Protocol.HELD)))
+EXPORTS = (AddSnapshot("snap", "cbw"), Export("cbw"), Export("snap"))
+GRAPH = (AddFilter("cbw", "src", "tmp"), *EXPORTS)
+TIMED = (AddFilter("cbw", "src", "tmp", cbw_timeout=1), *EXPORTS)
+LOOKS = (Inspect("src"), Inspect("tmp"), Inspect("snap"))
+
+
+@pytest.fixture(scope="module")
+def build() -> Build:
+    problem = libnbd_problem()
+    if problem is not None:
+        pytest.skip(problem)
+    try:
+        found = find()
+        found.tool(STORAGE_DAEMON)
+    except EnvironmentProblem as why:
+        pytest.skip(str(why))
+    return found
+
+
+@pytest.fixture(scope="module")
+def capabilities(build: Build) -> Capabilities:
+    return subject_of(build).profile.capabilities
+
+
+@pytest.fixture
+def store(build: Build) -> Iterator[ImageStore]:
+    with closing(ImageStore(build)) as found:
+        yield found
+
+
+@pytest.fixture
+def daemon(build: Build, store: ImageStore) -> Iterator[HeldDaemon]:
+    with closing(HeldDaemon(build, IMAGES, store)) as found:
+        yield found
+
+
+def do(daemon: HeldDaemon, capabilities: Capabilities, *operations: Operation) -> Verdict:
+    steps = [Step(number, each) for number, each in enumerate(operations, start=1)]
+    return run(steps, daemon, ConcurrentMachine(IMAGES, capabilities))
+
+
+def write(cluster: int, length: int = K) -> Start:
+    return Start(Write("cbw", cluster * K, length))
+
+
+def read(cluster: int, length: int = K) -> Start:
+    return Start(Read("snap", cluster * K, length, Via.NBD_DF))
+
+
+def complete(node: str, kind: str, cluster: int, length: int = K, error: str | None = None,
+             younger: int = 0) -> Complete:
+    return Complete(node, kind, cluster * K, length, error, younger)
+
+
+def test_it_is_what_schedules_need(daemon: HeldDaemon) -> None:
+    assert isinstance(daemon, ConcurrentSystem)
+
+
+def test_a_guest_write_waits_for_the_fleecing_read(
+        daemon: HeldDaemon, capabilities: Capabilities) -> None:
+    verdict = do(daemon, capabilities, *GRAPH, read(0), write(0), complete("src", "read", 0,
+                 younger=1), complete("tmp", "write", 0), complete("src", "read", 0),
+                 complete("src", "write", 0), *LOOKS)
+    assert isinstance(verdict, Conforms), verdict.summary
+
+
+def test_the_rest_of_a_fleecing_read_is_frozen_too(
+        daemon: HeldDaemon, capabilities: Capabilities) -> None:
+    verdict = do(daemon, capabilities, *GRAPH, Write("cbw", K, K), read(0, 2 * K), write(1, 512),
+                 complete("src", "read", 0), complete("tmp", "read", 1),
+                 complete("src", "write", 1, 512), *LOOKS)
+    assert isinstance(verdict, Conforms), verdict.summary
+
+
+def test_a_failed_copy_is_tried_again_by_who_waits(
+        daemon: HeldDaemon, capabilities: Capabilities) -> None:
+    verdict = do(daemon, capabilities, *GRAPH, write(0), write(0, 512),
+                 complete("src", "read", 0, error="EIO"), complete("src", "read", 0),
+                 complete("tmp", "write", 0, error="ENOSPC"), *LOOKS)
+    assert isinstance(verdict, Conforms), verdict.summary
+
+
+def test_a_time_out_before_the_copy_ends(daemon: HeldDaemon, capabilities: Capabilities) -> None:
+    verdict = do(daemon, capabilities, *TIMED, write(0), Expire(), complete("src", "read", 0),
+                 complete("tmp", "write", 0), write(0), complete("src", "write", 0), *LOOKS)
+    assert isinstance(verdict, Conforms), verdict.summary
+
+
+def test_a_time_out_that_nobody_notices(daemon: HeldDaemon, capabilities: Capabilities) -> None:
+    broken = AddFilter("cbw", "src", "tmp", on_cbw_error="break-snapshot", cbw_timeout=1)
+    verdict = do(daemon, capabilities, broken, *EXPORTS, read(0), write(0), Expire(),
+                 write(1), complete("src", "write", 1), complete("src", "read", 0, younger=1),
+                 complete("tmp", "write", 0), complete("src", "read", 0),
+                 complete("src", "write", 0), *LOOKS)
+    assert isinstance(verdict, Conforms), verdict.summary
+
+
+def test_a_connection_lost_is_made_again(daemon: HeldDaemon, capabilities: Capabilities) -> None:
+    verdict = do(daemon, capabilities, *GRAPH, write(0), read(1), Cut("src"),
+                 complete("src", "read", 0), Cut("tmp"), complete("tmp", "write", 0),
+                 complete("src", "write", 0), complete("src", "read", 1), *LOOKS)
+    assert isinstance(verdict, Conforms), verdict.summary
+
+
+def test_copies_of_more_tasks_than_are_sent_at_a_time(
+        build: Build, store: ImageStore, capabilities: Capabilities) -> None:
+    size = 20 << 20
+    images = Configuration((Image("src", size, protocol=Protocol.HELD, filled=((0, size),)),
+                            Image("tmp", size, protocol=Protocol.HELD)))
+    model = ConcurrentMachine(images, capabilities)
+
+    def steps() -> Iterator[Step]:
+        number = 0
+        for operation in (*GRAPH, Start(Write("cbw", 0, size))):
+            number += 1
+            yield Step(number, operation)
+        most = 0
+        while model.busy:
+            pending = model.pending()
+            most = max(most, len(pending))
+            last = pending[-1]
+            number += 1
+            yield Step(number, Complete(last.node, last.kind, last.offset, last.length))
+        assert most > 16
+
+    with closing(HeldDaemon(build, images, store)) as daemon:
+        verdict = run(steps(), daemon, model)
+    assert isinstance(verdict, Conforms), verdict.summary
+
+
+def test_every_interleaving_of_two_requests(
+        build: Build, store: ImageStore, capabilities: Capabilities) -> None:
+    plan = Plan(capabilities=capabilities)
+    for small in SMALL[0], SMALL[2]:
+        for trace in traces(small, plan):
+            with closing(HeldDaemon(build, trace.configuration, store)) as daemon:
+                verdict = run(trace.steps, daemon, ConcurrentMachine(trace.configuration,
+                                                                     capabilities))
+            assert isinstance(verdict, Conforms), verdict.summary
+
+
+def test_interleavings_are_counted() -> None:
+    counts = {small.name: sum(1 for _ in paths(small, Plan())) for small in SMALL[:3]}
+    assert counts == {"write-read": 12, "write-read-read": 416, "write-write": 14}
+
+
+class Meddled(HeldDaemon):
+    """A daemon of which somebody else uses the storage, too."""
+
+    def apply(self, number: int, operation: Operation) -> Answer:
+        if isinstance(operation, Complete):
+            self.storage.disks["tmp"].write(0, b"not what was copied")
+        return super().apply(number, operation)
+
+
+def test_what_is_stored_is_looked_at(
+        build: Build, store: ImageStore, capabilities: Capabilities) -> None:
+    with closing(Meddled(build, IMAGES, store)) as daemon:
+        verdict = do(daemon, capabilities, *GRAPH, write(1, 512), complete("src", "read", 1),
+                     complete("tmp", "write", 1), complete("src", "write", 1, 512))
+    assert isinstance(verdict, Diverges)
+    (found,) = verdict.differences
+    assert isinstance(found, StoredDiffers)
+    assert (found.node, found.places) == ("tmp", ((0, 19),))
+
+
+class Careless(HeldDaemon):
+    """A daemon to which another client, of whom the model does not know, sends a request."""
+
+    def apply(self, number: int, operation: Operation) -> Answer:
+        if isinstance(operation, Start):
+            self._under_way.start(1000, Read("snap", 3 * K, 512, Via.NBD_DF))
+        return super().apply(number, operation)
+
+
+def test_what_nobody_awaits_is_noticed(
+        build: Build, store: ImageStore, capabilities: Capabilities) -> None:
+    with closing(Careless(build, IMAGES, store)) as daemon:
+        daemon.storage.hold()
+        verdict = do(daemon, capabilities, *GRAPH, write(1, 512))
+    assert isinstance(verdict, Diverges)
+    found = verdict.differences[0]
+    assert isinstance(found, PendingDiffers)
+    assert [each.offset for each in found.extra] == [3 * K]
+    assert found.missing == ()
+
+
+def test_content_of_storage_is_what_was_written(daemon: HeldDaemon) -> None:
+    assert daemon.wrongly_stored("tmp", stamped(4 * K, 0)) is None
+    assert daemon.wrongly_stored("src", stamped(4 * K, -1)) is None
+    wrong = daemon.wrongly_stored("src", stamped(4 * K, 7))
+    assert wrong is not None

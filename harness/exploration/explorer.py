@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from typing import Final
 
 from harness.exploration.areas import EVERYTHING, Area, named
 from harness.exploration.building import Check
@@ -62,6 +63,19 @@ class Mission:
         raise AssertionError("shares changed")
 
 
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """By ``time.monotonic``, the same clock in all processes; None: never."""
+
+    end: float | None = None
+    """No trace is begun after it."""
+    directed: float | None = None
+    """No directed check is begun after it: those that are left give way to exploration."""
+
+
+NO_DEADLINES: Final = Deadlines()
+
+
 @dataclass
 class Explorer:
     """One process's means to do traces: open grounds, trace sources, a place for the trace."""
@@ -75,13 +89,16 @@ class Explorer:
         self._workspace = self.stack.enter_context(Workspace())
         self._checks = self.mission.checks()
 
-    def explore(self, numbers: Sequence[int], deadline: float | None) -> Tally:
-        """Do these traces; none is begun after the deadline (of ``time.monotonic``)."""
+    def explore(self, numbers: Sequence[int], deadlines: Deadlines = NO_DEADLINES) -> Tally:
+        """Do these traces, as far as the deadlines allow."""
         tally = Tally()
         for number in numbers:
-            if deadline is not None and time.monotonic() >= deadline:
+            now = time.monotonic()
+            if deadlines.end is not None and now >= deadlines.end:
                 break
-            self._one(number, tally)
+            if deadlines.directed is None or now < deadlines.directed or (
+                    number >= len(self._checks)):
+                self._one(number, tally)
         return tally
 
     def close(self) -> None:

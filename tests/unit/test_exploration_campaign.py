@@ -16,7 +16,7 @@ from harness.errors import EnvironmentProblem
 from harness.exploration.areas import named
 from harness.exploration.building import Plan
 from harness.exploration.campaign import Budget, explore
-from harness.exploration.explorer import Explorer, Mission
+from harness.exploration.explorer import Deadlines, Explorer, Mission
 from harness.exploration.grounds import Ground, SimulatedGround
 from harness.exploration.tally import Tally
 from harness.exploration.traces import TraceSource
@@ -122,10 +122,10 @@ def test_directed_checks_come_first_and_conform_on_the_model() -> None:
     tally = Tally()
     explorer = Explorer(mission)
     try:
-        tally.add(explorer.explore(range(count), None))
+        tally.add(explorer.explore(range(count)))
         assert (tally.directed, tally.traces) == (count, count)
         assert not tally.finds
-        tally.add(explorer.explore(range(count, count + 3), None))
+        tally.add(explorer.explore(range(count, count + 3)))
         assert (tally.directed, tally.traces) == (count, count + 3)
     finally:
         explorer.close()
@@ -142,6 +142,19 @@ def test_directed_checks_catch_lies(lie: str) -> None:
     mission = Mission((SimulatedGround(Plan(), lie),), (1,), ("everything",), 1, directed=True)
     explorer = Explorer(mission)
     try:
-        assert explorer.explore(range(len(mission.checks())), None).finds
+        assert explorer.explore(range(len(mission.checks()))).finds
+    finally:
+        explorer.close()
+
+
+def test_directed_checks_give_way_to_exploration_in_time() -> None:
+    mission = Mission((TRUTHFUL,), (1,), ("everything",), 1, directed=True)
+    count = len(mission.checks())
+    explorer = Explorer(mission)
+    try:
+        past = time.monotonic()
+        tally = explorer.explore(range(count - 3, count + 2), Deadlines(directed=past))
+        assert (tally.directed, tally.traces) == (0, 2)
+        assert explorer.explore(range(count + 2), Deadlines(end=past)).traces == 0
     finally:
         explorer.close()

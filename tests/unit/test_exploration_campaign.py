@@ -142,7 +142,7 @@ def test_directed_checks_catch_lies(lie: str) -> None:
     mission = Mission((SimulatedGround(Plan(), lie),), (1,), ("everything",), 1, directed=True)
     explorer = Explorer(mission)
     try:
-        assert explorer.explore(range(len(mission.checks()))).finds
+        assert any(explorer.explore([number]).finds for number in range(len(mission.checks())))
     finally:
         explorer.close()
 

@@ -69,7 +69,10 @@ def start(graph: Graph, command: Backup, group: JobGroup) -> BackupJob:
     graph.insert_filter(filter_node)
     try:
         _check_chunk(command, filter_node)
-        _check_job(graph, command)
+        _check_job_name(graph, command.job)
+        graph.check_held(filter_node)
+        if command.speed is not None and command.speed < 0:
+            raise CommandRefused("Parameter 'speed' expects a non-negative value")
     except CommandRefused:
         if sync_bitmap is not None:
             successors.reclaim(device, sync_bitmap.bitmap)
@@ -165,13 +168,11 @@ def _check_chunk(command: Backup, node: CopyBeforeWrite) -> None:
                              f"({node.cluster_size})")
 
 
-def _check_job(graph: Graph, command: Backup) -> None:
-    if not _WELL_FORMED.fullmatch(command.job):
-        raise CommandRefused(f"Invalid job ID '{command.job}'")
-    if command.job in graph.jobs:
-        raise CommandRefused(f"Job ID '{command.job}' already in use")
-    if command.speed is not None and command.speed < 0:
-        raise CommandRefused("Parameter 'speed' expects a non-negative value")
+def _check_job_name(graph: Graph, name: str) -> None:
+    if not _WELL_FORMED.fullmatch(name):
+        raise CommandRefused(f"Invalid job ID '{name}'")
+    if name in graph.jobs:
+        raise CommandRefused(f"Job ID '{name}' already in use")
 
 
 def find(graph: Graph, command: JobOperation) -> BackupJob:

@@ -78,7 +78,7 @@ class Graph:
             raise CommandRefused(f"Cannot find device='{name}' nor node-name='{name}'")
         return self.nodes[name]
 
-    def _node(self, name: str) -> Node:
+    def node(self, name: str) -> Node:
         """The node of that name, for commands that take nothing but a node's name."""
         if name not in self.nodes:
             raise CommandRefused(f"Cannot find device='' nor node-name='{name}'")
@@ -240,16 +240,15 @@ class Graph:
         node.age = self.next_age()
         self.nodes[node.name] = node
         self.show_copy_bitmap(node)
-        held = [permissions.job_use(each, "", node.age) for each in (node, node.target)]
         try:
-            try:
-                self._check_permissions(node)
-            except CommandRefused as why:
-                raise CommandRefused(f"Could not replace node: {why}") from why
-            self._check_permissions(node, held)
-        except CommandRefused:
+            self._check_permissions(node)
+        except CommandRefused as why:
             self.drop_filter(node)
-            raise
+            raise CommandRefused(f"Could not replace node: {why}") from why
+
+    def check_held(self, node: CopyBeforeWrite) -> None:
+        """Refuse to have a job hold its filter: one that nobody held before denies more then."""
+        self._check_permissions(node, [permissions.job_use(node, "", node.age)])
 
     def drop_filter(self, node: CopyBeforeWrite) -> None:
         """A job has ended: whoever used its filter uses the device again, snapshots too."""
@@ -272,7 +271,7 @@ class Graph:
 
     def attach(self, command: Attach) -> None:
         """Put the guest's device on a node, in place of the one it was on."""
-        node = self._node(command.node)
+        node = self.node(command.node)
         before = self.device, self._device_age
         self.device, self._device_age = node, self.next_age()
         try:
@@ -287,7 +286,7 @@ class Graph:
         """block-export-add of an NBD export, named as its node."""
         if command.node in self.exports:
             raise CommandRefused(f"Block export id '{command.node}' is already in use")
-        node = self._node(command.node)
+        node = self.node(command.node)
         if node.read_only and command.writable:
             raise CommandRefused("Cannot export read-only node as writable")
         self.check_export(node, writable=command.writable)

@@ -191,7 +191,7 @@ class Machine:
 
         A node without an export is looked at through a read-only one made for that.
         """
-        node = self.graph.lookup(inspect.node)
+        node = self.graph.node(inspect.node)
         if inspect.node not in self.graph.exports:
             self.graph.check_export(node, writable=False)
         unit = node.size

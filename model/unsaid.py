@@ -20,9 +20,11 @@ from .graph import Graph
 from .image import Image as ImageNode
 from .node import Node
 from .operations import Request, Via
+from .permissions import parents_first
 from .program import run_to_end
 from .qcow2 import Qcow2
 from .requests import CHANGES
+from .snapshot_access import SnapshotAccess
 
 
 class Impossible(ValueError):
@@ -100,12 +102,23 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
     if failing and any(job.command.max_workers != 1 for job in jobs):
         raise Impossible("a job with several requests at a time over failing storage")
     for job in jobs:
+        if job.command.discard_source and any(
+                _discard_unit(each) > job.filter.cluster_size
+                for each in parents_first([job.filter.source])):
+            raise Impossible("how block status cuts copies up decides what can be discarded")
         target = job.filter.target
         others = any(export.node is target and export.writable
                      for export in graph.exports.values())
         if job.command.compress and not (
                 isinstance(target, Qcow2) and target.is_fresh and not others):
             raise Impossible("what fits into fewer bytes cannot be written over other data")
+
+
+def _discard_unit(node: Node) -> int:
+    """Less than this, aligned, the node does not discard."""
+    if isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
+        return node.file.cluster_size
+    return node.cluster if isinstance(node, Qcow2) else 1
 
 
 def check_export(graph: Graph, command: ops.Export) -> None:

@@ -67,11 +67,11 @@ class JobWatch:
                 pass
 
     def _started(self, commands: list[jobs.Backup], *, grouped: bool) -> None:
+        self._groups += 1
         for command in commands:
             self.any_started = True
             self._groups += not grouped
             self._jobs[command.job] = _Job(command, self._groups)
-        self._groups += grouped
 
     def _mates(self, name: str) -> list[_Job]:
         """The jobs of the job's transaction, itself too."""

@@ -47,6 +47,13 @@ class NodeNames:
                 self._names[child["name"]] = filter_name(parent["name"], None)
 
 
+def child_of(graph: Mapping[str, Any], node: str, role: str) -> str:
+    """QEMU's name of a node's child, by the answer to ``x-debug-query-block-graph``."""
+    names = {each["id"]: each["name"] for each in graph["nodes"]}
+    return next((str(names[edge["child"]]) for edge in graph["edges"]
+                 if names[edge["parent"]] == node and edge["name"] == role), "")
+
+
 def _planned(operation: Operation) -> str:
     """What the filter would have been called that the operation failed to make."""
     actions = operation.actions if isinstance(operation, Transaction) else (operation,)

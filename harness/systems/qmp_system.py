@@ -29,7 +29,7 @@ from harness.systems.connections import Connections, Key
 from harness.systems.failure import SystemCrashed, SystemGarbled, SystemHung, SystemHungUp
 from harness.systems.inspection import Reader, Snapshot, inspect, melted
 from harness.systems.job_watch import JobWatch, is_about_jobs, job_views
-from harness.systems.node_names import NodeNames
+from harness.systems.node_names import NodeNames, child_of
 from harness.systems.observation import bitmaps_by_node, bitmaps_of, cluster_size
 from harness.systems.readers import ThroughNbd, ThroughQemuIo
 from harness.systems.requests import by_nbd, by_qemu_io, changes
@@ -340,13 +340,14 @@ class QmpSystem:
 
     def _inspect(self, node: str) -> Answer:
         seen = {each["node-name"]: each for each in self._nodes()}
-        if node in self._exported:
+        if node in self._exported and node in seen:
             return self._inspect_export(node, node, seen)
         qmp = self.process.qmp
         try:
             qmp.execute(*commands.temporary_export(node, _INSPECTION))
         except QmpRefused as why:
-            return Answer(refused=QmpError(why.desc, why.error_class))
+            return Answer(refused=QmpError(
+                self._names.in_text(why.desc, Inspect(node)), why.error_class))
         try:
             return self._inspect_export(_INSPECTION, node, seen)
         finally:
@@ -356,7 +357,10 @@ class QmpSystem:
 
     def _inspect_export(self, export: str, node: str,
                         seen: Mapping[str, Mapping[str, Any]]) -> Answer:
-        below = seen.get(self._filters.get(node, ""), {})
+        kept = self._filters.get(node, "")
+        if kept and self._jobs.any_started:  # the filters of jobs come and go below snapshots
+            kept = child_of(self._block_graph(), node, "file")
+        below = seen.get(kept, {})
         cluster = cluster_size(bitmaps_of(below))
         reader: Reader
         if Via.NBD in self._channels:

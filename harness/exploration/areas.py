@@ -105,7 +105,11 @@ _QCOW2_CLUSTERS: Final = MappingProxyType({
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A weighting of the strategies."""
+    """A weighting of the strategies.
+
+    ``weight``: how many turns the area has for one of an area with weight 1.  Where one trace in
+    many reaches what matters, as among the orders of overlapping requests, more of them are due.
+    """
 
     name: str
     text: str
@@ -137,6 +141,7 @@ class Area:
     """Chance, image by image, of injected errors."""
     alignment: int = 1
     """Chance, image by image, of a request alignment."""
+    weight: int = 1
     manner: Manner | None = None
     """How requests overlap, in an area of schedules; None: they do not."""
 
@@ -212,10 +217,10 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
          user_bitmap=10, filter_bitmap=8),
     Area("concurrency", "requests that overlap, over storage that completes in any order",
          schemes=_OVERLAPPING, filter_bitmap=3, user_bitmap=2, undiscarded=1,
-         manner=Manner(failing=4)),
+         manner=Manner(failing=4), weight=6),
     Area("failures", "storage that fails while requests overlap", schemes=_OVERLAPPING,
          filter_bitmap=3, user_bitmap=2, undiscarded=1,
-         manner=Manner(failing=15, breaking=7)),
+         manner=Manner(failing=15, breaking=7), weight=4),
     Area("timeouts", "copies that take longer than cbw-timeout", schemes=_OVERLAPPING,
          filter_bitmap=3, user_bitmap=2, undiscarded=1,
          manner=Manner(failing=6, timeouts=True, breaking=7, large=3)),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -52,15 +53,26 @@ class Mission:
     def assignment(self, number: int) -> tuple[int, int, int]:
         """Trace ``number``: index of its ground, index of its area, its index in the area."""
         group, inside = divmod(number, GROUP)
-        turn, area = divmod(group, len(self.area_names))
-        index = turn * GROUP + inside
+        turns = _turns(tuple(area.weight for area in self.areas))
+        around, turn = divmod(group, len(turns))
+        area = turns[turn]
+        before = around * turns.count(area) + turns[:turn].count(area)
+        index = before * GROUP + inside
         # Each area goes round the grounds by itself.
-        place = turn % sum(self.shares)
+        place = before % sum(self.shares)
         for ground, share in enumerate(self.shares):
             place -= share
             if place < 0:
                 return ground, area, index
         raise AssertionError("shares changed")
+
+
+@functools.cache
+def _turns(weights: tuple[int, ...]) -> tuple[int, ...]:
+    """The indices of areas in the order of their turns, each as often as its weight, spread."""
+    return tuple(index for _, index in sorted(
+        ((turn + 1) / (weight + 1), index)
+        for index, weight in enumerate(weights) for turn in range(weight)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ _MODULES: Final = {"replay": "single", "shrink": "single"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; users' mistakes and the machine's shortcomings are one line on stderr."""
+    # asyncio tells at length of tasks that an interrupt has cut off.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     # A harness that is told to end does so as if interrupted: with everything cleaned away.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

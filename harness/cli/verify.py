@@ -39,10 +39,13 @@ class _Keeper:
     """Saves the trace of each new find at once, whatever becomes of the run."""
 
     folder: Path
+    tally: Tally = field(default_factory=Tally)
+    """As it was last."""
     kept: dict[object, Investigated] = field(default_factory=dict)
 
     def take(self, tally: Tally) -> None:
         """Save what is new."""
+        self.tally = tally
         for key, find_ in tally.finds.items():
             if key not in self.kept:
                 self.kept[key] = keep(find_, len(self.kept) + 1, self.folder)
@@ -100,6 +103,7 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
             shrunk = look_into(list(keeper.kept.values()), mission, progress)
         except KeyboardInterrupt:
             interrupted = True
+            result.tally = keeper.tally
             shrunk = list(keeper.kept.values())
         result.divergences += _divergences(shrunk, mission, result.tally)
         undone = len(mission.checks()) - result.tally.directed
@@ -112,7 +116,7 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
 
 def explore(options: argparse.Namespace, mission: Mission, keeper: _Keeper,
             progress: Progress) -> Tally:
-    """Explore within the budget of the options; a tally as far as it got is kept on Ctrl-C."""
+    """Explore within the budget of the options."""
     def take(tally: Tally) -> None:
         keeper.take(tally)
         progress.tally(tally)

@@ -119,8 +119,13 @@ class Graph:
     def _look(self, name: str) -> Node:
         """The node to open another one over; it is looked at first, which makes it used."""
         node = self.lookup(name)
-        self._check_permissions(node, [permissions.look_use(node, self._age + 1)])
+        self.check_look(node)
         return node
+
+    def check_look(self, node: Node, *, writes: bool = False) -> None:
+        """Refuse a user for a moment, who may want to write, if the permissions do not allow."""
+        use = permissions.look_use(node, self._age + 1, writes=writes)
+        self._check_permissions(node, [use])
 
     def make_filter(self, name: str, source: Node, target: Node, bitmap: DirtyBitmap | None,
                     min_cluster_size: int, options: CbwOptions, *,

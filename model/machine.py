@@ -139,8 +139,9 @@ class Machine:
         """Run jobs to where they rest, one after the other."""
         unsaid.check_jobs(self.graph, started, self._faults)
         try:
-            for job in started:
+            for job in sorted(started, key=lambda job: job.copies):
                 self._answer(job.run())
+                unsaid.check_failure(job, started)
         except Endless as why:
             raise Impossible(str(why)) from why
 
@@ -178,12 +179,17 @@ class Machine:
     def _export(self, request: Request) -> NbdExport:
         """What the request goes through to its node."""
         unsaid.check_request(self.configuration, request)
+        if request.via is Via.MONITOR:
+            return self._directly(unsaid.monitored(self.graph, request))
         export = self.graph.exports.get(request.node)
         if export is not None:
             return export
         if request.via is not Via.DEVICE or self.graph.device is None:
             raise Impossible(f"node {request.node!r} has no export")
-        return NbdExport(self.graph.device, writable=True, bitmaps=(), allocation_depth=False,
+        return self._directly(self.graph.device)
+
+    def _directly(self, node: Node) -> NbdExport:
+        return NbdExport(node, writable=True, bitmaps=(), allocation_depth=False,
                          fired=self.rules)
 
     def _inspect(self, inspect: ops.Inspect) -> Outcome:

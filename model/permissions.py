@@ -68,9 +68,12 @@ def job_use(node: Node, job: str, age: int) -> Use:
     return Use(node, f"block job '{job}' (uses node '{node.name}')", NOTHING, ALL, (age, 0))
 
 
-def look_use(node: Node, age: int) -> Use:
-    """Opening a node above looks at the node below through a user that asks for nothing."""
-    return Use(node, "an unnamed block device", NOTHING, ALL, (age, 0))
+def look_use(node: Node, age: int, *, writes: bool = False) -> Use:
+    """A user for a moment: opening a node above looks at the node below through one; so does the
+    human monitor's qemu-io, which may want to write."""
+    requires = Permission.WRITE if writes else NOTHING
+    return Use(node, f"an unnamed block device (uses node '{node.name}' as 'root' child)",
+               requires, ALL, (age, 0))
 
 
 def filter_uses(name: str, source: Node, target: Node, age: int) -> list[Use]:

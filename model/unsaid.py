@@ -15,7 +15,7 @@ from .block_copy import DEFAULT_CLUSTER
 from .configuration import Configuration, Fault, Format, Image, Protocol, RequestKind
 from .content import ZERO
 from .copy_before_write import CopyBeforeWrite
-from .errors import RequestFailed
+from .errors import CommandRefused, RequestFailed
 from .graph import Graph
 from .image import Image as ImageNode
 from .node import Node
@@ -50,6 +50,19 @@ def check_request(configuration: Configuration, request: Request) -> None:
     if _is_durable(request) and any(
             fault.kind is RequestKind.FLUSH for image in images for fault in image.faults):
         raise Impossible("whether a durable write flushes differs between formats and builds")
+
+
+def monitored(graph: Graph, request: Request) -> Node:
+    """The node that the human monitor's qemu-io is given; refused where it could not use it,
+    which is said in words only."""
+    node = graph.nodes.get(request.node)
+    if node is None:
+        raise Impossible(f"there is no node {request.node!r}")
+    try:
+        graph.check_look(node, writes=isinstance(request, CHANGES))
+    except CommandRefused as why:
+        raise Impossible(f"the human monitor cannot use the node: {why}") from why
+    return node
 
 
 def _is_durable(request: Request) -> bool:
@@ -97,8 +110,11 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
                faults: Mapping[str, Sequence[Fault]]) -> None:
     """Refuse jobs over storage that fails whose requests can come in more than one order."""
     failing = any(faults.values())
-    if failing and len(jobs) > 1:
+    copying = [job for job in jobs if job.copies]
+    if failing and len(copying) > 1:
         raise Impossible("several jobs run beside each other over failing storage")
+    if len(copying) > 1 and any(job.command.discard_source for job in copying):
+        raise Impossible("several jobs run beside each other, and one discards what it has copied")
     if failing and any(job.command.max_workers != 1 for job in jobs):
         raise Impossible("a job with several requests at a time over failing storage")
     for job in jobs:
@@ -112,6 +128,13 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
         if job.command.compress and not (
                 isinstance(target, Qcow2) and target.is_fresh and not others):
             raise Impossible("what fits into fewer bytes cannot be written over other data")
+
+
+def check_failure(job: BackupJob, jobs: Sequence[BackupJob]) -> None:
+    """Refuse that a job fails while others of its group copy: how far they are is not known."""
+    if job.error is not None and any(
+            each.copies and each is not job and each.error is not None for each in jobs):
+        raise Impossible("a job of a group fails while another one copies")
 
 
 def _discard_unit(node: Node) -> int:

@@ -58,6 +58,10 @@ class QemuSystem(QmpSystem):
             self._attached = operation.node
         return answer
 
+    def _replace_process(self, operation: ops.Restart | ops.Kill) -> None:
+        super()._replace_process(operation)
+        self._attached = None
+
     def _send(self, number: int, request: Request) -> Answer:
         if isinstance(request, ops.Status) or request.via not in (Via.MONITOR, Via.DEVICE):
             return super()._send(number, request)

@@ -137,7 +137,7 @@ def test_a_timed_out_copy_goes_on_behind_the_guests_back() -> None:
 
 def test_a_late_failure_of_a_timed_out_copy_brings_its_clusters_back() -> None:
     held = Held(cbw_timeout=1, on_cbw_error="break-snapshot")
-    writer = held.do(write(0))
+    held.do(write(0))
     held.do(Expire())
     held.complete(error="EIO")
     assert held.bits("copy") == [0, 1, 2, 3]

@@ -206,9 +206,18 @@ class BackupJob:
         yield from self._copy_all(self._workers + 1)
 
     @property
+    def copies(self) -> bool:
+        """Whether the job copies by itself, not only what the guest is about to overwrite."""
+        return self.sync is not Sync.NONE
+
+    def ends_with(self, other: BackupJob) -> bool:
+        """Whether the two are in one group."""
+        return self._group is other._group
+
+    @property
     def stopped_copying(self) -> bool:
         """Whether the job is paused with something left to copy by itself."""
-        return self.status is JobStatus.PAUSED and self.sync is not Sync.NONE
+        return self.status is JobStatus.PAUSED and self.copies
 
     @rule("backup.bitmap-after", source="docs/interop/bitmaps.rst: bitmap synchronisation modes")
     def _settle_bitmap(self, sync_bitmap: SyncBitmap, failed: bool) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 
-from . import bitmap_directory, permissions
+from . import bitmap_directory, links, permissions
 from .backup_job import BackupJob
 from .bitmap import DirtyBitmap
 from .block_copy import BlockCopy, cluster_size_of
@@ -262,15 +263,22 @@ class Graph:
         self._replace(node, node.source, lambda parent: True)
 
     def _replace(self, node: Node, by: Node, takes_part: Callable[[Node], bool]) -> None:
-        """Every user of ``node`` now uses ``by``, of nodes above it those that take part."""
+        """Every user of ``node`` now uses ``by``, of nodes above it those that take part; the
+        newest user moves first, and whoever moves is a new user."""
+        moves: list[tuple[tuple[int, int], Callable[[int], None]]] = []
         for parent in self.nodes.values():
             if takes_part(parent):
-                _replace_child(parent, node, by)
-        for export in self.exports.values():
-            if export.node is node:
-                export.node = by
+                moves += [(permissions.link_age(parent, role), partial(links.move, parent, role, by))
+                          for role in links.roles(parent, node)]
+        moves += [((export.age, 0), partial(links.move_export, export, by))
+                  for export in self.exports.values() if export.node is node]
         if self.device is node:
-            self.device = by
+            moves.append(((self._device_age, 0), partial(self._move_device, by)))
+        for _, move in sorted(moves, key=lambda each: each[0], reverse=True):
+            move(self.next_age())
+
+    def _move_device(self, by: Node, age: int) -> None:
+        self.device, self._device_age = by, age
 
     # The guest's device
 
@@ -341,18 +349,6 @@ class Graph:
         outer = [*self._outer_uses(), *more]
         found = permissions.uses(self.nodes.values(), outer, self.capabilities)
         permissions.check(found, permissions.parents_first([changed]))
-
-
-def _replace_child(parent: Node, node: Node, by: Node) -> None:
-    if isinstance(parent, CopyBeforeWrite):
-        if parent.source is node:
-            parent.source = parent.block_copy.source = by
-        if parent.target is node:
-            parent.target = parent.block_copy.target = by
-    elif isinstance(parent, SnapshotAccess) and parent.file is node:
-        parent.file = by
-    elif isinstance(parent, Qcow2) and parent.backing is node:
-        parent.backing = by
 
 
 def check_usable(bitmap: DirtyBitmap) -> None:

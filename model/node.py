@@ -82,6 +82,8 @@ class Node:
         self.size = size
         self.age = 0
         """Which number in the graph's history the node has: higher is newer."""
+        self.link_ages: dict[str, int] = {}
+        """The same of its links to children, by role, that are newer than the node."""
         self.discard_enabled = discard
         self.reading: list[Reading] = []
         """The reads under way, latest first."""

@@ -91,27 +91,31 @@ def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iter
         requires |= use.requires
         shares &= use.shares
     if isinstance(parent, CopyBeforeWrite):
-        yield Use(parent.target, _user(parent, parent.target, "target"), Permission.WRITE,
-                  ALL & ~Permission.RESIZE, (parent.age, 1))
+        yield _use(parent, "target", parent.target, Permission.WRITE, ALL & ~Permission.RESIZE)
         if above:
             if requires & Permission.WRITE or capabilities.filter_requires_consistent_read:
                 requires |= Permission.CONSISTENT_READ
             if parent.block_copy.discards_source:
                 requires |= Permission.WRITE
             shares &= ~(Permission.WRITE | Permission.RESIZE)
-        yield Use(parent.source, _user(parent, parent.source, "file"), requires, shares,
-                  (parent.age, 0))
+        yield _use(parent, "file", parent.source, requires, shares)
     elif isinstance(parent, SnapshotAccess):
-        yield Use(parent.file, _user(parent, parent.file, "file"), NOTHING, ALL,
-                  (parent.age, 0))
+        yield _use(parent, "file", parent.file, NOTHING, ALL)
     elif isinstance(parent, Qcow2) and parent.backing is not None:
         others = shares & (Permission.WRITE | Permission.RESIZE)
         if not others & Permission.WRITE:
             others = NOTHING
-        yield Use(parent.backing, _user(parent, parent.backing, "backing"),
-                  requires & Permission.CONSISTENT_READ,
-                  others | Permission.CONSISTENT_READ | Permission.WRITE_UNCHANGED,
-                  (parent.age, 0))
+        yield _use(parent, "backing", parent.backing, requires & Permission.CONSISTENT_READ,
+                   others | Permission.CONSISTENT_READ | Permission.WRITE_UNCHANGED)
+
+
+def _use(parent: Node, role: str, child: Node, requires: Permission, shares: Permission) -> Use:
+    return Use(child, _user(parent, child, role), requires, shares, link_age(parent, role))
+
+
+def link_age(parent: Node, role: str) -> tuple[int, int]:
+    """How new the link from a node to its child of that role is."""
+    return parent.link_ages.get(role, parent.age), int(role == "target")
 
 
 def _user(parent: Node, child: Node, role: str) -> str:

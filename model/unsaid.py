@@ -133,7 +133,7 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
 def check_failure(job: BackupJob, jobs: Sequence[BackupJob]) -> None:
     """Refuse that a job fails while others of its group copy: how far they are is not known."""
     if job.error is not None and any(
-            each.copies and each is not job and each.error is not None for each in jobs):
+            each.copies and each is not job and each.ends_with(job) for each in jobs):
         raise Impossible("a job of a group fails while another one copies")
 
 

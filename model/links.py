@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Links between nodes: in which roles one uses another, and giving a node another child."""
+
+from __future__ import annotations
+
+from .copy_before_write import CopyBeforeWrite
+from .nbd_export import NbdExport
+from .node import Node
+from .qcow2 import Qcow2
+from .snapshot_access import SnapshotAccess
+
+
+def roles(parent: Node, child: Node) -> list[str]:
+    """The roles in which a node uses another one."""
+    children: list[tuple[str, Node | None]] = []
+    if isinstance(parent, CopyBeforeWrite):
+        children = [("file", parent.source), ("target", parent.target)]
+    elif isinstance(parent, SnapshotAccess):
+        children = [("file", parent.file)]
+    elif isinstance(parent, Qcow2):
+        children = [("backing", parent.backing)]
+    return [role for role, node in children if node is child]
+
+
+def move(parent: Node, role: str, by: Node, age: int) -> None:
+    """Give a node another child."""
+    parent.link_ages[role] = age
+    if isinstance(parent, CopyBeforeWrite) and role == "file":
+        parent.source = parent.block_copy.source = by
+    elif isinstance(parent, CopyBeforeWrite):
+        parent.target = parent.block_copy.target = by
+    elif isinstance(parent, SnapshotAccess):
+        parent.file = by
+    elif isinstance(parent, Qcow2):
+        parent.backing = by
+
+
+def move_export(export: NbdExport, by: Node, age: int) -> None:
+    """Have an export show another node."""
+    export.node, export.age = by, age

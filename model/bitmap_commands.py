@@ -55,6 +55,9 @@ def add(graph: Graph, command: BitmapAdd) -> None:
     elif granularity < SMALLEST_GRANULARITY or granularity & (granularity - 1):
         raise CommandRefused("Granularity must be power of 2 and at least 512")
     if command.persistent:
+        if node.read_only and graph.capabilities.persistent_needs_writable:
+            raise CommandRefused("Cannot add a persistent bitmap to read-only or inactive node "
+                                 f"'{node.name}'")
         _check_storable(node, command.bitmap)
     if node.bitmap(command.bitmap) is not None:
         raise CommandRefused(f"Bitmap already exists: {command.bitmap}")

@@ -37,8 +37,11 @@ class Capabilities:
         "whole cluster, cannot be discarded", "9.1", True)
     filter_requires_consistent_read: bool = _capability(
         "a filter in use always takes consistent-read on its source", "9.1", True)
-    transaction_in_lower_case: bool = _capability(
-        "a refused completion mode is told with 'transaction' in lower case", "8.1", True)
+    completion_mode_checked_first: bool = _capability(
+        "a transaction's completion mode is checked before any action is done, and a refusal of "
+        "it says 'transaction' in lower case", "8.1", True)
+    persistent_needs_writable: bool = _capability(
+        "a persistent bitmap cannot be added to a read-only node", "after 10.0", True)
     human_monitor: bool = _capability("there is a human monitor (qemu-system only)", "", True)
 
     snapshot_reads_source_before_done_run_ends: bool = _deviation(
@@ -81,5 +84,7 @@ class Capabilities:
         "dirty, or uses it after it is freed", "")
     aborted_group_hangs: bool = _deviation(
         "a refused grouped transaction that had made two jobs hangs QEMU", "")
+    filtered_job_filter_aborts: bool = _deviation(
+        "the end of a job over whose filter another filter was put kills QEMU", "9.1")
     cbw_timeout_wraps: bool = _deviation(
         "cbw-timeout is taken modulo 2^32 nanoseconds (4.29 s)", "9.1")

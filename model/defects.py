@@ -18,7 +18,14 @@ from .errors import Errno
 from .graph import Graph
 from .held_image import HeldImage
 from .image import Image
-from .job_operations import Backup, Sync, Transaction
+from .job_operations import (
+    Backup,
+    JobCancel,
+    JobFinalize,
+    JobResume,
+    Sync,
+    Transaction,
+)
 from .node import Node
 from .operations import Operation, Request, Via
 from .permissions import parents_first
@@ -62,6 +69,12 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
         target = graph.nodes.get(operation.target)
         if target is not None and _is_image_of(Format.QED, target):
             yield "qed_parallel_allocation_aborts"
+    elif isinstance(operation, (JobCancel, JobFinalize, JobResume)):
+        if operation.job in graph.jobs and _is_filtered(graph):
+            yield "filtered_job_filter_aborts"
+    elif isinstance(operation, ops.Restart):
+        if _is_filtered(graph):
+            yield "filtered_job_filter_aborts"
     elif isinstance(operation, ops.RemoveNode):
         node = graph.nodes.get(operation.node)
         if node is not None and any(bitmap.busy for bitmap in node.bitmaps):
@@ -71,6 +84,15 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
             yield "attaching_again_aborts"
     elif isinstance(operation, Request):
         yield from _request_triggers(graph, operation)
+
+
+def _is_filtered(graph: Graph) -> bool:
+    """Whether another filter's copy bitmap is on the filter of a job, which so cannot go."""
+    own = [(job.filter.access, job.filter.done, job.filter.block_copy.copy_bitmap)
+           for job in graph.jobs.values()]
+    return any(bitmap.name is None and bitmap not in mine
+               for job, mine in zip(graph.jobs.values(), own, strict=True) if job.is_active
+               for bitmap in job.filter.bitmaps)
 
 
 def _is_huge(min_cluster_size: int | None) -> bool:

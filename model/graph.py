@@ -268,7 +268,8 @@ class Graph:
         moves: list[tuple[tuple[int, int], Callable[[int], None]]] = []
         for parent in self.nodes.values():
             if takes_part(parent):
-                moves += [(permissions.link_age(parent, role), partial(links.move, parent, role, by))
+                moves += [(permissions.link_age(parent, role),
+                           partial(links.move, parent, role, by))
                           for role in links.roles(parent, node)]
         moves += [((export.age, 0), partial(links.move_export, export, by))
                   for export in self.exports.values() if export.node is node]

@@ -38,6 +38,13 @@ _QMP_NAMES: Final[Mapping[type[Operation], str]] = {
     **{kind: f"block-dirty-{kind.name}" for kind in BITMAP_COMMANDS}, Abort: "abort"}
 
 
+def _check_grouped(action: Operation, word: str) -> None:
+    """Only jobs can end together."""
+    if not isinstance(action, Backup):
+        raise CommandRefused(f"Action '{_QMP_NAMES[type(action)]}' does not support {word} "
+                             "property completion-mode = grouped")
+
+
 @dataclass(slots=True)
 class Attempt:
     """A transaction being done to a graph."""
@@ -55,11 +62,15 @@ class Attempt:
         """
         transaction, graph = self.transaction, self.graph
         self._check_arguments()
-        if transaction.grouped:
-            self._check_grouped()
+        at_once = graph.capabilities.completion_mode_checked_first
+        if transaction.grouped and at_once:
+            for action in transaction.actions:
+                _check_grouped(action, "transaction")
         group = JobGroup()
         for index, action in enumerate(transaction.actions):
             self.refused_at = index
+            if transaction.grouped and not at_once and not isinstance(action, Abort):
+                _check_grouped(action, "Transaction")
             match action:
                 case Abort():
                     raise CommandRefused("Transaction aborted using Abort action")
@@ -82,16 +93,6 @@ class Attempt:
                 backup_commands.check_arguments(self.graph.capabilities, action, where)
             elif isinstance(action, ops.BitmapAdd):
                 bitmap_commands.check_arguments(action, where)
-
-    def _check_grouped(self) -> None:
-        """Only jobs can end together."""
-        lower_case = self.graph.capabilities.transaction_in_lower_case
-        word = "transaction" if lower_case else "Transaction"
-        for action in self.transaction.actions:
-            if not isinstance(action, Backup):
-                raise CommandRefused(
-                    f"Action '{_QMP_NAMES[type(action)]}' does not support {word} property "
-                    "completion-mode = grouped")
 
     # What a refusal does all the same
 
@@ -125,7 +126,7 @@ class Attempt:
         refused = self._refused
         if isinstance(refused, ops.BitmapEnable):
             node = self.graph.nodes.get(refused.node)
-            if node is None or node.bitmap(refused.bitmap) is None:
+            if self.transaction.grouped or node is None or node.bitmap(refused.bitmap) is None:
                 yield "refused_enable_crashes"
         if self.transaction.grouped and len(self.started) > 1:
             yield "aborted_group_hangs"

@@ -26,7 +26,8 @@ from model.capabilities import Capabilities
 
 SETTLED_BY: Final = {
     "copy_bitmap_on_filter": "min_cluster_size",
-    "transaction_in_lower_case": "min_cluster_size",
+    "completion_mode_checked_first": "min_cluster_size",
+    "filtered_job_filter_aborts": "min_cluster_size",
     "snapshot_discard_rounds_inwards": "min_cluster_size",
     "snapshot_reads_source_before_done_run_ends": "min_cluster_size",
     "unaligned_snapshot_discard_aborts": "min_cluster_size",

@@ -25,7 +25,14 @@ from model import operations as ops
 from model.capabilities import Capabilities
 from model.configuration import KIB, MIB, Configuration, Fault, Format, Image, RequestKind
 from model.errors import Errno
-from model.job_operations import Abort, Backup, BitmapMode, Sync, Transaction
+from model.job_operations import (
+    Abort,
+    Backup,
+    BitmapMode,
+    JobCancel,
+    Sync,
+    Transaction,
+)
 from model.machine import Machine
 from model.operations import Operation, Via
 from model.outcome import Observation
@@ -160,7 +167,7 @@ PROBES: Final = (
     Probe("snapshot_reads_source_before_done_run_ends", _images(_FILLED),
           (*_GRAPH, ops.Write("cbw", 0, CLUSTER),
            ops.Read("snap", 0, 2 * CLUSTER, Via.NBD_DF)), by_libnbd=True),
-    Probe("transaction_in_lower_case", _images(_FILLED),
+    Probe("completion_mode_checked_first", _images(_FILLED),
           (ops.BitmapAdd("src", "b0"),
            Transaction((ops.BitmapClear("src", "b0"),), grouped=True))),
     Probe("preallocated_status_aborts",
@@ -197,6 +204,13 @@ PROBES: Final = (
               Fault(RequestKind.STATUS, 0, "ENOSPC"),))),
           (*_GRAPH, ops.Write("cbw", 0, CLUSTER), ops.Read("snap", 0, CLUSTER)),
           kills="BDRV_BLOCK_ALLOCATED"),
+    Probe("persistent_needs_writable", _images(Image("src", CLUSTER, Format.QCOW2)),
+          (ops.Restart(("src",)), ops.BitmapAdd("tmp", "b1"),
+           ops.BitmapAdd("src", "b0", persistent=True))),
+    Probe("filtered_job_filter_aborts", _images(_FILLED),
+          (Backup("job", "src", "tmp", Sync.NONE, filter_node="below"),
+           ops.AddFilter("cbw", "below", "tmp"), JobCancel("job")),
+          kills="QLIST_EMPTY(&bs->dirty_bitmaps)"),
     Probe("refused_enable_crashes", _images(_FILLED),
           (Transaction((ops.BitmapEnable("src", "b0"),)),), kills="SIGSEGV"),
     Probe("refused_enable_disables", _images(_FILLED),

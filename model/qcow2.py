@@ -55,7 +55,7 @@ class Qcow2(Image):
         entry = ENTRY * 2 if spec.subclusters else ENTRY
         self.table = min(self.cluster, LARGEST_TABLE) // entry * self.cluster
         """How much of the disk one table of clusters is about; no status run is longer."""
-        start = Cell.DATA if spec.preallocation else Cell.UNALLOCATED
+        start = Cell.DATA if spec.preallocation and not spec.subclusters else Cell.UNALLOCATED
         self.cells: RunMap[Cell] = RunMap(divide_up(self.size, self.cell), start)
         self.directory: list[StoredBitmap] = []
         """The bitmaps that the image keeps: see :mod:`model.bitmap_directory`."""
@@ -99,8 +99,10 @@ class Qcow2(Image):
     def _store(self, start: int, content: Content) -> Program[None]:
         end = start + content.size
         for edge in (align_down(start, self.cell), align_down(end - 1, self.cell)):
-            if self.cells.at(edge // self.cell) is Cell.UNALLOCATED and self.backing is not None:
-                stop = min(edge + self.cell, self.size)
+            stop = min(edge + self.cell, self.size)
+            kept = edge < start or end < stop  # something of what the backing file shows there
+            if kept and self.cells.at(edge // self.cell) is Cell.UNALLOCATED and (
+                    self.backing is not None):
                 self.content.paste(edge, (yield from self._assemble(edge, stop)))
                 self._mark(edge, stop, Cell.DATA)
         self.content.paste(start, content)
@@ -127,6 +129,14 @@ class Qcow2(Image):
                 if False not in rest:
                     self._mark(low, high, Cell.PERHAPS_ZERO)
 
+    def _discard_cluster(self, start: int, end: int) -> None:
+        """A cluster that has space, be it for one of its subclusters only, becomes zero."""
+        has_space = bool(self.spec.preallocation) or any(
+            run.value is not Cell.UNALLOCATED
+            for run in self.cells.runs(start // self.cell, divide_up(end, self.cell)))
+        if has_space or self.backing is not None:
+            self._mark(start, end, Cell.ZERO)
+
     def _is_zero(self, start: int, end: int) -> Program[bool | None]:
         """Whether the range, inside one cell, reads as zero by its status; None: undecided."""
         undecided = False
@@ -147,9 +157,8 @@ class Qcow2(Image):
             if low % self.cluster or (high % self.cluster and high != self.size):
                 continue
             self.content.set(low, high, ZERO)
-            for run in list(self.cells.runs(low // self.cell, divide_up(high, self.cell))):
-                if run.value is not Cell.UNALLOCATED or self.backing is not None:
-                    self.cells.set(run.start, run.end, Cell.ZERO)
+            for start in range(low, high, self.cluster):
+                self._discard_cluster(start, min(start + self.cluster, high))
 
     @rule("qcow2.status", source="experiment")
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:

@@ -165,7 +165,10 @@ class Qcow2(Image):
         """Data cells are data, zero cells are zero; an unallocated one has the backing file's
         status, one image deeper, and is a hole that reads as zero where there is none."""
         yield self._request(RequestKind.STATUS, start, end)
-        return (yield from self._look_up(start, end))
+        stop, status = yield from self._look_up(start, end)
+        if self.format_node != self.name and status.depth is not None and status.depth > 1:
+            status = Status(status.flags, status.depth + 1)  # blkdebug is a level of its own
+        return stop, status
 
     def _look_up(self, start: int, end: int) -> Program[tuple[int, Status]]:
         run = self.cells.run_at(start // self.cell, divide_up(end, self.cell))

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The documents: what can be executed in them is, what is generated is up to date, links lead
+somewhere, and nothing in them is about one machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.builds import Build, find
+from harness.cli import parser
+from harness.cli.markdown import CHAPTERS, semantics
+from harness.clients.libnbd import libnbd_available
+from harness.errors import HarnessError
+from harness.exploration.building import Plan
+from harness.exploration.grounds import SimulatedGround
+from harness.exploration.subjects import subject_of
+from harness.golden.store import variants
+from harness.lockstep.replay import replay
+from harness.lockstep.trace import SystemKind, parse
+from harness.lockstep.verdict import Conforms
+from harness.systems.capabilities import SETTLED_BY
+from harness.systems.probes import PROBES
+from model.capabilities import Capabilities
+from model.operations import Via
+from model.rules import RULES
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "golden/README.md"])
+FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def fenced(name: str, kind: str) -> list[str]:
+    return [body for found, body in FENCED.findall(text(name)) if found == kind]
+
+
+def prose(document: Path) -> str:
+    return FENCED.sub("", document.read_text(encoding="utf-8"))
+
+
+def by_name(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+def anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+# Every document
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=by_name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
+        path, _, anchor = target.partition("#")
+        if path.startswith(("http://", "https://")):
+            continue
+        there = (document.parent / path).resolve() if path else document
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=by_name)
+def test_files_that_are_named_exist(document: Path) -> None:
+    for name in re.findall(r"`((?:model|harness|tests|golden|docs)/[\w./-]*)`", prose(document)):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=by_name)
+def test_nothing_is_about_one_machine(document: Path) -> None:
+    written = document.read_text(encoding="utf-8")
+    strange = re.findall(r"/(?:work|root|mnt|srv|opt|tmp|home/\w+)/\S*", written)
+    assert not strange
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=by_name)
+def test_commands_are_understood(document: Path) -> None:
+    """Each `python -m harness …` has options that there are."""
+    for command in re.findall(r"python -m harness ([^`\n]*)", document.read_text("utf-8")):
+        words = shlex.split(command.split(" > ")[0].split(";")[0].split("#")[0])
+        if not words or not words[0].isalpha() or re.search(r"[…\[|]", command):
+            continue
+        parser.parse([word.replace("WORD", "access") for word in words])
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    for document in (ROOT / "docs").glob("*.md"):
+        assert f"docs/{document.name}" in text("README.md"), document.name
+
+
+def test_the_readme_names_every_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "harness", "--help"], cwd=ROOT, check=True,
+                          capture_output=True, text=True)
+    for command in re.findall(r"^    (\w+) ", done.stdout, re.MULTILINE):
+        assert f"`{command}" in text("README.md"), command
+
+
+def test_the_readme_installs_what_ci_installs() -> None:
+    listed = re.search(r"packages=\((.*?)\)", text(".ci/run"))
+    assert listed is not None
+    for package in listed[1].split():
+        assert package in fenced("README.md", "sh")[0], package
+
+
+def test_every_dependency_has_a_reason() -> None:
+    told = text("docs/dependencies.md").lower()
+    for name in re.findall(r"^    ([\w.-]+)>=", text("tox.ini"), re.MULTILINE):
+        assert name.lower() in told, name
+
+
+# Generated, or bound to code
+
+
+def test_the_semantics_are_those_of_the_rules() -> None:
+    same = text("docs/semantics.md") == semantics()
+    assert same, "run: python -m harness rules --markdown > docs/semantics.md"
+
+
+def test_every_rule_is_in_a_chapter() -> None:
+    assert {each.where.split(".")[1] for each in RULES.values()} <= set(CHAPTERS)
+
+
+def rows(name: str) -> dict[str, list[str]]:
+    """The rows of a document's tables whose first cell is a name in backticks."""
+    found = {}
+    for line in text(name).splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if re.fullmatch(r"`[\w-]+`", cells[0]):
+            found[cells[0].strip("`")] = cells[1:]
+    return found
+
+
+def test_capabilities_are_those_of_the_model() -> None:
+    told = rows("docs/capabilities.md")
+    fields = dataclasses.fields(Capabilities)
+    assert set(told) == {each.name.replace("_", "-") for each in fields}
+    probed = {each.capability for each in PROBES}
+    for each in fields:
+        since, found_by = told[each.name.replace("_", "-")][:2]
+        assert since == each.metadata.get("since", each.metadata.get("until")), each.name
+        assert found_by.startswith("probe") or each.name not in probed, each.name
+        assert each.name not in SETTLED_BY or since, each.name
+
+
+def test_capabilities_are_those_of_the_build_at_hand() -> None:
+    try:
+        subject = subject_of(find(None))
+    except HarnessError as why:
+        pytest.skip(str(why))
+    if not libnbd_available() or len(subject.grounds) < 2:
+        pytest.skip("not everything can be probed here")
+    heading = re.search(r"^\| name \| since .*$", text("docs/capabilities.md"), re.MULTILINE)
+    assert heading is not None
+    versions = [cell.strip() for cell in heading[0].strip("|").split("|")][1:]
+    version = subject.build.version.split()[0]
+    if version not in versions:
+        pytest.skip(f"nothing is said of QEMU {version}")
+    for name, cells in rows("docs/capabilities.md").items():
+        has = getattr(subject.profile.capabilities, name.replace("-", "_"))
+        assert cells[versions.index(version)] == ("yes" if has else "no"), name
+
+
+def test_every_defect_is_described() -> None:
+    written = text("docs/defects.md")
+    for each in dataclasses.fields(Capabilities):
+        if each.metadata["deviation"]:
+            assert each.name.replace("_", "-") in written, each.name
+
+
+def test_the_variants_of_the_documents_are_real() -> None:
+    for name in re.findall(r"NAME@([\w+-]+)\.out", text("docs/golden.md")):
+        mark = name.removeprefix("no-").replace("-", "_")
+        assert f"x@{name}" in variants("x", [mark])
+
+
+def test_the_scenario_of_the_documents_is_a_real_one() -> None:
+    scenarios = "".join(path.read_text(encoding="utf-8")
+                        for path in (ROOT / "tests/iotests").glob("*.py"))
+    example, = fenced("docs/golden.md", "python")
+    assert example.split("\n", 1)[1] in scenarios
+
+
+def test_the_trace_of_the_documents_conforms() -> None:
+    for example in fenced("docs/architecture.md", "json"):
+        trace = parse(example)
+        ground = SimulatedGround(Plan(SystemKind.SIMULATED, Capabilities(), tuple(Via)))
+        with ground.open() as stand:
+            assert isinstance(replay(trace, stand), Conforms)
+
+
+# The reproducers of docs/defects.md
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproducer:
+    """Commands, the lines that show the defect, and the versions said to have it or not."""
+
+    name: str
+    commands: str
+    shown: tuple[str, ...]
+    has: tuple[str, ...]
+    has_not: tuple[str, ...]
+
+
+def reproducers() -> list[Reproducer]:
+    found = []
+    title = ""
+    for section in re.split(r"^### ", text("docs/defects.md"), flags=re.MULTILINE)[1:]:
+        title = section.split("\n", 1)[0]
+        for index, part in enumerate(re.split(r"^Has it: ", section, flags=re.MULTILINE)[1:]):
+            versions = re.findall(r"\d+\.\d+\.\d+", part.split("\n", 1)[0].split("Has not")[0])
+            others = re.findall(r"\d+\.\d+\.\d+", part.split("\n", 1)[0].partition("Has not")[2])
+            (_, commands), (_, shown) = FENCED.findall(part)
+            found.append(Reproducer(f"{title}-{index}" if index else title, commands,
+                                    tuple(shown.splitlines()), tuple(versions), tuple(others)))
+    return found
+
+
+@pytest.fixture(scope="session")
+def qemu() -> Build:
+    try:
+        build = find(None)
+    except HarnessError as why:
+        pytest.skip(str(why))
+    if build.missing():
+        pytest.skip("reproducers need all tools")
+    return build
+
+
+def put_on_path(build: Build, folder: Path) -> str:
+    """A PATH on which the build's tools are the first to be found, however they are run."""
+    folder.mkdir()
+    for name, tool in build.tools.items():
+        words = [*(f"{key}={value}" for key, value in tool.env.items()), *tool.argv]
+        script = folder / name
+        script.write_text(f'#!/bin/sh\nexec env {shlex.join(words)} "$@"\n', encoding="utf-8")
+        script.chmod(0o755)
+    return os.pathsep.join((str(folder), os.environ["PATH"]))
+
+
+def plain(line: str) -> str:
+    """Without line numbers of QEMU's sources, which differ between versions."""
+    return re.sub(r"(?:\.\./)*([\w./-]+\.c):\d+:", r"\1:", line)
+
+
+@pytest.mark.parametrize("case", reproducers(), ids=lambda case: case.name)
+def test_reproducers_show_their_defects(case: Reproducer, qemu: Build, tmp_path: Path) -> None:
+    version = qemu.version.split()[0]
+    if version not in case.has + case.has_not:
+        pytest.skip(f"nothing is said of QEMU {version}")
+    path = put_on_path(qemu, tmp_path / "bin")
+    done = subprocess.run(["sh", "-c", fenced("docs/defects.md", "sh")[0] + case.commands],
+                          cwd=tmp_path, env={**os.environ, "PATH": path}, check=False, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+    printed = [plain(line) for line in done.stdout.splitlines()]
+    shows = all(plain(line) in printed for line in case.shown)
+    assert shows == (version in case.has), done.stdout

@@ -9,10 +9,10 @@ once.  Each check is a trace, so that what it finds is replayed and shrunk as an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
-from harness.exploration import directed_jobs
+from harness.exploration import directed_jobs, interleavings
 from harness.exploration.building import Builder, Check, Make, Plan
 from harness.exploration.scene import SECTOR
 from harness.exploration.sweep import sweep
@@ -53,11 +53,17 @@ def checks(system: SystemKind) -> list[Check]:
     A qemu-system is given only those that are about its own channels, the human monitor's; all
     others would ask the same code as they ask of a storage daemon.
     """
-    own = [*_ranges(), *_ends()]
+    own = [_ranges(), _ends()]
     if system is SystemKind.QEMU_SYSTEM:
-        return own
-    return [*own, *_states(), *_options(), *_granularities(), *_formats(), *_faults(),
-            *directed_jobs.checks()]
+        return _in_turn(own)
+    return _in_turn([*own, _states(), _options(), _granularities(), _formats(), _faults(),
+                     directed_jobs.checks(), interleavings.checks()])
+
+
+def _in_turn(families: Sequence[Iterable[Check]]) -> list[Check]:
+    """One of each family after the other, so that a short run has some of all."""
+    rounds = itertools.zip_longest(*families)
+    return [check for each in rounds for check in each if check is not None]
 
 
 def _channels(plan: Plan) -> tuple[Via, Via]:

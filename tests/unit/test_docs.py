@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,11 @@ from harness.cli.markdown import CHAPTERS, semantics
 from harness.clients.libnbd import libnbd_available
 from harness.errors import HarnessError
 from harness.exploration.building import Plan
-from harness.exploration.grounds import SimulatedGround
+from harness.exploration.grounds import Ground, SimulatedGround
 from harness.exploration.subjects import subject_of
 from harness.golden.store import variants
 from harness.lockstep.replay import replay
-from harness.lockstep.trace import SystemKind, parse
+from harness.lockstep.trace import SystemKind, Trace, parse
 from harness.lockstep.verdict import Conforms
 from harness.systems.capabilities import SETTLED_BY
 from harness.systems.probes import PROBES
@@ -193,10 +194,19 @@ def test_the_scenario_of_the_documents_is_a_real_one() -> None:
     assert example.split("\n", 1)[1] in scenarios
 
 
-def test_the_trace_of_the_documents_conforms() -> None:
-    for example in fenced("docs/architecture.md", "json"):
-        trace = parse(example)
-        ground = SimulatedGround(Plan(SystemKind.SIMULATED, Capabilities(), tuple(Via)))
+def traces() -> list[Trace]:
+    return [parse(body, by_name(document)) for document in DOCUMENTS
+            for kind, body in FENCED.findall(document.read_text("utf-8")) if kind == "json"]
+
+
+@pytest.mark.parametrize("trace", traces(), ids=lambda trace: str(len(trace.steps)))
+def test_the_traces_of_the_documents_conform(trace: Trace) -> None:
+    plan = Plan(SystemKind.SIMULATED, Capabilities(), tuple(Via))
+    grounds: list[Ground] = [SimulatedGround(plan)]
+    with suppress(HarnessError):
+        grounds += [each for each in subject_of(find(None)).grounds
+                    if each.plan.system is SystemKind.QSD and libnbd_available()]
+    for ground in grounds:
         with ground.open() as stand:
             assert isinstance(replay(trace, stand), Conforms)
 

@@ -18,7 +18,7 @@ from .block_copy import MOST_TASKS, CopyCall, CopyLimits
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, Errno, RequestFailed
 from .job_operations import Backup, BitmapMode, OnError, Sync
-from .jobs import Endless, JobStatus, Progress, Verb, check_verb
+from .jobs import JobStatus, Progress, Undetermined, Verb, check_verb
 from .node import Node
 from .outcome import JobEvent, JobView
 from .program import Program
@@ -110,7 +110,7 @@ class BackupJob:
             if action is OnError.REPORT:
                 yield from self._fail(failure[0])
                 return
-        raise Endless(f"job {self.name} ignores an error that comes again and again")
+        raise Undetermined(f"job {self.name} ignores an error that comes again and again")
 
     @rule("backup.what-is-copied", source="argument sync of blockdev-backup")
     def _choose_clusters(self) -> Program[None]:
@@ -144,6 +144,8 @@ class BackupJob:
         try:
             yield from copy.copy(0, align_up(self.filter.size, copy.cluster_size), call)
         except RequestFailed as why:
+            if self._workers > 1 and copy.copy_bitmap.count > copy.cluster_size:
+                raise Undetermined("a request fails while others are under way") from why
             return why.error, call.failed_reading
         return None
 

@@ -94,8 +94,12 @@ def _forgotten(graph: Graph, command: BitmapRemove) -> DirtyBitmap:
     bitmap = _own(graph, command)
     if bitmap.busy:
         check_usable(bitmap)
-    check_writable(bitmap)
     node = graph.nodes[command.node]
+    if (bitmap.persistent and node.read_only
+            and graph.capabilities.persistent_needs_writable):
+        raise CommandRefused(f"Cannot remove persistent bitmap '{command.bitmap}': no write "
+                             f"access to node '{node.name}'")
+    check_writable(bitmap)
     if bitmap.persistent and isinstance(node, Qcow2):
         bitmap_directory.forget(node, command.bitmap)
     return bitmap

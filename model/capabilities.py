@@ -41,7 +41,8 @@ class Capabilities:
         "a transaction's completion mode is checked before any action is done, and a refusal of "
         "it says 'transaction' in lower case", "8.1", True)
     persistent_needs_writable: bool = _capability(
-        "a persistent bitmap cannot be added to a read-only node", "after 10.0", True)
+        "persistent bitmaps of a read-only node are neither added nor removed, and refused with "
+        "words of their own", "after 10.0", True)
     human_monitor: bool = _capability("there is a human monitor (qemu-system only)", "", True)
 
     snapshot_reads_source_before_done_run_ends: bool = _deviation(

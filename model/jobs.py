@@ -58,8 +58,8 @@ def check_verb(job: str, status: JobStatus, verb: Verb) -> None:
             f"Job '{job}' in state '{status}' cannot accept command verb '{verb}'")
 
 
-class Endless(Exception):
-    """A job tries again and again what fails each time."""
+class Undetermined(Exception):
+    """Where a job comes to rest, or what it does on its way there, cannot be told."""
 
 
 @dataclass(slots=True)

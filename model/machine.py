@@ -25,7 +25,7 @@ from .content import Content, zeroes
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, Errno, QmpError, RequestFailed
 from .graph import Graph
-from .jobs import Endless
+from .jobs import Undetermined
 from .nbd_export import Disconnected, NbdExport, SparseRead
 from .node import Node
 from .operations import Operation, Request, Via
@@ -111,11 +111,12 @@ class Machine:
                 with self._all_or_nothing():
                     job = backup_commands.find(self.graph, operation)
                     unsaid.check_cancel(self.graph)
-                    self._answer(job.cancel())
+                    self._finish(job.cancel())
             case ops.Restart(read_only):
                 unsaid.check_restart(self.configuration)
                 unsaid.check_cancel(self.graph)
-                self._answer(restart.quit_well(self.graph))
+                with self._all_or_nothing():
+                    self._finish(restart.quit_well(self.graph))
                 self._begin(read_only)
             case ops.Kill():
                 unsaid.check_kill(self.configuration, self._unsaved)
@@ -138,11 +139,15 @@ class Machine:
     def _run(self, *started: BackupJob) -> None:
         """Run jobs to where they rest, one after the other."""
         unsaid.check_jobs(self.graph, started, self._faults)
+        for job in sorted(started, key=lambda job: job.copies):
+            self._finish(job.run())
+            unsaid.check_failure(job, started)
+
+    def _finish(self, program: Program[None]) -> None:
+        """Have jobs do what they do until they rest."""
         try:
-            for job in sorted(started, key=lambda job: job.copies):
-                self._answer(job.run())
-                unsaid.check_failure(job, started)
-        except Endless as why:
+            self._answer(program)
+        except Undetermined as why:
             raise Impossible(str(why)) from why
 
     @contextmanager

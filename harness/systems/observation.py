@@ -26,6 +26,7 @@ def _view(bitmap: Mapping[str, Any]) -> BitmapView:
 
 
 def cluster_size(bitmaps: tuple[BitmapView, ...]) -> int | None:
-    """A filter's cluster size in bytes: the granularity of its own bitmaps, which have no name."""
-    return next((bitmap.granularity for bitmap in bitmaps
+    """A filter's cluster size in bytes: the granularity of its own bitmaps, which have no name and
+    are the oldest ones; a filter above may have put its copy bitmap before them."""
+    return next((bitmap.granularity for bitmap in reversed(bitmaps)
                  if bitmap.name is None and not bitmap.recording), None)

@@ -173,7 +173,9 @@ def _format_table() -> str:
         ("format", "cluster size reported", "request alignment", "can discard", "tells holes"),
         [(kind.value, _cluster(traits), str(traits.request_alignment),
           "yes" if traits.discards else "no", "yes" if traits.tells_holes else "no")
-         for kind, traits in TRAITS.items()]))
+         for kind, traits in TRAITS.items()])) + (
+        "\n\nWhat a discard does to parallels images differs between builds; the model says "
+        "nothing of it.")
 
 
 def _cluster(traits: Traits) -> str:

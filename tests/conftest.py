@@ -2,6 +2,7 @@
 """Plugins of all tests: golden outputs, and pytest's own means to test a plugin."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -12,3 +13,7 @@ pytest_plugins = ["harness.golden.plugin", "pytester"]
 settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")),
                           suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
+
+# What a script runs in the background ignores Ctrl-C, and so would all that the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

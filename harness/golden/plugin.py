@@ -15,11 +15,10 @@ from typing import Any, Final
 
 import pytest
 
-from harness.builds import find
 from harness.errors import HarnessError
 from harness.lockstep.trace import save
 
-from .hosts import Hosts
+from .hosts import Hosts, look_at
 from .ledger import Ledger, covers
 from .mode import Action, Mode, mode
 from .scenario import Host, Scenario
@@ -103,12 +102,13 @@ class GoldenOutputs:
         self._owners: dict[str, str] = {}
 
     def pytest_sessionstart(self) -> None:
-        """A build that was asked for by name must be there."""
+        """A build that was asked for by name must be there, and have what is tested."""
         if hasattr(self._config, "workerinput"):
             return
-        for spec in self._config.getoption("--qemu-build"):
+        named = self._config.getoption("--qemu-build") or [os.environ.get("QEMU_BUILD")]
+        for spec in filter(None, named):
             try:
-                find(spec)
+                look_at(spec)
             except HarnessError as why:
                 raise pytest.UsageError(str(why)) from why
 

@@ -27,7 +27,6 @@ EXIT_CODES: Final = {
     pytest.ExitCode.INTERRUPTED: 130,
     pytest.ExitCode.INTERNAL_ERROR: 2,
     pytest.ExitCode.USAGE_ERROR: 2,
-    pytest.ExitCode.NO_TESTS_COLLECTED: 2,
 }
 """What pytest ends with, and what the harness ends with then."""
 
@@ -42,7 +41,8 @@ def run(action: Action, tests: Sequence[str] = (), builds: Sequence[str] = (), *
     """Run the iotests, or those named, and check, show or update their golden outputs.
 
     ``tests``: golden names, or beginnings of them such as ``101``.  The exit code of the harness:
-    0 all agree (or are updated), 1 something differs, 2 usage, 130 interrupted.
+    0 all agree (or are updated), 1 something differs, 2 usage, 130 interrupted.  Raises
+    EnvironmentProblem if there is no such test.
     """
     arguments = [f"--golden={action}", "--quiet", *_where(root)]
     arguments += [f"--qemu-build={build}" for build in builds]
@@ -51,6 +51,9 @@ def run(action: Action, tests: Sequence[str] = (), builds: Sequence[str] = (), *
     if workers > 1:
         arguments += ["-n", str(workers)]
     code = pytest.main(arguments)
+    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise EnvironmentProblem(f"no test has the golden name {' or '.join(tests)}, nor one that "
+                                 f"begins so; the tests are in {root / TESTS}")
     return EXIT_CODES.get(pytest.ExitCode(code), 2)
 
 

@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,11 +38,10 @@ def build() -> Build:
 
 
 @pytest.fixture
-def temporary(tmp_path: Path) -> Path:
-    """A folder for temporary files, to be empty at the end."""
-    folder = tmp_path / "t"
-    folder.mkdir()
-    return folder
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files, to be empty at the end; short enough for sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="t-") as folder:
+        yield Path(folder)
 
 
 # The command line itself.
@@ -115,6 +116,10 @@ def test_a_binary_that_does_nothing_but_tell_its_version(tmp_path: Path) -> None
     done = harness("verify", "--qemu-build", tmp_path, cwd=tmp_path)
     assert done.returncode == 2
     assert "gives no QMP schema" in done.stderr
+    done = harness("golden", "check", "--qemu-build", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "gives no QMP schema" in done.stderr
+    assert is_one_line(done.stderr)
 
 
 def test_a_build_without_snapshot_access(tmp_path: Path) -> None:
@@ -247,9 +252,12 @@ exec env {environment} {' '.join(real.argv)} "$@"
 
 def _await_line(run: subprocess.Popen[str], word: str) -> None:
     assert run.stderr is not None
+    said = []
     for line in run.stderr:
         if word in line:
             return
+        said.append(line)
+    pytest.fail("".join(said))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -262,7 +270,7 @@ def test_an_interrupted_run_leaves_nothing_behind(
             cwd=tmp_path, env=with_environment({"TMPDIR": str(temporary)}), text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         _await_line(run, "verifying")
-        _wait_for_a_trace(temporary)
+        _wait_for_a_trace(run, temporary)
         run.send_signal(blow)
         out, err = run.communicate(timeout=60)
     assert run.returncode == 130, err
@@ -274,10 +282,11 @@ def test_an_interrupted_run_leaves_nothing_behind(
     assert _left_behind(temporary) == []
 
 
-def _wait_for_a_trace(temporary: Path) -> None:
+def _wait_for_a_trace(run: subprocess.Popen[str], temporary: Path) -> None:
     """Until some process is in the middle of a trace."""
     deadline = time.monotonic() + 60
     while not list(temporary.rglob("current.trace")):
+        assert run.poll() is None, run.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

@@ -40,7 +40,8 @@ def test_a_run_ends_with_the_exit_codes_of_the_harness(
     assert session.run(Action.CHECK, ["102-bitmap"], root=root) == 0
     assert session.run(Action.UPDATE, root=root) == 0
     assert session.run(Action.CHECK, root=root) == 0
-    assert session.run(Action.CHECK, ["nothing"], root=root) == 2
+    with pytest.raises(EnvironmentProblem, match="no test has the golden name nothing"):
+        session.run(Action.CHECK, ["nothing"], root=root)
     assert session.run(Action.CHECK, builds=["/nowhere"], root=root) == 2
     monkeypatch.setenv("TEST_LIE", "crash")
     assert session.run(Action.CHECK, root=root) == 1

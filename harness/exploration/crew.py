@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -87,6 +89,7 @@ def _work(connection: Connection, mission: Mission, deadlines: Deadlines) -> Non
     """In the worker: do batches until the parent hangs up or ends this process."""
     # A Ctrl-C is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     explorer = Explorer(mission)
     try:
         while True:
@@ -100,3 +103,11 @@ def _work(connection: Connection, mission: Mission, deadlines: Deadlines) -> Non
         pass
     finally:
         explorer.close()
+
+
+def _die_with_parent() -> None:
+    """Nobody asks for the rest of a batch if the parent was killed; our keeper cleans up."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)

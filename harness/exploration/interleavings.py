@@ -7,17 +7,18 @@ requests, some of which may fail; the model says what may come next.
 
 from __future__ import annotations
 
-import itertools
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from harness.exploration.building import Plan
+from harness.exploration.building import Check, Plan
 from harness.exploration.images import SOURCE, TARGET
 from harness.exploration.openings import FILTER, SNAPSHOT
 from harness.exploration.schedules import Schedule
 from harness.lockstep.trace import Trace
 from model import operations as ops
+from model.bitmap import divide_up
 from model.configuration import KIB, Configuration, Image, Protocol
 from model.operations import Operation, Request, Via
 from model.schedule import Complete, Start
@@ -31,6 +32,8 @@ class Small:
     """A few requests to a fleecing graph over a disk of a few clusters."""
 
     name: str
+    count: int
+    """How many interleavings there are in today's QEMU, and at most in any."""
     clusters: int
     requests: tuple[Request, ...]
     failures: int = 0
@@ -67,18 +70,18 @@ def _give_up(cluster: float, count: float = 1) -> Request:
 
 
 SMALL: Final = (
-    Small("write-read", 1, (_write(0), _read(0))),
-    Small("write-read-read", 2, (_write(1), _read(0, 2), _read(0.5))),
-    Small("write-write", 1, (_write(0, 0.5), _write(0.5, 0.5))),
-    Small("write-write-read", 3, (_write(0, 2), _write(1, 2), _read(0, 3))),
-    Small("write-give-up-read", 2, (_write(0, 2), _give_up(0), _read(0))),
-    Small("discard-give-up", 2, (_discard(0, 2), _give_up(1))),
-    Small("write-discard-read", 2, (_write(0, 2), _discard(0), _read(1))),
-    Small("write-failing", 1, (_write(0), _read(0)), 1),
-    Small("write-failing-snapshot", 1, (_write(0), _read(0)), 1, BREAK),
-    Small("write-write-failing", 2, (_write(0, 1.5), _write(1)), 1),
-    Small("write-write-failing-snapshot", 2, (_write(0, 1.5), _write(1)), 1, BREAK),
-    Small("write-give-up-failing", 1, (_write(0), _give_up(0)), 1),
+    Small("write-read", 12, 1, (_write(0), _read(0))),
+    Small("write-read-read", 416, 2, (_write(1), _read(0, 2), _read(0.5))),
+    Small("write-write", 14, 1, (_write(0, 0.5), _write(0.5, 0.5))),
+    Small("write-write-read", 2582, 3, (_write(0, 2), _write(1, 2), _read(0, 3))),
+    Small("write-give-up-read", 234, 2, (_write(0, 2), _give_up(0), _read(0))),
+    Small("discard-give-up", 15, 2, (_discard(0, 2), _give_up(1))),
+    Small("write-discard-read", 1254, 2, (_write(0, 2), _discard(0), _read(1))),
+    Small("write-failing", 52, 1, (_write(0), _read(0)), 1),
+    Small("write-failing-snapshot", 54, 1, (_write(0), _read(0)), 1, BREAK),
+    Small("write-write-failing", 160, 2, (_write(0, 1.5), _write(1)), 1),
+    Small("write-write-failing-snapshot", 248, 2, (_write(0, 1.5), _write(1)), 1, BREAK),
+    Small("write-give-up-failing", 48, 1, (_write(0), _give_up(0)), 1),
 )
 """The named ones."""
 
@@ -108,7 +111,7 @@ def _next(small: Small, building: Schedule, done: Path) -> Iterator[Operation]:
     """What may come next."""
     started = [step.request for step in done if isinstance(step, Start)]
     for request in small.requests:
-        if request not in started:
+        if request not in started and building.held.deadly(Start(request)) is None:
             yield Start(request)
     failed = sum(isinstance(step, Complete) and step.error is not None for step in done)
     pending = building.held.pending()
@@ -120,25 +123,43 @@ def _next(small: Small, building: Schedule, done: Path) -> Iterator[Operation]:
             yield replace(complete, error="EIO")
 
 
-def traces(small: Small, plan: Plan) -> Iterator[Trace]:
-    """Traces that have every interleaving in them, one after the other and side by side on the
-    disk; each ends with a look at everything."""
-    for bundle in _bundled(paths(small, plan)):
-        building = Schedule(plan, small.configuration(len(bundle)))
-        building.add_all(opening(small))
-        for index, path in enumerate(bundle):
-            if index and small.breaks:
-                building.add_all((*_closing(), *opening(small)))
-            for step in path:
-                if not building.add(_moved(step, index * small.clusters * CLUSTER)):
-                    raise AssertionError("what is possible in one place is so in another")
-        building.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))
-        yield building.trace()
+@functools.cache
+def _all_paths(small: Small, plan: Plan) -> tuple[Path, ...]:
+    return tuple(paths(small, plan))
 
 
-def _bundled(found: Iterator[Path]) -> Iterator[tuple[Path, ...]]:
-    while bundle := tuple(itertools.islice(found, PER_TRACE)):
-        yield bundle
+def bundles(small: Small) -> int:
+    """How many traces hold all interleavings."""
+    return divide_up(small.count, PER_TRACE)
+
+
+def bundle(small: Small, plan: Plan, number: int) -> Trace:
+    """Trace ``number``, from 0: interleavings one after the other and side by side on the disk,
+    and a look at everything in the end."""
+    chosen = _all_paths(small, plan)[number * PER_TRACE:(number + 1) * PER_TRACE]
+    building = Schedule(plan, small.configuration(max(1, len(chosen))))
+    building.add_all(opening(small))
+    for index, path in enumerate(chosen):
+        if index and small.breaks:
+            building.add_all((*_closing(), *opening(small)))
+        for step in path:
+            if not building.add(_moved(step, index * small.clusters * CLUSTER)):
+                raise AssertionError("what is possible in one place is so in another")
+    building.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))
+    return building.trace()
+
+
+def checks() -> Iterator[Check]:
+    """Every interleaving of every configuration, those of few first."""
+    for small in sorted(SMALL, key=lambda each: each.count):
+        area = "failures" if small.failures else "concurrency"
+        for number in range(bundles(small)):
+            yield Check(area, f"every interleaving of {small.name}, {number + 1} of "
+                        f"{bundles(small)}", functools.partial(_check, small, number))
+
+
+def _check(small: Small, number: int, plan: Plan) -> Trace:
+    return bundle(small, plan, number)
 
 
 def _moved(step: Operation, distance: int) -> Operation:

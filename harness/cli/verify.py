@@ -15,6 +15,7 @@ from typing import Final
 from harness.builds import find
 from harness.cli.console import Progress
 from harness.cli.files import check_file, check_folder
+from harness.cli.load import load_seconds, verify_load
 from harness.cli.main import INTERRUPTED
 from harness.cli.results import Divergence, Result, write_json, write_junit
 from harness.cli.summary import show
@@ -97,8 +98,16 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
                           directed=not options.no_directed)
         progress.phase(f"verifying QEMU {build.version}, seed {seed}")
         interrupted = False
+        seconds = options.seconds
+        if seconds is None and options.steps is None:
+            seconds = options.default_seconds
+        for_load = load_seconds(result, seconds)
         try:
-            result.tally = explore(options, mission, keeper, progress)
+            budget = Budget(None if seconds is None else seconds - for_load, options.steps)
+            result.tally = explore(options, budget, mission, keeper, progress)
+            if for_load:
+                progress.phase(f"load on QEMU {build.version}")
+                verify_load(result, for_load)
             progress.phase("looking into divergences" if keeper.kept else "done")
             shrunk = look_into(list(keeper.kept.values()), mission, progress)
         except KeyboardInterrupt:
@@ -114,17 +123,14 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
     return result, interrupted
 
 
-def explore(options: argparse.Namespace, mission: Mission, keeper: _Keeper,
+def explore(options: argparse.Namespace, budget: Budget, mission: Mission, keeper: _Keeper,
             progress: Progress) -> Tally:
-    """Explore within the budget of the options."""
+    """Explore within the budget."""
     def take(tally: Tally) -> None:
         keeper.take(tally)
         progress.tally(tally)
 
-    seconds = options.seconds
-    if seconds is None and options.steps is None:
-        seconds = options.default_seconds
-    return campaign.explore(mission, Budget(seconds, options.steps), options.workers, take)
+    return campaign.explore(mission, budget, options.workers, take)
 
 
 def look_into(kept: Sequence[Investigated], mission: Mission,

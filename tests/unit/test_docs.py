@@ -266,7 +266,12 @@ def plain(line: str) -> str:
     return re.sub(r"(?:\.\./)*([\w./-]+\.c):\d+:", r"\1:", line)
 
 
-@pytest.mark.parametrize("case", reproducers(), ids=lambda case: case.name)
+RACES = {"qed-parallel-allocation-aborts"}
+"""Two requests must meet: not every run of such a reproducer shows the defect."""
+
+
+@pytest.mark.parametrize("case", [each for each in reproducers() if each.name not in RACES],
+                         ids=lambda case: case.name)
 def test_reproducers_show_their_defects(case: Reproducer, qemu: Build, tmp_path: Path) -> None:
     version = qemu.version.split()[0]
     if version not in case.has + case.has_not:

@@ -92,7 +92,7 @@ def test_a_known_death_is_told_from_another(probe: Probe) -> None:
     assert "all is well" in (strange.strange or "")
     early = probe.ask(lambda it: _Dies(it, 1, known), TODAY)
     assert (early.strange is None) is (last == 1)
-    assert probe.ask(_simulated(TODAY), TODAY) == Found(probe.capability, False)
+    assert probe.ask(_simulated(TODAY), TODAY) == Found(probe.capability, probe.races)
 
 
 def test_old_defects_are_excused_on_old_builds_only() -> None:

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directed checks of bitmaps: transactions undone, bitmaps that images keep, many words."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from harness.exploration.building import Builder, Check, Plan
+from harness.lockstep.trace import Trace
+from model import operations as ops
+from model.configuration import KIB, MIB, Configuration, Fault, Format, Image, RequestKind
+from model.job_operations import (
+    Abort,
+    Backup,
+    BitmapMode,
+    JobCancel,
+    JobDismiss,
+    JobFinalize,
+    JobResume,
+    OnError,
+    Sync,
+    Transaction,
+)
+from model.operations import BitmapRef, Operation, Via
+
+CLUSTER: Final = 64 * KIB
+SIZE: Final = 16 * CLUSTER
+WORD: Final = 64
+"""Bits of a word of a bitmap."""
+
+
+def checks() -> Iterator[Check]:
+    """All of them."""
+    yield Check("transactions", "each action done, and undone by each way to fail", _undone)
+    yield Check("transactions", "actions that build on one another", _building)
+    yield Check("transactions", "jobs and bitmaps at once", _jobs_at_once)
+    yield Check("transactions", "jobs that end together", _groups)
+    for cluster in (512, 64 * KIB):
+        yield Check("persistence", f"bitmaps kept by an image, cluster {cluster} bytes",
+                    _kept(cluster))
+    yield Check("persistence", "jobs and exports that a restart or a kill ends", _interrupted)
+    yield Check("persistence", "bitmaps of an image opened read-only", _read_only)
+    yield Check("bitmaps", "copy and access bitmaps of many words", _many_words)
+    yield Check("jobs", "jobs over bitmaps of many words", _jobs_of_many_words)
+    yield Check("jobs", "a job whose filter has a snapshot", _snapshot_of_a_job)
+    yield Check("jobs", "jobs that discard what they have copied", _discarding)
+    yield Check("bitmaps", "granularities that nobody has asked for", _defaults)
+
+
+def _disks(size: int = SIZE) -> Configuration:
+    return Configuration((
+        Image("src", size, Format.QCOW2, filled=((0, size),)), Image("tmp", size),
+        Image("tmp2", size)))
+
+
+def _some_bitmaps() -> tuple[Operation, ...]:
+    """A few bitmaps of differing content."""
+    return (ops.BitmapAdd("src", "fine", 4 * KIB), ops.BitmapAdd("src", "coarse", 256 * KIB),
+            ops.BitmapAdd("src", "off", disabled=True), ops.BitmapAdd("src", "clean"),
+            ops.BitmapAdd("tmp", "other", 512), ops.Export("src"), ops.Export("tmp"),
+            ops.Write("src", 100, 10), ops.Write("src", 5 * CLUSTER - 1, 2),
+            ops.Write("tmp", 3 * CLUSTER + 512, 512), ops.Write("tmp", SIZE - 1, 1),
+            ops.BitmapClear("src", "clean"), ops.BitmapMerge(
+                "src", "off", (BitmapRef("tmp", "other"),)))
+
+
+def _actions() -> tuple[Operation, ...]:
+    fine, other = BitmapRef("src", "fine"), BitmapRef("tmp", "other")
+    return (
+        ops.BitmapAdd("src", "new"), ops.BitmapAdd("src", "new", 512, disabled=True),
+        ops.BitmapAdd("src", "new", persistent=True), ops.BitmapRemove("src", "fine"),
+        ops.BitmapClear("src", "fine"), ops.BitmapClear("src", "clean"),
+        ops.BitmapClear("src", "off"), ops.BitmapEnable("src", "off"),
+        ops.BitmapEnable("src", "fine"), ops.BitmapDisable("src", "fine"),
+        ops.BitmapDisable("src", "off"), ops.BitmapMerge("src", "coarse", (fine, other)),
+        ops.BitmapMerge("src", "fine", (other,)), ops.BitmapMerge("src", "clean", (fine,)),
+        ops.BitmapMerge("src", "clean", (fine, BitmapRef("src", "nope"))),
+        ops.BitmapMerge("src", "off", (other, fine)),
+        Backup("job", "src", "tmp2", Sync.FULL, filter_node="filter"),
+        Backup("job", "src", "tmp2", Sync.BITMAP, "fine", BitmapMode.ON_SUCCESS,
+               filter_node="filter"),
+        Backup("job", "src", "tmp2", Sync.BITMAP, "coarse", BitmapMode.ALWAYS,
+               filter_node="filter"),
+        Backup("job", "src", "tmp2", Sync.BITMAP, "off", BitmapMode.NEVER,
+               filter_node="filter"))
+
+
+def _undone(plan: Plan) -> Trace:
+    failures: Sequence[Operation] = (
+        Abort(), ops.BitmapClear("src", "nope"), ops.BitmapAdd("src", "fine"),
+        ops.BitmapMerge("src", "clean", (BitmapRef("nope", "fine"),)),
+        Backup("job2", "src", "nope", Sync.FULL))
+    builder = Builder(plan, _disks())
+    builder.add_all(_some_bitmaps())
+    for action, failure in itertools.product(_actions(), failures):
+        builder.add(Transaction((action, failure)))
+        builder.add(ops.Write("src", 7 * CLUSTER, 512))
+    for one, other in itertools.combinations(_actions(), 2):
+        builder.add(Transaction((one, other, Abort())))
+    builder.add_all(ops.Inspect(node) for node in ("src", "tmp2"))
+    return builder.trace()
+
+
+def _building(plan: Plan) -> Trace:
+    """Pairs of actions of which the second finds what the first has done."""
+    builder = Builder(plan, _disks())
+    actions = _actions()
+    for one, other in itertools.permutations(
+            (actions[0], actions[3], actions[4], actions[7], actions[9], *actions[11:13],
+             *actions[17:19]), 2):
+        builder.add_all(_some_bitmaps()[:5])
+        if not builder.scene.exports:
+            builder.add_all((ops.Export("src"), ops.Export("tmp")))
+        builder.add_all((ops.Write("src", 100, 10), ops.Write("tmp", 3 * CLUSTER, 512)))
+        builder.add(Transaction((one, other)))
+        for bitmap in list(builder.scene.bitmaps):
+            builder.add(ops.BitmapRemove(bitmap.node, bitmap.name))
+    return builder.trace()
+
+
+def _jobs_at_once(plan: Plan) -> Trace:
+    """What backup clients do: a point in time, and bitmaps that begin or end with it."""
+    builder = Builder(plan, _disks())
+    builder.add_all(_some_bitmaps())
+    job = Backup("job", "src", "tmp2", Sync.FULL, filter_node="filter", auto_finalize=False)
+    for actions in (
+            (ops.BitmapAdd("src", "since"), job),
+            (job, ops.BitmapAdd("src", "since")),
+            (ops.BitmapClear("src", "fine"), job),
+            (ops.BitmapDisable("src", "fine"), ops.BitmapAdd("src", "next"),
+             replace(job, sync=Sync.BITMAP, bitmap="fine", bitmap_mode=BitmapMode.NEVER)),
+            (ops.BitmapMerge("src", "clean", (BitmapRef("src", "fine"),)),
+             ops.BitmapRemove("src", "coarse"),
+             replace(job, sync=Sync.BITMAP, bitmap="clean", bitmap_mode=BitmapMode.ALWAYS))):
+        builder.add_all((Transaction(actions), ops.Write("src", 9 * CLUSTER, 512),
+                         ops.Inspect("tmp2"), JobFinalize("job"),
+                         ops.BitmapRemove("src", "since")))
+    two = (job, replace(job, job="job2", target="tmp", filter_node="filter2", sync=Sync.TOP))
+    builder.add_all((ops.Unexport("tmp"), Transaction(two), ops.Write("src", 0, SIZE),
+                     JobFinalize("job2"), JobFinalize("job"), ops.Inspect("tmp"),
+                     ops.Inspect("tmp2")))
+    return builder.trace()
+
+
+def _groups(plan: Plan) -> Trace:
+    """Jobs of a group that succeed, or fail, or are cancelled together, at each stage."""
+    builder = Builder(plan, _disks())
+    builder.add_all(_some_bitmaps()[:-2])
+    builder.add(ops.Unexport("tmp"))
+    copying = Backup("one", "src", "tmp", Sync.BITMAP, "fine", BitmapMode.ON_SUCCESS,
+                     filter_node="filter", auto_dismiss=False)
+    other = replace(copying, job="two", target="tmp2", filter_node="filter2", bitmap="coarse",
+                    bitmap_mode=BitmapMode.ALWAYS)
+    waiting = replace(other, sync=Sync.NONE, bitmap=None, bitmap_mode=None)
+    denied = replace(other, device="snap", bitmap=None, bitmap_mode=None, sync=Sync.FULL,
+                     max_workers=1, on_source_error=OnError.STOP)
+    builder.add(ops.AddSnapshot("snap", "tmp2"))
+    by_hand = replace(other, auto_finalize=False)
+    for second, verbs in (
+            (other, ()), (by_hand, (JobFinalize("one"),)), (by_hand, (JobFinalize("two"),)),
+            (by_hand, (JobCancel("one"),)), (by_hand, (JobCancel("two"),)),
+            (waiting, (JobCancel("two"),)), (waiting, (JobCancel("one"),)),
+            (denied, (JobResume("two"), JobCancel("one"),)),
+            (replace(denied, target="tmp"), ()), (replace(waiting, target="nope"), ())):
+        first = replace(copying, device="src") if second is not waiting else copying
+        builder.add_all((ops.Write("src", 4 * CLUSTER, 10),
+                         Transaction((first, second), grouped=True),
+                         ops.Write("src", 6 * CLUSTER, 10), *verbs))
+        for name in list(builder.scene.jobs):
+            builder.add_all((JobCancel(name), JobDismiss(name)))
+    return builder.trace()
+
+
+# Bitmaps that images keep.
+
+
+def _kept(cluster: int) -> Callable[[Plan], Trace]:
+    def make(plan: Plan) -> Trace:
+        size = 6 * MIB + 512
+        images = Configuration((
+            Image("src", size, Format.QCOW2, cluster_size=cluster), Image("tmp", size)))
+        builder = Builder(plan, images)
+        # With granularity 512, a bitmap of 12289 bits: three clusters of 512 bytes and a bit.
+        builder.add_all((
+            ops.BitmapAdd("src", "p0", 512, persistent=True), ops.BitmapAdd("src", "lost", 512),
+            ops.BitmapAdd("src", "p1", CLUSTER, persistent=True, disabled=True),
+            ops.BitmapAdd("src", "p2", 1 * MIB, persistent=True),
+            ops.BitmapAdd("tmp", "no", persistent=True), ops.Export("src"),
+            *(ops.Write("src", place, 1) for place in (
+                0, 2 * MIB - 1, 2 * MIB, 2 * MIB + 4 * KIB, 4 * MIB - 512, 6 * MIB, size - 1)),
+            ops.BitmapMerge("src", "p1", (BitmapRef("src", "p0"),))))
+        for end in (ops.Restart(), ops.Restart(), ops.Kill(), ops.Restart(), ops.Kill()):
+            builder.add_all((ops.Flush("src"), end, ops.Export("src", bitmaps=(
+                BitmapRef("src", "p0"),)), ops.Status("src", 0, size, context=(
+                    "qemu:dirty-bitmap:p0")), ops.Inspect("src"), ops.Unexport("src"),
+                ops.Export("src"), ops.Write("src", 3 * MIB, 1024),
+                ops.BitmapAdd("src", f"q{len(builder.steps)}", 4 * KIB, persistent=True),
+                ops.BitmapEnable("src", "p1"), ops.BitmapClear("src", "p2"),
+                Transaction((ops.BitmapRemove("src", "p2"), Abort())),
+                ops.Write("src", 5 * MIB, 1)))
+        for bitmap in list(builder.scene.bitmaps):
+            builder.add(ops.BitmapRemove(bitmap.node, bitmap.name))
+        builder.add_all((ops.BitmapAdd("src", "p0", persistent=True), ops.Flush("src"),
+                         ops.Kill(), ops.BitmapAdd("src", "p0", persistent=True), ops.Restart(),
+                         ops.BitmapRemove("src", "p0"), ops.Restart()))
+        return builder.trace()
+
+    return make
+
+
+def _interrupted(plan: Plan) -> Trace:
+    builder = Builder(plan, _disks())
+    job = Backup("job", "src", "tmp", Sync.BITMAP, "p0", BitmapMode.ALWAYS, auto_finalize=False)
+    for mode, end in itertools.product(BitmapMode, (ops.Restart(), ops.Kill())):
+        builder.add_all((
+            ops.BitmapAdd("src", "p0", 4 * KIB, persistent=True), ops.Restart(),
+            ops.BitmapAdd("src", "p1", 4 * KIB, persistent=True), ops.Export("src"),
+            ops.Write("src", 2 * CLUSTER, 512), replace(job, bitmap_mode=mode),
+            ops.Write("src", 4 * CLUSTER, 512),
+            ops.Export("tmp", writable=False, bitmaps=(BitmapRef("src", "p1"),)),
+            ops.Flush("src"), end, ops.Inspect("tmp"), ops.BitmapRemove("src", "p0"),
+            ops.BitmapRemove("src", "p1")))
+    return builder.trace()
+
+
+def _read_only(plan: Plan) -> Trace:
+    builder = Builder(plan, _disks())
+    kept = BitmapRef("src", "p0")
+    builder.add_all((
+        ops.BitmapAdd("src", "p0", persistent=True), ops.BitmapAdd("src", "p1", persistent=True),
+        ops.Export("src"), ops.Write("src", CLUSTER, 512), ops.Restart(("src", "tmp2")),
+        ops.Export("src"), ops.Export("src", writable=False), ops.BitmapAdd("src", "new"),
+        ops.BitmapAdd("src", "p2", persistent=True), ops.BitmapClear("src", "p0"),
+        ops.BitmapMerge("src", "p0", (BitmapRef("src", "new"),)),
+        ops.BitmapMerge("src", "new", (kept,)), ops.BitmapDisable("src", "p1"),
+        ops.BitmapEnable("src", "p1"), ops.BitmapRemove("src", "p0"),
+        Transaction((ops.BitmapAdd("src", "more"), ops.BitmapClear("src", "p0"))),
+        *(Backup("job", "src", "tmp", Sync.BITMAP, "p0", mode) for mode in BitmapMode),
+        Backup("job", "src", "tmp2", Sync.FULL), ops.AddFilter("cbw", "src", "tmp2"),
+        ops.AddFilter("cbw", "src", "tmp", kept), ops.Export("cbw"),
+        ops.Export("cbw", writable=False), ops.Inspect("cbw"), ops.BitmapDisable("src", "p1"),
+        ops.Kill(), ops.Restart(), ops.BitmapRemove("src", "p1")))
+    return builder.trace()
+
+
+# Bitmaps of many words.
+
+
+def _many_words(plan: Plan) -> Trace:
+    """Runs of clusters given up and written, that begin and end in and between words."""
+    clusters = 6 * WORD + 3
+    size = clusters * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),)), Image("tmp", size))))
+    builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
+                     ops.Export("cbw"), ops.Export("snap")))
+    runs = ((1, 2), (62, 66), (70, 2 * WORD), (2 * WORD, 3 * WORD), (3 * WORD + 1, 4 * WORD + 1),
+            (5 * WORD - 1, 5 * WORD))
+    for start, end in runs:
+        builder.add(ops.Discard("snap", start * CLUSTER, (end - start) * CLUSTER))
+    for start, end in runs:
+        builder.add_all((
+            ops.Read("snap", (start - 1) * CLUSTER, CLUSTER, Via.NBD_DF),
+            ops.Read("snap", end * CLUSTER, CLUSTER, Via.NBD_DF),
+            ops.Write("cbw", (start - 1) * CLUSTER, 512), ops.Write("cbw", end * CLUSTER, 512)))
+    builder.add_all(ops.Write("cbw", start * CLUSTER, 8 * CLUSTER)
+                    for start in range(0, clusters - 8, 8))
+    builder.add_all((ops.Inspect("snap"), ops.Inspect("tmp")))
+    return builder.trace()
+
+
+def _jobs_of_many_words(plan: Plan) -> Trace:
+    clusters = 5 * WORD + 3
+    size = clusters * CLUSTER
+    stop = 2 * WORD + 10
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),), faults=(
+            Fault(RequestKind.READ, stop * CLUSTER, once=True),)), Image("tmp", size))))
+    builder.add_all((ops.BitmapAdd("src", "dirty", CLUSTER), ops.BitmapAdd("src", "fine", 512),
+                     ops.Export("src")))
+    builder.add_all(ops.Write("src", cluster * CLUSTER + 512, 512)
+                    for cluster in range(0, clusters, 7) if cluster != stop)
+    builder.add_all((
+        ops.Write("src", (WORD - 2) * CLUSTER, 4 * CLUSTER), ops.Write("src", stop * CLUSTER, 1),
+        Backup("job", "src", "tmp", Sync.BITMAP, "dirty", BitmapMode.ALWAYS, max_workers=1,
+               filter_node="filter", on_source_error=OnError.STOP, auto_finalize=False)))
+    builder.add_all(ops.Write("src", cluster * CLUSTER, 1)
+                    for cluster in (stop + 4, 3 * WORD - 1, 3 * WORD, 4 * WORD + 7, clusters - 1))
+    builder.add_all((JobResume("job"), ops.Inspect("tmp"), JobFinalize("job"),
+                     ops.BitmapMerge("src", "fine", (BitmapRef("src", "dirty"),)),
+                     ops.Unexport("src"),
+                     ops.Export("src", bitmaps=(BitmapRef("src", "fine"),)),
+                     ops.Status("src", 0, size, context="qemu:dirty-bitmap:fine")))
+    return builder.trace()
+
+
+# More about jobs.
+
+
+def _snapshot_of_a_job(plan: Plan) -> Trace:
+    """A client reads the point in time of a job's filter, and gives up what it has read."""
+    builder = Builder(plan, _disks())
+    builder.add_all((
+        ops.BitmapAdd("src", "dirty"), ops.Export("src"), ops.Write("src", 2 * CLUSTER, CLUSTER)))
+    for sync in (Sync.NONE, Sync.FULL, Sync.BITMAP):
+        dirty = sync is Sync.BITMAP
+        builder.add_all((
+            Backup("job", "src", "tmp", sync, "dirty" if dirty else None,
+                   BitmapMode.ALWAYS if dirty else None, filter_node="filter",
+                   auto_finalize=False),
+            ops.AddSnapshot("snap", "filter"), ops.Export("snap"),
+            ops.Write("src", CLUSTER - 1, 2), ops.Read("snap", 0, 2 * CLUSTER),
+            ops.Read("snap", 0, CLUSTER, Via.NBD_DF), ops.Discard("snap", 0, CLUSTER),
+            ops.Discard("snap", 8 * CLUSTER, 2 * CLUSTER), ops.Write("src", 8 * CLUSTER, 10),
+            ops.Read("snap", 8 * CLUSTER, 10), ops.Inspect("snap"), ops.Discard(
+                "src", 12 * CLUSTER, CLUSTER), ops.RemoveNode("filter"), JobCancel("job"),
+            ops.Read("snap", 0, 512), ops.Unexport("snap"), ops.RemoveNode("snap"),
+            ops.Inspect("tmp")))
+    return builder.trace()
+
+
+def _discarding(plan: Plan) -> Trace:
+    """A backup of a snapshot that frees the temporary image as it goes, also if it fails."""
+    size = SIZE + 512
+    fault = Fault(RequestKind.WRITE, 5 * CLUSTER, once=True)
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),)), Image("tmp", size),
+        Image("tmp2", size, faults=(fault, fault)))))
+    job = Backup("job", "snap", "tmp2", Sync.FULL, discard_source=True, max_workers=1,
+                 max_chunk=CLUSTER, auto_dismiss=False)
+    for command in (job, replace(job, on_target_error=OnError.STOP), replace(
+            job, device="cbw"), replace(job, device="src", auto_finalize=False)):
+        builder.add_all((
+            ops.AddFilter("cbw", "src", "tmp", on_cbw_error="break-snapshot"),
+            ops.AddSnapshot("snap", "cbw"), ops.Export("cbw"), ops.Export("snap"),
+            ops.Write("cbw", 2 * CLUSTER, 512), ops.Write("cbw", 9 * CLUSTER, 512), command,
+            ops.Write("cbw", 3 * CLUSTER, 512), ops.Write("cbw", 10 * CLUSTER, 512),
+            JobResume("job"), ops.Inspect("snap"), ops.Inspect("tmp"), JobFinalize("job"),
+            ops.Inspect("tmp2"), ops.Unexport("snap"), ops.Unexport("cbw"),
+            ops.RemoveNode("snap"), ops.RemoveNode("cbw"), JobDismiss("job")))
+    return builder.trace()
+
+
+def _defaults(plan: Plan) -> Trace:
+    clusters = (512, 4 * KIB, 32 * KIB, 64 * KIB, 256 * KIB, 2 * MIB)
+    images = [Image(f"q{cluster}", 4 * MIB, Format.QCOW2, cluster_size=cluster)
+              for cluster in clusters]
+    images += [Image(each, 8 * MIB, each) for each in (
+        Format.RAW, Format.QED, Format.VDI, Format.VMDK, Format.VPC)]
+    builder = Builder(plan, Configuration(tuple(images)))
+    builder.add_all(ops.BitmapAdd(image.node, "b0") for image in images)
+    builder.add_all((ops.AddFilter("cbw", "q512", "raw"), ops.AddSnapshot("snap", "cbw"),
+                     ops.BitmapAdd("cbw", "b0"), ops.BitmapAdd("snap", "b0")))
+    return builder.trace()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def investigate(kept: Investigated, ground: Ground, seconds: float,
                             progress=progress)
     except SystemFailed as why:
         return dataclasses.replace(kept, again=f"{why.verdict} at the start: {why}",
+                                   steps=lines(kept.find.trace))
+    except Exception as why:
+        # Shrinking asks of the model what nobody has asked it before; should it stumble there,
+        # the find is still one.
+        traceback.print_exc()
+        return dataclasses.replace(kept, again=f"not shrunk, by a defect of the harness: {why}",
                                    steps=lines(kept.find.trace))
     verdict, again = result.verdict, result.reproduction.summary
     if isinstance(verdict, Conforms):

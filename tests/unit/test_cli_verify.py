@@ -11,6 +11,7 @@ import pytest
 
 from harness.cli import verify
 from harness.cli.main import main
+from harness.exploration import investigate
 from harness.lockstep.trace import load
 from harness.systems.probes import Found
 from tests.unit.cli_lab import fake_build, simulate
@@ -164,3 +165,16 @@ def test_interrupted_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch,
 
 def test_the_fake_build_is_none_that_exists() -> None:
     assert not fake_build().path.exists()
+
+
+def test_a_find_survives_a_shrinker_that_stumbles(monkeypatch: pytest.MonkeyPatch,
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    def stumble(*arguments: object, **options: object) -> None:
+        raise ValueError("oops")
+
+    simulate(monkeypatch, "wrong-byte", truthful_for=6)
+    monkeypatch.setattr(investigate, "shrink", stumble)
+    assert _verify("--steps", "300", "--area", "access", "--no-directed") == 1
+    said = capsys.readouterr()
+    assert "not shrunk, by a defect of the harness: oops" in said.out
+    assert "Traceback" in said.err

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.builds import STORAGE_DAEMON
 from harness.cli.results import Divergence, Result
 from harness.clients.libnbd import libnbd_available
+from harness.exploration.grounds import Ground, RealGround
 from harness.exploration.load import put_load
 from harness.lockstep.trace import SystemKind
 from harness.systems.starting import starter
@@ -15,14 +18,14 @@ _SHARE = 0.08
 _LEAST, _MOST = 3.0, 120.0  # seconds
 
 
-def load_seconds(result: Result, seconds: float | None) -> float:
-    """How much of a budget of ``seconds`` (None: without such an end) goes to load; 0: none."""
-    if AREA not in result.areas or not result.build.has(STORAGE_DAEMON) or (
-            not libnbd_available()):
+def load_seconds(result: Result, grounds: Sequence[Ground], seconds: float | None) -> float:
+    """How much of a budget of ``seconds`` (None: one of steps) goes to load; 0: none."""
+    daemon = any(isinstance(ground, RealGround) and ground.plan.system is SystemKind.QSD
+                 for ground in grounds)
+    if seconds is None or seconds < 2 * _LEAST or AREA not in result.areas or (
+            not daemon or not libnbd_available()):
         return 0.0
-    if seconds is None:
-        return _LEAST
-    return min(max(seconds * _SHARE, _LEAST), _MOST) if seconds > 2 * _LEAST else 0.0
+    return min(max(seconds * _SHARE, _LEAST), _MOST)
 
 
 def verify_load(result: Result, seconds: float) -> None:

@@ -101,7 +101,7 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         seconds = options.seconds
         if seconds is None and options.steps is None:
             seconds = options.default_seconds
-        for_load = load_seconds(result, seconds)
+        for_load = load_seconds(result, subject.grounds, seconds)
         try:
             budget = Budget(None if seconds is None else seconds - for_load, options.steps)
             result.tally = explore(options, budget, mission, keeper, progress)

@@ -21,6 +21,7 @@ from harness.clients.nbd_types import (
     NbdTimeout,
     asked,
 )
+from harness.clients.uninterrupted import Uninterrupted
 
 if TYPE_CHECKING:
     import nbd
@@ -82,7 +83,8 @@ class Wire:
         direction = self.handle.aio_get_direction()
         try:
             if direction & _READ and ready & _READABLE:
-                self.handle.aio_notify_read()
+                with Uninterrupted():  # It may call us back.
+                    self.handle.aio_notify_read()
             elif direction & _WRITE and ready & _WRITABLE:
                 self.handle.aio_notify_write()
         except self.error as error:

@@ -25,6 +25,7 @@ from qemu.qmp.qmp_client import BadReplyError
 
 from harness.clients.errors import ClientError, PeerGone, PeerNonsense, PeerSilent
 from harness.clients.qmp_session import QmpEvent, Session, root_cause
+from harness.clients.uninterrupted import Uninterrupted
 
 CHANNEL = "QMP"
 
@@ -73,6 +74,7 @@ class Qmp:
         self._session = Session(self._progress)
         self._awaited: Callable[[], bool] | None = None
         self._unanswered: set[asyncio.Task[object]] = set()
+        self._waking: asyncio.Handle | None = None
         self._socket: socket.socket | None = None
         self._lost = False
         self._cause: Exception | None = None
@@ -234,9 +236,10 @@ class Qmp:
             # Ends the reader at once; else a peer that does not read could hold up the flush.
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
-        goodbye = self._loop.create_task(self._goodbye())
-        self._drive(goodbye, _GOODBYE_TIMEOUT)
-        self._loop.close()
+        with Uninterrupted():  # Whatever wants to interrupt may wait for so short a time.
+            goodbye = self._loop.create_task(self._goodbye())
+            self._drive(goodbye, _GOODBYE_TIMEOUT)
+            self._loop.close()
         if self._socket is not None:
             self._socket.close()
 
@@ -297,7 +300,7 @@ class Qmp:
             alarm = self._loop.call_later(seconds, self._loop.stop)
             task.add_done_callback(self._stop)
             try:
-                self._loop.run_forever()
+                self._run()
             finally:
                 task.remove_done_callback(self._stop)
                 alarm.cancel()
@@ -311,11 +314,24 @@ class Qmp:
         self._awaited = reached
         alarm = self._loop.call_later(timeout, self._loop.stop)
         try:
-            self._loop.run_forever()
+            self._run()
         finally:
             self._awaited = None
             alarm.cancel()
         return reached()
+
+    def _run(self) -> None:
+        """Run the loop until it is stopped, or something else wants to interrupt."""
+        try:
+            with Uninterrupted(self._wake):
+                self._loop.run_forever()
+        finally:
+            if self._waking is not None:
+                self._waking.cancel()
+                self._waking = None
+
+    def _wake(self) -> None:
+        self._waking = self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _stop(self, _task: object) -> None:
         self._loop.stop()

@@ -254,12 +254,14 @@ def test_close_twice(lab: Lab) -> None:
     (lambda request: request.simple(0, b"01234567"), True, NbdNonsense),
     (lambda request: request.chunk(1, struct.pack(">Q", 4) + b"01234567"), True, NbdNonsense),
     (lambda request: request.chunk(55, b""), True, NbdNonsense),
-    (lambda request: request.chunk(1, struct.pack(">Q", 0) + b"0123"), True, NbdError),
+    (lambda request: request.chunk(1, struct.pack(">Q", 0) + b"0123"), True,
+     (NbdError, NbdNonsense)),  # libnbd 1.14 misses the rest, 1.22 notices.
     (lambda request: b"", False, NbdDisconnected),
     (lambda request: request.simple(0, b"012"), False, NbdDisconnected),
     (lambda request: None, False, NbdTimeout),
 ], ids=["magic", "cookie", "simple", "place", "kind", "half", "end", "cut short", "silence"])
-def test_a_lie_in_an_answer(answer: object, structured: bool, error: type[Exception]) -> None:
+def test_a_lie_in_an_answer(answer: object, structured: bool,
+                            error: type[Exception] | tuple[type[Exception], ...]) -> None:
     with (export_of(SIZE, answer, structured=structured) as liar,  # type: ignore[arg-type]
           NbdClient.from_socket(liar.end, timeout=10) as client):
         client.timeout = 0.05 if error is NbdTimeout else 10

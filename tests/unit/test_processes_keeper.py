@@ -144,6 +144,7 @@ def test_fork_does_not_keep_the_guardian_waiting(tmp_path: Path) -> None:
     owner.close()
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # The tests' own threads.
 def test_forked_child_has_its_own(tmp_path: Path) -> None:
     mine = keeper().directory
     reader, writer = os.pipe()

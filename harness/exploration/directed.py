@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
-from harness.exploration import directed_bitmaps, directed_jobs, interleavings
+from harness.exploration import directed_bitmaps, directed_jobs, directed_words, interleavings
 from harness.exploration.building import Builder, Check, Make, Plan
 from harness.exploration.scene import SECTOR
 from harness.exploration.sweep import sweep
@@ -57,7 +57,8 @@ def checks(system: SystemKind) -> list[Check]:
     if system is SystemKind.QEMU_SYSTEM:
         return _in_turn(own)
     return _in_turn([*own, _states(), _options(), _granularities(), _formats(), _faults(),
-                     directed_jobs.checks(), directed_bitmaps.checks(), interleavings.checks()])
+                     directed_jobs.checks(), directed_bitmaps.checks(), directed_words.checks(),
+                     interleavings.checks()])
 
 
 def _in_turn(families: Sequence[Iterable[Check]]) -> list[Check]:

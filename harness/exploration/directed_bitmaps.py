@@ -28,8 +28,6 @@ from model.operations import BitmapRef, Operation, Via
 
 CLUSTER: Final = 64 * KIB
 SIZE: Final = 16 * CLUSTER
-WORD: Final = 64
-"""Bits of a word of a bitmap."""
 
 
 def checks() -> Iterator[Check]:
@@ -38,13 +36,12 @@ def checks() -> Iterator[Check]:
     yield Check("transactions", "actions that build on one another", _building)
     yield Check("transactions", "jobs and bitmaps at once", _jobs_at_once)
     yield Check("transactions", "jobs that end together", _groups)
+    yield Check("bitmaps", "bitmaps in use by an export, a job and a transaction", _in_use)
     for cluster in (512, 64 * KIB):
         yield Check("persistence", f"bitmaps kept by an image, cluster {cluster} bytes",
                     _kept(cluster))
     yield Check("persistence", "jobs and exports that a restart or a kill ends", _interrupted)
     yield Check("persistence", "bitmaps of an image opened read-only", _read_only)
-    yield Check("bitmaps", "copy and access bitmaps of many words", _many_words)
-    yield Check("jobs", "jobs over bitmaps of many words", _jobs_of_many_words)
     yield Check("jobs", "a job whose filter has a snapshot", _snapshot_of_a_job)
     yield Check("jobs", "jobs that discard what they have copied", _discarding)
     yield Check("bitmaps", "granularities that nobody has asked for", _defaults)
@@ -52,8 +49,8 @@ def checks() -> Iterator[Check]:
 
 def _disks(size: int = SIZE) -> Configuration:
     return Configuration((
-        Image("src", size, Format.QCOW2, filled=((0, size),)), Image("tmp", size),
-        Image("tmp2", size)))
+        Image("base", size), Image("src", size, Format.QCOW2, filled=((0, size),)),
+        Image("tmp", size), Image("tmp2", size)))
 
 
 def _some_bitmaps() -> tuple[Operation, ...]:
@@ -174,6 +171,33 @@ def _groups(plan: Plan) -> Trace:
     return builder.trace()
 
 
+def _in_use(plan: Plan) -> Trace:
+    """What may not be done to a bitmap that somebody holds."""
+    builder = Builder(plan, _disks())
+    builder.add_all(_some_bitmaps())
+    held, other = BitmapRef("src", "fine"), BitmapRef("src", "coarse")
+    deeds: tuple[Operation, ...] = (
+        ops.BitmapAdd("src", "fine"), ops.BitmapClear("src", "fine"),
+        ops.BitmapDisable("src", "fine"), ops.BitmapEnable("src", "fine"),
+        ops.BitmapMerge("src", "fine", (other,)), ops.BitmapMerge("src", "coarse", (held,)),
+        ops.BitmapMerge("src", "coarse", (other, held)), ops.BitmapRemove("src", "fine"),
+        ops.AddFilter("cbw", "src", "tmp2", held), ops.Export("src", bitmaps=(held,)),
+        *(Backup("other", "src", "tmp2", Sync.BITMAP, "fine", mode) for mode in BitmapMode),
+        ops.Write("src", 11 * CLUSTER, 512))
+    job = Backup("job", "src", "tmp2", Sync.BITMAP, "fine", BitmapMode.NEVER,
+                 auto_finalize=False)
+    hold_and_let_go: tuple[tuple[Operation, Operation], ...] = (
+        (ops.Export("base", writable=False, bitmaps=(held,)), ops.Unexport("base")),
+        (job, JobFinalize("job")),
+        (replace(job, bitmap_mode=BitmapMode.ALWAYS), JobCancel("job")))
+    for hold, let_go in hold_and_let_go:
+        builder.add_all((hold, *deeds))
+        builder.add_all(Transaction((deed,)) for deed in deeds)
+        builder.add_all((let_go, ops.BitmapEnable("src", "fine")))
+    builder.add_all(Transaction((ops.BitmapRemove("src", "fine"), deed)) for deed in deeds)
+    return builder.trace()
+
+
 # Bitmaps that images keep.
 
 
@@ -243,57 +267,6 @@ def _read_only(plan: Plan) -> Trace:
         ops.AddFilter("cbw", "src", "tmp", kept), ops.Export("cbw"),
         ops.Export("cbw", writable=False), ops.Inspect("cbw"), ops.BitmapDisable("src", "p1"),
         ops.Kill(), ops.Restart(), ops.BitmapRemove("src", "p1")))
-    return builder.trace()
-
-
-# Bitmaps of many words.
-
-
-def _many_words(plan: Plan) -> Trace:
-    """Runs of clusters given up and written, that begin and end in and between words."""
-    clusters = 6 * WORD + 3
-    size = clusters * CLUSTER
-    builder = Builder(plan, Configuration((
-        Image("src", size, filled=((0, size),)), Image("tmp", size))))
-    builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
-                     ops.Export("cbw"), ops.Export("snap")))
-    runs = ((1, 2), (62, 66), (70, 2 * WORD), (2 * WORD, 3 * WORD), (3 * WORD + 1, 4 * WORD + 1),
-            (5 * WORD - 1, 5 * WORD))
-    for start, end in runs:
-        builder.add(ops.Discard("snap", start * CLUSTER, (end - start) * CLUSTER))
-    for start, end in runs:
-        builder.add_all((
-            ops.Read("snap", (start - 1) * CLUSTER, CLUSTER, Via.NBD_DF),
-            ops.Read("snap", end * CLUSTER, CLUSTER, Via.NBD_DF),
-            ops.Write("cbw", (start - 1) * CLUSTER, 512), ops.Write("cbw", end * CLUSTER, 512)))
-    builder.add_all(ops.Write("cbw", start * CLUSTER, 8 * CLUSTER)
-                    for start in range(0, clusters - 8, 8))
-    builder.add_all((ops.Inspect("snap"), ops.Inspect("tmp")))
-    return builder.trace()
-
-
-def _jobs_of_many_words(plan: Plan) -> Trace:
-    clusters = 5 * WORD + 3
-    size = clusters * CLUSTER
-    stop = 2 * WORD + 10
-    builder = Builder(plan, Configuration((
-        Image("src", size, filled=((0, size),), faults=(
-            Fault(RequestKind.READ, stop * CLUSTER, once=True),)), Image("tmp", size))))
-    builder.add_all((ops.BitmapAdd("src", "dirty", CLUSTER), ops.BitmapAdd("src", "fine", 512),
-                     ops.Export("src")))
-    builder.add_all(ops.Write("src", cluster * CLUSTER + 512, 512)
-                    for cluster in range(0, clusters, 7) if cluster != stop)
-    builder.add_all((
-        ops.Write("src", (WORD - 2) * CLUSTER, 4 * CLUSTER), ops.Write("src", stop * CLUSTER, 1),
-        Backup("job", "src", "tmp", Sync.BITMAP, "dirty", BitmapMode.ALWAYS, max_workers=1,
-               filter_node="filter", on_source_error=OnError.STOP, auto_finalize=False)))
-    builder.add_all(ops.Write("src", cluster * CLUSTER, 1)
-                    for cluster in (stop + 4, 3 * WORD - 1, 3 * WORD, 4 * WORD + 7, clusters - 1))
-    builder.add_all((JobResume("job"), ops.Inspect("tmp"), JobFinalize("job"),
-                     ops.BitmapMerge("src", "fine", (BitmapRef("src", "dirty"),)),
-                     ops.Unexport("src"),
-                     ops.Export("src", bitmaps=(BitmapRef("src", "fine"),)),
-                     ops.Status("src", 0, size, context="qemu:dirty-bitmap:fine")))
     return builder.trace()
 
 

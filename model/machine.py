@@ -172,7 +172,7 @@ class Machine:
 
     def _request(self, number: int, request: Request) -> Outcome:
         export = self._export(request)
-        if self._faults:
+        if any(self._faults.values()):
             unsaid.check_order(export.node, request)
         if request.via is Via.DEVICE and export.node is not self.graph.device:
             return Outcome(error=Errno.ENOENT)

@@ -254,14 +254,11 @@ def test_close_twice(lab: Lab) -> None:
     (lambda request: request.simple(0, b"01234567"), True, NbdNonsense),
     (lambda request: request.chunk(1, struct.pack(">Q", 4) + b"01234567"), True, NbdNonsense),
     (lambda request: request.chunk(55, b""), True, NbdNonsense),
-    (lambda request: request.chunk(1, struct.pack(">Q", 0) + b"0123"), True,
-     (NbdError, NbdNonsense)),  # libnbd 1.14 misses the rest, 1.22 notices.
     (lambda request: b"", False, NbdDisconnected),
     (lambda request: request.simple(0, b"012"), False, NbdDisconnected),
     (lambda request: None, False, NbdTimeout),
-], ids=["magic", "cookie", "simple", "place", "kind", "half", "end", "cut short", "silence"])
-def test_a_lie_in_an_answer(answer: object, structured: bool,
-                            error: type[Exception] | tuple[type[Exception], ...]) -> None:
+], ids=["magic", "cookie", "simple", "place", "kind", "end", "cut short", "silence"])
+def test_a_lie_in_an_answer(answer: object, structured: bool, error: type[Exception]) -> None:
     with (export_of(SIZE, answer, structured=structured) as liar,  # type: ignore[arg-type]
           NbdClient.from_socket(liar.end, timeout=10) as client):
         client.timeout = 0.05 if error is NbdTimeout else 10
@@ -270,14 +267,31 @@ def test_a_lie_in_an_answer(answer: object, structured: bool,
     with (export_of(SIZE, answer, structured=structured) as liar,  # type: ignore[arg-type]
           NbdClient.from_socket(liar.end, timeout=10) as client):
         token = client.submit_read(0, 8)
-        if error is NbdError:
-            assert client.poll(10)[0].errno == errno.EIO
-        elif error is NbdTimeout:
+        if error is NbdTimeout:
             assert client.poll(0.02) == []
         else:
             with pytest.raises(error):
                 client.poll(10)
             assert client.in_flight() == (token,)
+
+
+def test_an_answer_of_half_the_data() -> None:
+    """libnbd 1.14 makes it EIO; 1.22 says that it is against the protocol."""
+    def answer(request: NbdRequest) -> bytes:
+        return request.chunk(1, struct.pack(">Q", 0) + b"0123")
+
+    with (export_of(SIZE, answer, structured=True) as liar,
+          NbdClient.from_socket(liar.end, timeout=10) as client,
+          pytest.raises((NbdError, NbdNonsense), match="read 8 at 0") as caught):
+        client.read(0, 8)
+    with (export_of(SIZE, answer, structured=True) as liar,
+          NbdClient.from_socket(liar.end, timeout=10) as client):
+        client.submit_read(0, 8)
+        if caught.type is NbdNonsense:
+            with pytest.raises(NbdNonsense):
+                client.poll(10)
+        else:
+            assert client.poll(10)[0].errno == errno.EIO
 
 
 def test_answers_out_of_order() -> None:

@@ -64,7 +64,9 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
     elif isinstance(operation, Backup):
         if _is_huge(operation.min_cluster_size):
             yield "huge_min_cluster_size_aborts"
-        if (operation.min_cluster_size or 0) > MEMORY and operation.sync != Sync.NONE:
+        smallest = operation.min_cluster_size or 0
+        fits = smallest < 1 << 32 and not smallest & (smallest - 1)
+        if fits and smallest > MEMORY and operation.sync != Sync.NONE:
             yield "large_cluster_aborts"
         target = graph.nodes.get(operation.target)
         if target is not None and _is_image_of(Format.QED, target):

@@ -22,7 +22,7 @@ from model import operations as ops
 from model.configuration import Configuration, Image, Protocol
 from model.content import ZERO, Stamp
 from model.operations import Context, Operation, Via
-from model.outcome import Allocation, BitmapView
+from model.outcome import Allocation, BitmapView, JobEvent, JobView
 
 from .normalise import Names
 from .seen import Seen, StatusRun
@@ -74,6 +74,10 @@ class Renderer:
             return [_sent(operation, self._request(number, operation))]
         if isinstance(operation, ops.Inspect):
             return [f"content of {operation.node}:"]
+        if isinstance(operation, ops.Restart):
+            return [self._qmp({"execute": "quit", "arguments": {}})]
+        if isinstance(operation, ops.Kill):
+            return ["kill -KILL QEMU"]
         if isinstance(operation, ops.Attach):
             command = commands.attach_command(operation.node, self._plugged)
             self._plugged = True
@@ -115,6 +119,11 @@ class Renderer:
             return self._request_answer(operation, seen)
         if seen.error is not None:
             return [f"failed: {error_text(seen.error)}"]
+        if isinstance(operation, ops.Restart):
+            read_only = ", ".join(operation.read_only) or "none"
+            return [json_line({"return": {}}), _AGAIN + f" ({read_only} of them read-only)"]
+        if isinstance(operation, ops.Kill):
+            return [_AGAIN]
         return [json_line({"return": {}})]
 
     def _request_answer(self, request: ops.Request, seen: Seen) -> list[str]:
@@ -191,6 +200,18 @@ class Renderer:
             lines.append(f"  ]{comma}")
         return [*lines, "}"]
 
+    def events(self, events: Iterable[JobEvent]) -> list[str]:
+        """What jobs have told."""
+        return [self._qmp({"event": event.name, "timestamp": _STAMP,
+                           "data": {**dict(event.data), **_kind_of(event)}}) for event in events]
+
+    def jobs(self, jobs: Iterable[JobView]) -> list[str]:
+        """The jobs, as query-jobs shows them."""
+        rows = [json_line(_job(job)) for job in jobs]
+        return [json_line({"execute": "query-jobs"}), "{", '  "return": [',
+                *(f"    {row}," for row in rows[:-1]), *(f"    {row}" for row in rows[-1:]),
+                "  ]", "}"]
+
     def digest(self, node: str, name: str, digest: str | None) -> list[str]:
         """The checksum of a named bitmap."""
         asked = {"execute": "x-debug-block-dirty-bitmap-sha256",
@@ -208,6 +229,8 @@ _VERBS: Final[dict[type[ops.Request], tuple[str, str]]] = {
     ops.Discard: ("discard", "discard"),
     ops.Flush: ("flush", ""),
 }
+_AGAIN: Final = "QEMU starts again, with the same images"
+_STAMP: Final = {"microseconds": "USECS", "seconds": "SECS"}
 _DENIED: Final = 13  # EACCES, by whatever name the channel gives it
 
 
@@ -283,6 +306,20 @@ def _truth(values: Iterable[bool]) -> bool | str:
 def _choice(values: Iterable[int]) -> int | list[int]:
     found = sorted(set(values))
     return found[0] if len(found) == 1 else found
+
+
+def _kind_of(event: JobEvent) -> dict[str, str]:
+    """All job events but those of errors say what kind of job it is."""
+    return {} if event.name == "BLOCK_JOB_ERROR" else {"type": "backup"}
+
+
+def _job(view: JobView) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": view.job, "type": "backup", "status": view.status,
+        "current-progress": view.done, "total-progress": view.total}
+    if view.error is not None:
+        shown["error"] = view.error
+    return shown
 
 
 def _bitmap(view: BitmapView) -> dict[str, Any]:

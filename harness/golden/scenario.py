@@ -27,7 +27,7 @@ from model.operations import BitmapRef, Operation, Request, Via
 from model.outcome import Outcome
 
 from .normalise import Names
-from .script import Do, Entry, Images, Remark, Section, ShowBitmaps, ShowDigest
+from .script import Do, Entry, Images, Remark, Section, ShowBitmaps, ShowDigest, ShowJobs
 from .sides import ModelSide, SystemSide
 from .verdict import Witnesses
 
@@ -89,6 +89,10 @@ class Scenario:
     def digest(self, node: str, name: str) -> None:
         """Put the checksum of a named bitmap's content into the log."""
         self._play(ShowDigest(BitmapRef(node, name)))
+
+    def jobs(self) -> None:
+        """Put the jobs into the log."""
+        self._play(ShowJobs())
 
     # Doing
 

@@ -53,4 +53,9 @@ class ShowDigest:
     bitmap: BitmapRef
 
 
-Entry: TypeAlias = Remark | Section | Images | Do | ShowBitmaps | ShowDigest
+@dataclass(frozen=True, slots=True)
+class ShowJobs:
+    """The jobs are written down."""
+
+
+Entry: TypeAlias = Remark | Section | Images | Do | ShowBitmaps | ShowDigest | ShowJobs

@@ -24,7 +24,7 @@ from model.outcome import Observation, Outcome
 from .differences import SECTION
 from .normalise import Names
 from .render import Renderer
-from .script import Do, Entry, Images, Remark, Section, ShowBitmaps, ShowDigest
+from .script import Do, Entry, Images, Remark, Section, ShowBitmaps, ShowDigest, ShowJobs
 from .seen import of_answer, of_outcome
 
 _NOTHING = Observation({}, {})
@@ -63,6 +63,8 @@ class ModelSide:
         self._capabilities = capabilities
         self._machine: Machine | None = None
         self._renderer: Renderer | None = None
+        self.observed = _NOTHING
+        """What there was to be seen after the last operation."""
 
     @property
     def machine(self) -> Machine:
@@ -85,6 +87,7 @@ class ModelSide:
                 self._machine = Machine(configuration, self._capabilities)
                 self._renderer = Renderer(configuration, Names())
                 lines = self._renderer.images()
+                self.observed = self._machine.observe()
             case Do():
                 lines = self.renderer.operation(entry.number, entry.operation)
                 deadly = self.machine.deadly(entry.operation)
@@ -92,12 +95,12 @@ class ModelSide:
                     lines += [spared(deadly)]
                 else:
                     outcome = self.machine.apply(entry.number, entry.operation)
+                    self.observed = self.machine.observe()
                     lines += self.renderer.answer(
                         entry.operation, of_outcome(entry.operation, outcome))
-            case ShowBitmaps(nodes):
-                lines = self.renderer.bitmaps(self.machine.observe().bitmaps, nodes)
-            case ShowDigest(bitmap):
-                lines = _digest(self.renderer, bitmap, self.machine.observe())
+                    lines += self.renderer.events(self.observed.events)
+            case ShowBitmaps() | ShowDigest() | ShowJobs():
+                lines += _shown(self.renderer, entry, self.observed)
         self.log.lines += lines
         return outcome
 
@@ -144,10 +147,8 @@ class SystemSide:
         match entry:
             case Do():
                 self._do(self._system, self._renderer, entry, outcome, model)
-            case ShowBitmaps(nodes):
-                self.log.lines += self._renderer.bitmaps(self._observed.bitmaps, nodes)
-            case ShowDigest(bitmap):
-                self.log.lines += _digest(self._renderer, bitmap, self._observed)
+            case ShowBitmaps() | ShowDigest() | ShowJobs():
+                self.log.lines += _shown(self._renderer, entry, self._observed)
 
     def _do(self, system: System, renderer: Renderer, entry: Do, outcome: Outcome | None,
             model: ModelSide) -> None:
@@ -161,13 +162,14 @@ class SystemSide:
         step = Step(entry.number, entry.operation)
         if self.failure is None:
             self.steps.append(step)
-        expected = model.machine.observe()
+        expected = model.observed
         try:
             answer = system.apply(entry.number, entry.operation)
             shown = renderer.answer(
                 entry.operation, of_answer(entry.operation, answer, outcome, self._writers))
             lines += shown
             self._observed = system.observe([BitmapRef(*each) for each in expected.digests])
+            lines += renderer.events(self._observed.events)
         except SystemFailed as failure:
             lines.append(f"*** {failure.verdict}: {failure}")
             self.failure = self.failure or Failed(len(self.steps) - 1, step, failure)
@@ -200,9 +202,17 @@ def _words(differences: Iterable[Difference]) -> list[str]:
     return [f"*** {line}" for each in differences for line in each.words()]
 
 
-def _digest(renderer: Renderer, bitmap: BitmapRef, observation: Observation) -> list[str]:
-    return renderer.digest(
-        bitmap.node, bitmap.name, observation.digests.get((bitmap.node, bitmap.name)))
+def _shown(renderer: Renderer, entry: Entry, observation: Observation) -> list[str]:
+    """What the entry asks to be written down of what is to be seen."""
+    match entry:
+        case ShowBitmaps(nodes):
+            return renderer.bitmaps(observation.bitmaps, nodes)
+        case ShowDigest(BitmapRef(node, name)):
+            return renderer.digest(node, name, observation.digests.get((node, name)))
+        case ShowJobs():
+            return renderer.jobs(observation.jobs)
+        case _:
+            return []
 
 
 def model_text(script: Iterable[Entry], capabilities: Capabilities) -> str:

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Backups that a bitmap guides: every sync mode, bitmap mode and outcome; what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from harness.golden.scenario import Scenario
+from model.configuration import KIB, Fault, Format, Image, RequestKind
+from model.job_operations import (
+    Backup,
+    BitmapMode,
+    JobCancel,
+    JobDismiss,
+    JobFinalize,
+    JobPause,
+    JobResume,
+    OnError,
+    Sync,
+)
+from model.operations import BitmapAdd, BitmapClear, BitmapRef, Export, RemoveNode
+
+C = 64 * KIB
+SIZE = 12 * C + 512
+COPY_BITMAP = "copy_bitmap_on_filter"
+READ = Fault(RequestKind.READ, 5 * C, once=True)
+WRITE = Fault(RequestKind.WRITE, 5 * C, errno="ENOSPC", once=True)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What becomes of a job: the storage error that it meets, and how it is ended."""
+
+    name: str
+    source: tuple[Fault, ...] = ()
+    target: tuple[Fault, ...] = ()
+    cancelled: bool = False
+
+
+OUTCOMES = (Outcome("success"), Outcome("cancelled with all copied", cancelled=True),
+            Outcome("a read fails", source=(READ,)), Outcome("a write fails", target=(WRITE,)))
+
+
+def disks(iotest: Scenario, outcome: Outcome) -> None:
+    """A disk over a backing file, with one bitmap, and a place for its backup."""
+    iotest.images(
+        Image("base", SIZE, filled=((0, SIZE),)),
+        Image("src", SIZE, Format.QCOW2, backing="base",
+              filled=((C, C), (5 * C + 512, 512), (8 * C, 2 * C)), faults=outcome.source),
+        Image("copy", SIZE, faults=outcome.target))
+    iotest.do(BitmapAdd("src", "dirty"))
+    iotest.export("src")
+
+
+def guest_before(iotest: Scenario) -> None:
+    """A whole cluster, a little on either side of a border, and the tail of the disk."""
+    iotest.write("src", 2 * C, C)
+    iotest.write("src", 6 * C - 256, 512)
+    iotest.zero("src", 12 * C, 512)
+
+
+def guest_meanwhile(iotest: Scenario) -> None:
+    """One cluster that was dirty and one that was not."""
+    iotest.write("src", 5 * C + 100, 100)
+    iotest.write("src", 10 * C, C)
+
+
+@pytest.mark.golden(varies=[COPY_BITMAP])
+@pytest.mark.parametrize(("sync", "mode"), [
+    (sync, mode) for sync in (Sync.FULL, Sync.TOP, Sync.BITMAP) for mode in BitmapMode
+    if sync is Sync.BITMAP or mode is not BitmapMode.NEVER])
+def test_1001_bitmap_backups(iotest: Scenario, sync: Sync, mode: BitmapMode) -> None:
+    """A job with a bitmap: what it copies, and what becomes of the bitmap, outcome by outcome.
+
+    Full and top with bitmap mode never are refused: see 1006.
+    """
+    job = Backup("job", "src", "copy", sync, "dirty", mode, filter_node="filter",
+                 auto_finalize=False, auto_dismiss=False, max_workers=1)
+    for outcome in OUTCOMES:
+        iotest.section(outcome.name)
+        disks(iotest, outcome)
+        guest_before(iotest)
+        iotest.bitmaps("src")
+        iotest.do(job)
+        guest_meanwhile(iotest)
+        iotest.jobs()
+        iotest.bitmaps("filter", "src")
+        if outcome.cancelled:
+            iotest.do(JobCancel("job"))
+        elif not (outcome.source or outcome.target):
+            iotest.do(JobFinalize("job"))
+        iotest.write("src", 0, 512)
+        iotest.jobs()
+        iotest.bitmaps("src")
+        iotest.digest("src", "dirty")
+        iotest.do(JobDismiss("job"))
+        iotest.content("copy")
+        iotest.comment("a second job, with what the bitmap has now")
+        iotest.do(Backup("again", "src", "copy", Sync.INCREMENTAL, "dirty", max_workers=1))
+        iotest.bitmaps("src")
+        iotest.content("copy")
+
+
+@pytest.mark.golden(varies=[COPY_BITMAP])
+def test_1002_incremental(iotest: Scenario) -> None:
+    """Sync mode incremental is bitmap with bitmap mode on-success, said or not."""
+    for mode in (None, BitmapMode.ON_SUCCESS):
+        for outcome in OUTCOMES[:3]:
+            iotest.section(f"bitmap mode {mode}: {outcome.name}")
+            disks(iotest, outcome)
+            guest_before(iotest)
+            iotest.do(Backup("job", "src", "copy", Sync.INCREMENTAL, "dirty", mode,
+                             auto_finalize=False, max_workers=1))
+            guest_meanwhile(iotest)
+            iotest.bitmaps("#block(job)", "src")
+            iotest.do(JobCancel("job") if outcome.cancelled else JobFinalize("job"))
+            iotest.bitmaps("src")
+            iotest.content("copy")
+
+
+def test_1003_a_job_without_a_bitmap_leaves_bitmaps_alone(iotest: Scenario) -> None:
+    """Full and top without a bitmap; a bitmap of the node records what the guest writes."""
+    for sync in (Sync.FULL, Sync.TOP):
+        iotest.section(f"sync {sync}")
+        disks(iotest, OUTCOMES[0])
+        guest_before(iotest)
+        iotest.do(Backup("job", "src", "copy", sync))
+        iotest.bitmaps("src")
+        iotest.content("copy")
+        iotest.content("src")
+
+
+@pytest.mark.golden(varies=[COPY_BITMAP])
+def test_1004_errors_that_need_not_end_a_job(iotest: Scenario) -> None:
+    """A read and a write fail once each; the job stops, or tries again by itself."""
+    for how in (OnError.STOP, OnError.IGNORE, OnError.ENOSPC, OnError.AUTO):
+        iotest.section(f"on error: {how}")
+        disks(iotest, Outcome("", source=(READ,), target=(WRITE,)))
+        guest_before(iotest)
+        iotest.do(Backup("job", "src", "copy", Sync.BITMAP, "dirty", BitmapMode.ALWAYS,
+                         filter_node="filter", on_source_error=how, on_target_error=how,
+                         max_workers=1, max_chunk=C, auto_dismiss=False))
+        iotest.jobs()
+        iotest.bitmaps("filter", "src")
+        if how is OnError.STOP:
+            iotest.write("src", 10 * C, C)
+            iotest.do(JobResume("job"))
+            iotest.jobs()
+            iotest.write("src", 12 * C, 10)
+            iotest.do(JobResume("job"))
+            iotest.jobs()
+        iotest.bitmaps("src")
+        iotest.content("copy")
+
+
+@pytest.mark.golden(varies=[COPY_BITMAP])
+def test_1005_the_guest_overwrites_what_is_to_be_copied(iotest: Scenario) -> None:
+    """Sync none: nothing is copied but what the guest is about to overwrite; it never ends by
+    itself, can be paused, and goes on keeping the point in time all the same."""
+    disks(iotest, OUTCOMES[0])
+    guest_before(iotest)
+    iotest.do(Backup("job", "src", "copy", Sync.NONE, filter_node="filter", auto_dismiss=False))
+    guest_meanwhile(iotest)
+    iotest.bitmaps("filter", "src")
+    iotest.do(JobPause("job"))
+    iotest.write("src", 0, 1)
+    iotest.jobs()
+    iotest.do(JobResume("job"))
+    iotest.discard("src", 8 * C, C)
+    iotest.comment("the filter of a job takes no discards")
+    iotest.bitmaps("filter", "src")
+    iotest.do(JobCancel("job"))
+    iotest.jobs()
+    iotest.do(JobDismiss("job"))
+    iotest.content("copy")
+    iotest.content("src")
+
+
+@pytest.mark.golden(varies=["min_cluster_size", "discard_source", "job_on_cbw_error"])
+def test_1006_what_is_refused(iotest: Scenario) -> None:
+    """Sync modes, bitmap modes and bitmaps that do not go together; other wrong arguments."""
+    iotest.images(Image("src", SIZE), Image("copy", SIZE), Image("short", C), Image("full", SIZE))
+    for name in ("dirty", "held"):
+        iotest.do(BitmapAdd("src", name))
+    iotest.do(Export("full", writable=False, bitmaps=(BitmapRef("src", "held"),)))
+    usual = Backup("", "src", "copy", Sync.FULL)
+    for sync in Sync:
+        iotest.section(f"sync {sync}")
+        for bitmap in (None, "dirty", "held", "none"):
+            for mode in (None, *BitmapMode):
+                iotest.do(replace(usual, sync=sync, bitmap=bitmap, bitmap_mode=mode))
+    iotest.section("Other arguments")
+    for wrong in (
+            replace(usual, device="none"), replace(usual, target="none"),
+            replace(usual, target="src"), replace(usual, target="short"),
+            replace(usual, sync="some"), replace(usual, bitmap="dirty", bitmap_mode="some"),
+            replace(usual, compress=True), replace(usual, max_workers=0),
+            replace(usual, max_chunk=-1), replace(usual, max_chunk=C - 1),
+            replace(usual, min_cluster_size=3), replace(usual, min_cluster_size=1 << 63),
+            replace(usual, discard_source=True), replace(usual, on_cbw_error="some"),
+            replace(usual, filter_node="src"), replace(usual, filter_node="1"),
+            replace(usual, job="1"), replace(usual, job="job", speed=-1)):
+        iotest.do(wrong)
+    iotest.section("What a job holds")
+    iotest.do(replace(usual, job="job", sync=Sync.NONE, filter_node="filter"))
+    for held in (replace(usual, job="job2", device="filter"), replace(usual, device="copy",
+                 target="full"), replace(usual, job="job", target="full")):
+        iotest.do(held)
+    iotest.do(RemoveNode("filter"))
+    iotest.do(RemoveNode("copy"))
+    iotest.section("What a job can be asked")
+    for verb in (JobDismiss, JobFinalize, JobResume, JobPause, JobPause, JobFinalize, JobResume,
+                 JobCancel, JobCancel):
+        iotest.do(verb("job"))
+    iotest.do(BitmapClear("src", "held"))

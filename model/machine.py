@@ -198,20 +198,22 @@ class Machine:
                          fired=self.rules)
 
     def _inspect(self, inspect: ops.Inspect) -> Outcome:
-        """The node's content; a snapshot's cluster by cluster: each is data or is denied.
+        """The node's content; each cluster of a snapshot is data or is denied.
 
         A node without an export is looked at through a read-only one made for that.
         """
         node = self.graph.node(inspect.node)
         if inspect.node not in self.graph.exports:
             self.graph.check_export(node, writable=False)
-        unit = node.size
-        if isinstance(node, SnapshotAccess):
-            unit = node.file.cluster_size if isinstance(node.file, CopyBeforeWrite) else node.size
         content = zeroes(node.size)
         denied: list[tuple[int, int]] = []
-        for start in range(0, node.size, unit or 1):
-            end = min(start + unit, node.size)
+        end = 0
+        while end < node.size:
+            start, end = end, node.size
+            if isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
+                # Clusters whose bits are the same read alike, one by one or all at once.
+                end = min(bitmap.run(start, end)[1]
+                          for bitmap in (node.file.access, node.file.done))
             try:
                 content.paste(start, self._answer(node.read(start, end)))
             except RequestFailed as why:

@@ -208,6 +208,7 @@ class Careless(HeldDaemon):
 
     def apply(self, number: int, operation: Operation) -> Answer:
         if isinstance(operation, Start):
+            self.storage.hold()
             self._under_way.start(1000, Read("snap", 3 * K, 512, Via.NBD_DF))
         return super().apply(number, operation)
 
@@ -215,7 +216,6 @@ class Careless(HeldDaemon):
 def test_what_nobody_awaits_is_noticed(
         build: Build, store: ImageStore, capabilities: Capabilities) -> None:
     with closing(Careless(build, IMAGES, store)) as daemon:
-        daemon.storage.hold()
         verdict = do(daemon, capabilities, *GRAPH, write(1, 512))
     assert isinstance(verdict, Diverges)
     found = verdict.differences[0]

@@ -16,9 +16,9 @@ from . import successors
 from .bitmap import DirtyBitmap, align_up, divide_up
 from .block_copy import MOST_TASKS, CopyCall, CopyLimits
 from .copy_before_write import CopyBeforeWrite
-from .errors import CommandRefused, Errno, RequestFailed
+from .errors import CommandRefused, Errno, RequestFailed, Undetermined
 from .job_operations import Backup, BitmapMode, OnError, Sync
-from .jobs import JobStatus, Progress, Undetermined, Verb, check_verb
+from .jobs import JobStatus, Progress, Verb, check_verb
 from .node import Node
 from .outcome import JobEvent, JobView
 from .program import Program

@@ -32,6 +32,10 @@ class Errno(IntEnum):
     ECANCELED = errno.ECANCELED
 
 
+class Undetermined(Exception):
+    """What a request or a job does, or where it comes to rest, cannot be told."""
+
+
 class RequestFailed(Exception):
     """A request ended with an errno."""
 

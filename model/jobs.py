@@ -58,10 +58,6 @@ def check_verb(job: str, status: JobStatus, verb: Verb) -> None:
             f"Job '{job}' in state '{status}' cannot accept command verb '{verb}'")
 
 
-class Undetermined(Exception):
-    """Where a job comes to rest, or what it does on its way there, cannot be told."""
-
-
 @dataclass(slots=True)
 class Progress:
     """How far a job is, in bytes.  ``total`` is an estimate: done and what is still to do."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
-from . import backup_commands, defects, requests, restart, transactions, unsaid
+from . import backup_commands, defects, inspection, requests, restart, transactions, unsaid
 from . import job_operations as jobs
 from . import operations as ops
 from .backup_job import BackupJob, JobGroup
@@ -23,16 +23,14 @@ from .channels import seen_through
 from .configuration import Configuration, Fault, RequestKind
 from .content import Content, zeroes
 from .copy_before_write import CopyBeforeWrite
-from .errors import CommandRefused, Errno, QmpError, RequestFailed
+from .errors import CommandRefused, Errno, QmpError, RequestFailed, Undetermined
 from .graph import Graph
-from .jobs import Undetermined
 from .nbd_export import Disconnected, NbdExport, SparseRead
 from .node import Node
 from .operations import Operation, Request, Via
 from .outcome import Observation, Outcome, by_job
 from .program import Program, StorageRequest, run_to_end
 from .qcow2 import Qcow2
-from .snapshot_access import SnapshotAccess
 from .unsaid import Impossible
 
 Result = TypeVar("Result")
@@ -176,10 +174,17 @@ class Machine:
             unsaid.check_order(export.node, request)
         if request.via is Via.DEVICE and export.node is not self.graph.device:
             return Outcome(error=Errno.ENOENT)
-        try:
-            return self._answer(requests.program(number, request, export))
-        except (RequestFailed, Disconnected) as why:
-            return requests.failure(request.via, why)
+        unsaid.check_pieces(self.configuration, export.node, request)
+        # To be able to go back takes time, and few requests may have to.
+        doubtful = (isinstance(request, ops.Zero) and request.fast) or (
+            isinstance(request, ops.Read) and any(self._faults.values()))
+        with self._all_or_nothing() if doubtful else nullcontext():
+            try:
+                return self._answer(requests.program(number, request, export))
+            except (RequestFailed, Disconnected) as why:
+                return requests.failure(request.via, why)
+            except Undetermined as why:
+                raise Impossible(str(why)) from why
 
     def _export(self, request: Request) -> NbdExport:
         """What the request goes through to its node."""
@@ -207,17 +212,11 @@ class Machine:
             self.graph.check_export(node, writable=False)
         content = zeroes(node.size)
         denied: list[tuple[int, int]] = []
-        end = 0
-        while end < node.size:
-            start, end = end, node.size
-            if isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
-                # Clusters whose bits are the same read alike, one by one or all at once.
-                end = min(bitmap.run(start, end)[1]
-                          for bitmap in (node.file.access, node.file.done))
+        for start, end in inspection.pieces(node):
             try:
                 content.paste(start, self._answer(node.read(start, end)))
             except RequestFailed as why:
-                if why.error is not Errno.EACCES or not isinstance(node, SnapshotAccess):
+                if why.error is not Errno.EACCES or not inspection.is_snapshot(node):
                     return Outcome(error=seen_through(Via.NBD, why.error))
                 if denied and denied[-1][1] == start:
                     start = denied.pop()[0]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .bitmap import DirtyBitmap, align_down
 from .content import ZERO, Content, zeroes
-from .errors import Errno, RequestFailed
+from .errors import Errno, RequestFailed, Undetermined
 from .image import SECTOR
 from .node import Node, Status
 from .operations import Context
@@ -78,6 +78,8 @@ class NbdExport:
                 try:
                     piece = yield from self.node.read(place, stop)
                 except RequestFailed as why:
+                    if status.is_zero is None:
+                        raise Undetermined("what may be a hole may be read, and fail") from why
                     raise Disconnected from why
                 content.paste(place - start, piece)
                 if status.is_zero is None and any(run.value != ZERO for run in piece.runs()):

@@ -87,6 +87,8 @@ class Node:
         self.discard_enabled = discard
         self.reading: list[Reading] = []
         """The reads under way, latest first."""
+        self.changes = 0
+        """How many requests that change the node have ended."""
         self.fired = fired
         self.bitmaps: list[DirtyBitmap] = []
         """Newest first, as QEMU lists them; the anonymous ones of filters too."""
@@ -144,7 +146,7 @@ class Node:
         self._check(start, end)
         if start == end or not self._heeds_discard():
             return
-        yield from self._dirtying(start, end, self._discard(start, end))
+        yield from self._dirtying(start, end, self._advised(self._discard(start, end)))
 
     def flush(self) -> Program[None]:
         """Make what was written durable."""
@@ -215,6 +217,16 @@ class Node:
         nothing: nothing below sees it and no bitmap records it."""
         return self.discard_enabled
 
+    @rule("node.unsupported-discard-is-ignored", source="discard is advice (experiment)")
+    def _advised(self, discard: Program[None]) -> Program[None]:
+        """A discard that ends with ENOTSUP succeeds and has done nothing, whatever could not be
+        done: a copy before it, too."""
+        try:
+            yield from discard
+        except RequestFailed as why:
+            if why.error is not Errno.ENOTSUP:
+                raise
+
     @rule("node.changes-are-recorded", source="docs/interop/bitmaps.rst; a failed write marks "
           "too (experiment)")
     def _dirtying(self, start: int, end: int, change: Program[None]) -> Program[None]:
@@ -223,6 +235,7 @@ class Node:
         try:
             yield from change
         finally:
+            self.changes += 1
             for bitmap in self.bitmaps:
                 bitmap.record(start, end)
 

@@ -16,7 +16,7 @@ from . import configuration
 from .bitmap import StoredBitmap, align_down, align_up, divide_up
 from .configuration import KIB, RequestKind
 from .content import ZERO, Content, zeroes
-from .errors import Errno, RequestFailed
+from .errors import Errno, RequestFailed, Undetermined
 from .image import Image
 from .node import ANYTHING_ZERO, DATA, DATA_OR_ZERO, HOLE, ZERO_HOLE, Node, Status, Zeroing
 from .program import Program
@@ -123,6 +123,8 @@ class Qcow2(Image):
                 self.content.set(cell_start, cell_end, ZERO)
                 self._mark(low, high, Cell.PERHAPS_ZERO if how.perhaps else Cell.ZERO)
             elif how.fast:
+                if False not in rest:
+                    raise Undetermined("what may read as zero may be zeroed fast")
                 raise RequestFailed(Errno.ENOTSUP)
             else:
                 yield from self._store(low, zeroes(high - low))

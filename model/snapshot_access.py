@@ -50,15 +50,12 @@ class SnapshotAccess(Node):
     def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         return self._refuse()
 
-    @rule("snapshot-access.unsupported-discard-is-ignored", source="discard is advice: the "
-          "generic layer turns ENOTSUP into success (experiment)")
+    @rule("snapshot-access.discard-gives-up", source="commit 'block: introduce snapshot-access "
+          "block driver'")
     def _discard(self, start: int, end: int) -> Program[None]:
-        """A discard tells the child; over a child that keeps no point in time it does nothing."""
-        try:
-            yield from self.file.snapshot_discard(start, end)
-        except RequestFailed as why:
-            if why.error is not Errno.ENOTSUP:
-                raise
+        """A discard tells the child that the range of its point in time is not needed any more;
+        over a child that keeps none it does nothing."""
+        return self.file.snapshot_discard(start, end)
 
     @rule("snapshot-access.flush-does-nothing", source="experiment")
     def _flush(self) -> Program[None]:

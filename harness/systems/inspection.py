@@ -11,9 +11,9 @@ from harness.clients.errors import RequestFailed
 from harness.systems.base import WHOLE, Answer
 from model.channels import seen_through
 from model.errors import Errno
+from model.inspection import PIECE
 from model.operations import Via
 
-_PIECE: Final = 2 << 20
 _ASKED: Final = 1 << 30  # bytes asked about in one block status request
 _DENIED: Final = int(seen_through(Via.NBD, Errno.EACCES))
 
@@ -55,7 +55,7 @@ def inspect(reader: Reader, snapshot: Snapshot | None = None, touched: Ranges = 
     try:
         ranges = [(0, reader.size)] if reader.size <= WHOLE else _interesting(
             reader, unit, touched)
-        for start, end in _pieces(ranges, unit or _PIECE):
+        for start, end in _pieces(ranges, unit or PIECE):
             try:
                 piece = reader.read(start, end)
             except RequestFailed as why:
@@ -92,7 +92,7 @@ def _interesting(reader: Reader, unit: int | None, touched: Ranges) -> list[tupl
             else:
                 middle = start + -(-(end - start) // (2 * unit)) * unit
                 pending += [(start, middle), (middle, end)]
-    aligned = unit or _PIECE
+    aligned = unit or PIECE
     return list(melted((start // aligned * aligned, min(-(-end // aligned) * aligned, reader.size))
                        for start, end in found))
 

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""In which pieces a node's content is looked at, so that one that is denied spoils no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from .bitmap import align_down
+from .configuration import MIB
+from .copy_before_write import CopyBeforeWrite
+from .node import Node
+from .permissions import parents_first
+from .snapshot_access import SnapshotAccess
+
+PIECE: Final = 2 * MIB
+"""How much of a node that is no snapshot is read at a time, in bytes."""
+
+
+def is_snapshot(node: Node) -> bool:
+    """Whether the node shows a filter's point in time, of which clusters may be denied."""
+    return isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite)
+
+
+def pieces(node: Node) -> Iterator[tuple[int, int]]:
+    """Ranges that, together, are the node; of a snapshot, whole clusters that read alike one by
+    one or all at once.
+
+    How much is read at a time can be seen only of snapshots, the node itself or some below it.
+    """
+    below = parents_first([node])
+    filters = [each for each in below if isinstance(each, CopyBeforeWrite)]
+    end = 0
+    while end < node.size:
+        start, end = end, node.size
+        if isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
+            end = _end_of_alike(start, node.file.cluster_size, filters)
+            end = min(end, node.size)
+        elif any(is_snapshot(each) for each in below):
+            end = min(start + PIECE, node.size)
+        yield start, end
+
+
+def _end_of_alike(start: int, cluster: int, filters: list[CopyBeforeWrite]) -> int:
+    """Where clusters that begin at ``start`` and have the same bits in all filters end."""
+    bitmaps = [bitmap for each in filters for bitmap in (each.access, each.done)]
+    ends = (bitmap.run(start, bitmap.size)[1] for bitmap in bitmaps if start < bitmap.size)
+    return max(align_down(min(ends), cluster), start + cluster)

@@ -13,6 +13,7 @@ from harness.cli.console import Progress, output
 from harness.errors import HarnessError
 from harness.exploration.subjects import Subject, subject_of
 from harness.systems.capabilities import describe
+from harness.systems.known_defects import spelled
 from model.capabilities import Capabilities
 
 
@@ -49,7 +50,7 @@ def _side_by_side(subjects: dict[str, Subject]) -> Table:
     for name, subject in subjects.items():
         table.add_column(f"{name}\n{subject.build.version.split()[0]}")
     for each in dataclasses.fields(Capabilities):
-        table.add_row(each.name.replace("_", "-"), *(
+        table.add_row(spelled(each.name), *(
             "yes" if getattr(subject.profile.capabilities, each.name) else "-"
             for subject in subjects.values()))
     return table
@@ -68,9 +69,10 @@ def _show(options: argparse.Namespace) -> int:
         for each in dataclasses.fields(Capabilities):
             if each.metadata["deviation"] is deviations:
                 has = "yes" if getattr(profile.capabilities, each.name) else "no"
-                console.print(f"  {has:4} {each.name.replace('_', '-')}: {describe(each.name)}")
+                console.print(f"  {has:4} {spelled(each.name)}: {describe(each.name)}")
     for found in profile.divergences:
-        console.print(f"DIVERGES: probe {found.capability}: {found.strange}", style="bold red")
+        console.print(f"DIVERGES: probe {spelled(found.capability)}: {found.strange}",
+                      style="bold red")
     for text in subject.not_checked:
         console.print(f"not checked: {text}")
     return 1 if profile.divergences else 0

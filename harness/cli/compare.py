@@ -19,6 +19,7 @@ from harness.exploration.differential import compare as differences
 from harness.exploration.investigate import lines
 from harness.exploration.subjects import Subject, subject_of
 from harness.systems.capabilities import describe
+from harness.systems.known_defects import spelled
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -69,7 +70,7 @@ def _show(found: Comparison, subjects: Sequence[Subject], seed: int) -> None:
                   f"capabilities, {len(found.unexplained)} that are not; {found.steps} steps in "
                   f"{found.traces} traces, seed {seed}", style="bold")
     for each in found.explained.values():
-        console.print(f"  {each.capability} ({', '.join(sorted(each.operations))}): "
+        console.print(f"  {spelled(each.capability)} ({', '.join(sorted(each.operations))}): "
                       f"{each.example}")
         for name in each.capability.split(" and "):
             has = [version for version, subject in zip(versions, subjects, strict=True)
@@ -88,8 +89,9 @@ def _as_json(found: Comparison, subjects: Sequence[Subject], seed: int) -> dict[
         "builds": [{"path": str(subject.build.path), "version": subject.build.version}
                    for subject in subjects],
         "seed": seed, "steps": found.steps, "traces": found.traces,
-        "explained": [{"capability": each.capability, "operations": sorted(each.operations),
-                       "example": each.example} for each in found.explained.values()],
+        "explained": [{"capability": spelled(each.capability),
+                       "operations": sorted(each.operations), "example": each.example}
+                      for each in found.explained.values()],
         "unexplained": [{"build": each.side, "summary": each.summary, "other": each.other}
                         for each in found.unexplained.values()],
     }

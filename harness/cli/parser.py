@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -16,6 +17,14 @@ from harness.exploration.areas import AREAS, EVERYTHING
 PROGRAM: Final = "python -m harness"
 EXIT_CODES: Final = ("exit codes: 0 conforms (known defects may be listed), 1 diverges (also "
                      "crash and hang), 2 usage or environment, 130 interrupted")
+
+
+class KnownDefects(StrEnum):
+    """What becomes of known defects."""
+
+    REPORT = "report"
+    FAIL = "fail"
+    AVOID = "avoid"
 
 
 class UsageError(HarnessError):
@@ -85,6 +94,11 @@ def _verify(commands: Any) -> None:
                         help="processes (default: half of the processors, here %(default)s)")
     parser.add_argument("--no-directed", action="store_true",
                         help="explore only, without the directed checks")
+    parser.add_argument("--known-defects", type=_known_defects, default=KnownDefects.REPORT,
+                        metavar="report|fail|avoid",
+                        help="of known defects that the build has: list them (default); let each "
+                             "be a divergence; or do nothing at all that one may make the end of "
+                             "QEMU, probes included")
     parser.add_argument("--no-cache", action="store_true",
                         help="probe the build anew, whatever is known of it")
     _results(parser)
@@ -215,6 +229,14 @@ def _results(parser: argparse.ArgumentParser) -> None:
                              "there is one)")
     parser.add_argument("-v", "--verbose", action="store_true",
                         help="explain each divergence at length, list the rules that fired")
+
+
+def _known_defects(text: str) -> KnownDefects:
+    try:
+        return KnownDefects(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected one of {', '.join(KnownDefects)}, not {text!r}") from None
 
 
 def _seconds(text: str) -> float:

@@ -18,6 +18,7 @@ from harness.builds import Build
 from harness.cli.files import write
 from harness.exploration.tally import Tally
 from harness.systems.capabilities import Profile, describe, until
+from harness.systems.known_defects import KNOWN, spelled
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Result:
                 "name": self.build.name,
                 "path": str(self.build.path),
                 "version": self.build.version,
-                "capabilities": dataclasses.asdict(self.profile.capabilities),
+                "capabilities": {spelled(name): has for name, has in dataclasses.asdict(
+                    self.profile.capabilities).items()},
             },
             "seed": self.seed,
             "elapsed_s": round(self.elapsed, 3),
@@ -84,7 +86,8 @@ class Result:
 
 def known_defect(name: str) -> dict[str, str]:
     """A known defect for readers of JSON."""
-    return {"name": name, "text": describe(name), "mended_in": until(name)}
+    return {"name": spelled(name), "text": describe(name), "mended_in": until(name),
+            "effect": KNOWN[name].effect, "reference": KNOWN[name].reference}
 
 
 def _divergence(each: Divergence) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def _suite(root: ElementTree.Element, result: Result) -> None:
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in (("build", str(result.build.path)), ("seed", str(result.seed)),
                         ("steps", str(result.tally.steps)),
-                        *(("known_defect", name) for name in result.profile.defects),
+                        *(("known_defect", spelled(name)) for name in result.profile.defects),
                         *(("not_checked", text) for text in result.not_checked)):
         ElementTree.SubElement(properties, "property", name=name, value=_printable(value))
     for area in areas:

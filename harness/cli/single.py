@@ -42,6 +42,9 @@ def replay(options: argparse.Namespace) -> int:
     console.print(_where(ground))
     for line in human.configuration(trace.configuration):
         console.print(f"     {line}")
+    if unknown := trace.header.unknown_capabilities:
+        console.print("     the trace was made with capabilities that have no such name here: "
+                      f"{', '.join(unknown)}")
     with ground.open() as stand:
         _check(trace, stand, ground, options.trace)
         verdict = replaying.replay(

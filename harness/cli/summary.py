@@ -12,6 +12,7 @@ from harness.builds import STORAGE_DAEMON, SYSTEM
 from harness.cli.console import output
 from harness.cli.results import Divergence, Result
 from harness.systems.capabilities import describe, until
+from harness.systems.known_defects import spelled
 from model.rules import RULES
 
 SHOWN: Final = 30
@@ -32,7 +33,7 @@ def show(result: Result, *, verbose: bool = False, interrupted: bool = False) ->
     if verbose:
         _rules(console, result)
     _list(console, "known defects of this build", [
-        f"{name}: {describe(name)}{_mended(name)}" for name in result.profile.defects])
+        f"{spelled(name)}: {describe(name)}{_mended(name)}" for name in result.profile.defects])
     _list(console, "not checked", result.not_checked)
     for number, divergence in enumerate(result.divergences, start=1):
         _divergence(console, number, divergence, verbose=verbose)

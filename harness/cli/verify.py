@@ -17,6 +17,7 @@ from harness.cli.console import Progress
 from harness.cli.files import check_file, check_folder
 from harness.cli.load import load_seconds, verify_load
 from harness.cli.main import INTERRUPTED
+from harness.cli.parser import KnownDefects
 from harness.cli.results import Divergence, Result, write_json, write_junit
 from harness.cli.summary import show
 from harness.exploration import areas, campaign
@@ -24,9 +25,11 @@ from harness.exploration.campaign import Budget
 from harness.exploration.explorer import Mission
 from harness.exploration.investigate import Investigated, investigate, keep
 from harness.exploration.subjects import Subject, subject_of
-from harness.exploration.tally import Tally
+from harness.exploration.tally import Find, Tally
 from harness.lockstep.shrink import Statistics
 from harness.lockstep.trace import Header, Step, Trace, save
+from harness.systems.capabilities import describe
+from harness.systems.known_defects import recognised, spelled
 from harness.systems.probes import PROBES, Found
 
 SHRINKING: Final = 20.0
@@ -90,10 +93,11 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
     with Progress() as progress:
         build = find(spec)
         progress.phase(f"probing QEMU {build.version}")
-        subject = subject_of(build, cache=not options.no_cache)
+        subject = subject_of(build, cache=not options.no_cache,
+                             deadly=options.known_defects is not KnownDefects.AVOID)
         result = Result(build, subject.profile, seed, tuple(area.name for area in chosen),
                         not_checked=list(subject.not_checked))
-        result.divergences += _by_probes(subject, folder)
+        result.divergences += _by_probes(subject, folder, options.known_defects)
         mission = Mission(subject.grounds, subject.shares, result.areas, seed,
                           directed=not options.no_directed)
         progress.phase(f"verifying QEMU {build.version}, seed {seed}")
@@ -163,19 +167,33 @@ def _divergences(shrunk: Sequence[Investigated], mission: Mission,
             continue
         last = each.find.trace.steps[-1].number if each.find.trace.steps else None
         found[key] = Divergence(
-            each.find.area, each.summary, last, each.shrunk or each.trace, each.shrunk_length,
-            verdict=each.find.verdict, system=mission.grounds[each.find.ground].plan.system.value,
+            each.find.area, each.summary + _looks_like(each.find), last,
+            each.shrunk or each.trace, each.shrunk_length, verdict=each.find.verdict,
+            system=mission.grounds[each.find.ground].plan.system.value,
             times=times, original=each.trace, story=each.story, again=each.again,
             lines=each.steps)
     return list(found.values())
 
 
-def _by_probes(subject: Subject, folder: Path) -> list[Divergence]:
-    return [_by_probe(found, subject, folder) for found in subject.profile.divergences]
+def _looks_like(find_: Find) -> str:
+    """Which known defects a crash has the assertion of, although the model saw none coming."""
+    match find_.signature:
+        case ("fails", "SystemCrashed", str(cause)):
+            names = [spelled(each.name) for each in recognised(cause)]
+            return f" (looks like {' or '.join(names)})" if names else ""
+    return ""
+
+
+def _by_probes(subject: Subject, folder: Path, known: KnownDefects) -> list[Divergence]:
+    found = list(subject.profile.divergences)
+    if known is KnownDefects.FAIL:
+        found += [Found(name, True, f"has the known defect: {describe(name)}")
+                  for name in subject.profile.defects]
+    return [_by_probe(each, subject, folder) for each in found]
 
 
 def _by_probe(found: Found, subject: Subject, folder: Path) -> Divergence:
-    summary = f"probe {found.capability}: {found.strange}"
+    summary = f"probe {spelled(found.capability)}: {found.strange}"
     system = subject.grounds[0].plan.system
     probe = next((each for each in PROBES if each.capability == found.capability), None)
     if probe is None:
@@ -183,7 +201,7 @@ def _by_probe(found: Found, subject: Subject, folder: Path) -> Divergence:
     steps = tuple(Step(number, operation)
                   for number, operation in enumerate(probe.operations, start=1))
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"probe-{found.capability}.jsonl"
+    path = folder / f"probe-{spelled(found.capability)}.jsonl"
     save(path, Trace(Header(probe.configuration, system,
                             capabilities=subject.profile.capabilities), steps))
     return Divergence("probes", summary, len(steps), path, len(steps), system=system.value,

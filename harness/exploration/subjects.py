@@ -42,11 +42,14 @@ class Subject:
         return tuple(SHARES[ground.plan.system] for ground in self.grounds)
 
 
-def subject_of(build: Build, *, cache: bool = True) -> Subject:
-    """Probe the build and lay out its grounds; raises HarnessError if nothing can be verified."""
+def subject_of(build: Build, *, cache: bool = True, deadly: bool = True) -> Subject:
+    """Probe the build and lay out its grounds; raises HarnessError if nothing can be verified.
+
+    ``cache``, ``deadly``: see :func:`harness.systems.capabilities.find_profile`.
+    """
     kinds = [kind for kind, tool in TOOLS.items() if build.has(tool)]
     with starter(build, TOOLS[kinds[0]]) as start:
-        profile = find_profile(build, start, cache=cache)
+        profile = find_profile(build, start, cache=cache, deadly=deadly)
     channels = {kind: channels_of(build, kind) for kind in kinds}
     grounds = tuple(RealGround(build, Plan.of(kind, profile.capabilities, channels[kind]))
                     for kind in kinds)

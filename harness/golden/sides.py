@@ -15,6 +15,7 @@ from harness.lockstep.trace import Step
 from harness.lockstep.verdict import Diverges, Failed, Failure
 from harness.systems.base import System
 from harness.systems.failure import SystemFailed
+from harness.systems.known_defects import spelled
 from model.capabilities import Capabilities
 from model.content import Stamp, initial_stamp
 from model.machine import Machine
@@ -195,7 +196,7 @@ class SystemSide:
 
 def spared(defect: str) -> str:
     """What is written down instead of an answer where a known defect would end the process."""
-    return f"not sent: known defect {defect}"
+    return f"not sent: known defect {spelled(defect)}"
 
 
 def _words(differences: Iterable[Difference]) -> list[str]:

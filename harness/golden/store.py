@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import EnvironmentProblem
+from harness.systems.known_defects import spelled
 from model.capabilities import Capabilities
 
 SUFFIX: Final = ".out"
@@ -55,7 +56,7 @@ def golden_name(test: str) -> str:
 
 
 def _mark(capability: str, deviation: bool) -> str:
-    return ("" if deviation else "no-") + capability.replace("_", "-")
+    return ("" if deviation else "no-") + spelled(capability)
 
 
 def _marks(varies: Collection[str]) -> dict[str, str]:

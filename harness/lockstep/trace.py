@@ -14,6 +14,7 @@ operation by hand.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ from .codec import CodecError, from_plain, operation_from, to_plain
 
 FORMAT_VERSION: Final = 1
 _MARK: Final = "cbw-lockstep"
+_CAPABILITIES: Final = frozenset(
+    each.name.replace("_", "-") for each in dataclasses.fields(Capabilities))
 
 
 class TraceError(HarnessError):
@@ -70,6 +73,9 @@ class Header:
     build: Build = field(default_factory=Build)
     seed: int | None = None
     capabilities: Capabilities = field(default_factory=Capabilities)
+    unknown_capabilities: tuple[str, ...] = ()
+    """Those of the file that have no such name here, any more or yet: a build can do the trace
+    all the same, as nobody asks the header what a build can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +228,21 @@ def _header(fields: dict[str, Any], path: Path | str, number: int) -> Header:
         raise TraceError(path, number, f"trace format version {version!r} is not known here; "
                          f"this harness reads version {FORMAT_VERSION}")
     try:
-        header = from_plain(Header, fields)
+        header = from_plain(Header, _with_known_capabilities(fields))
         _check(header.configuration)
     except CodecError as why:
         raise TraceError(path, number, f"header: {why}") from why
     return header
+
+
+def _with_known_capabilities(fields: dict[str, Any]) -> dict[str, Any]:
+    """The header, with the capabilities that have no such name here put aside."""
+    given, unknown = fields.get("capabilities"), fields.get("unknown-capabilities", [])
+    if not isinstance(given, dict) or not isinstance(unknown, list):
+        return fields
+    strange = [name for name in given if name not in _CAPABILITIES]
+    kept = {name: has for name, has in given.items() if name in _CAPABILITIES}
+    return {**fields, "capabilities": kept, "unknown-capabilities": [*unknown, *strange]}
 
 
 def _check(configuration: Configuration) -> None:

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -19,21 +19,17 @@ from typing import Any, Final
 from harness.builds import STORAGE_DAEMON, SYSTEM, Build, Schema, query_schema
 from harness.clients.libnbd import libnbd_available
 from harness.errors import HarnessError
-from harness.systems import probes
+from harness.systems import known_defects, probes
+from harness.systems.known_defects import KNOWN, spelled
 from harness.systems.probes import Found, Start
 from harness.systems.starting import starter
 from model.capabilities import Capabilities
 
-SETTLED_BY: Final = {
+SETTLED_BY: Final[Mapping[str, str]] = {
     "copy_bitmap_on_filter": "min_cluster_size",
     "completion_mode_checked_first": "min_cluster_size",
-    "filtered_job_filter_aborts": "min_cluster_size",
     "snapshot_discard_rounds_inwards": "min_cluster_size",
-    "snapshot_reads_source_before_done_run_ends": "min_cluster_size",
-    "unaligned_snapshot_discard_aborts": "min_cluster_size",
-    "overlapping_snapshot_reads_abort": "min_cluster_size",
-    "preallocated_status_aborts": "min_cluster_size",
-    "cbw_timeout_wraps": "min_cluster_size",
+    **{each.name: each.settled_by for each in KNOWN.values() if each.settled_by},
 }
 """What is probed, and the capability in the schema that shows a build which must have it as
 today's QEMU does.  ``min-cluster-size`` came with 9.2, after the last of these.  A defect that is
@@ -61,12 +57,12 @@ class Profile:
 
 def describe(name: str) -> str:
     """What a capability or deviation is, in words."""
-    return str(_field(name).metadata["text"])
+    return KNOWN[name].text if name in KNOWN else str(_field(name).metadata["text"])
 
 
 def until(name: str) -> str:
     """The release in which a deviation was mended; empty for a feature."""
-    return str(_field(name).metadata.get("until", ""))
+    return KNOWN[name].mended if name in KNOWN else ""
 
 
 def _field(name: str) -> dataclasses.Field[Any]:
@@ -89,11 +85,13 @@ def by_schema(schema: Schema) -> Capabilities:
     )
 
 
-def find_profile(build: Build, start: Start, *, cache: bool = True) -> Profile:
+def find_profile(build: Build, start: Start, *, cache: bool = True,
+                 deadly: bool = True) -> Profile:
     """The build's profile; ``start`` starts systems of it for the probes.
 
     Raises NothingToVerify if it has no snapshot-access.  Answers to probes are kept in the user's
-    cache, by binary, if nothing was wrong with them; ``cache`` False: ask anew.
+    cache, by binary, if nothing was wrong with them; ``cache`` False: ask anew.  ``deadly`` False:
+    nothing is asked that a known defect would make the end of QEMU.
     """
     tool = build.tool(STORAGE_DAEMON if build.has(STORAGE_DAEMON) else SYSTEM)
     known = by_schema(query_schema(tool))
@@ -103,18 +101,24 @@ def find_profile(build: Build, start: Start, *, cache: bool = True) -> Profile:
             "verify: QEMU 7.0 and later have it; see python -m harness builds fetch")
     known = dataclasses.replace(known, human_monitor=build.has(SYSTEM))
     path = _cache_file(build)
-    found = _load(path) if cache else None
+    found = _load(path) if cache and deadly else None
     if found is None:
         if build.has(SYSTEM):
             with starter(build, SYSTEM) as start_system:
-                found = ask_all(start, known, start_system)
+                found = ask_all(start, known, start_system, deadly=deadly)
         else:
-            found = ask_all(start, known)
-        if cache and not any(each.strange for each in found):
+            found = ask_all(start, known, deadly=deadly)
+        if cache and deadly and not any(each.strange for each in found):
             _save(path, found)
     profile = judge(known, found)
+    if not deadly:
+        spared = [spelled(each.capability) for each in found
+                  if each.assumed and KNOWN[each.capability].deadly]
+        profile = dataclasses.replace(profile, not_checked=(
+            *profile.not_checked, "known defects that QEMU does not survive, taken to be those of "
+            f"the build's time: {', '.join(spared)}"))
     if not libnbd_available():
-        unasked = [each.capability for each in probes.PROBES if each.by_libnbd]
+        unasked = [spelled(each.capability) for each in probes.PROBES if each.by_libnbd]
         profile = dataclasses.replace(profile, not_checked=(
             *profile.not_checked, "probes that need python3-libnbd, whose answers are taken to be "
             f"those of the build's time: {', '.join((*unasked, 'overlapping snapshot reads'))}"))
@@ -122,28 +126,37 @@ def find_profile(build: Build, start: Start, *, cache: bool = True) -> Profile:
 
 
 def ask_all(start: Start, known: Capabilities,
-            start_system: Start | None = None) -> list[Found]:
+            start_system: Start | None = None, *, deadly: bool = True) -> list[Found]:
     """Ask every probe that can be asked here; ``start_system`` starts a qemu-system, if the build
-    has one."""
+    has one.  ``deadly`` False: not those that a defect would make the end of QEMU."""
     found: list[Found] = []
     for probe in probes.PROBES:
         if probe.needs is not None and not getattr(known, probe.needs):
             continue
         if probe.by_device and start_system is None:
             continue
-        if probe.by_libnbd and not libnbd_available():
-            name = probe.capability
-            found.append(Found(name, not getattr(known, SETTLED_BY[name]), assumed=True))
+        if (probe.by_libnbd and not libnbd_available()) or (probe.kills and not deadly):
+            found.append(_assumed(probe.capability, known))
         else:
             asked = start_system if probe.by_device and start_system else start
             found.append(probe.ask(asked, known))
         known = dataclasses.replace(known, **{probe.capability: found[-1].present})
-    more: list[Callable[[Start], Found]] = [probes.aborted_group]
-    if libnbd_available():
-        more.append(probes.overlapping_reads)
+    if deadly:
+        found.append(probes.aborted_group(start))
+        if libnbd_available():
+            found.append(probes.overlapping_reads(start))
+    else:
+        found += [_assumed(name, known)
+                  for name in ("aborted_group_hangs", "overlapping_snapshot_reads_abort")]
     if known.on_cbw_error:
-        more.append(probes.timeout_wraps)
-    return found + [probe(start) for probe in more]
+        found.append(probes.timeout_wraps(start))
+    return found
+
+
+def _assumed(name: str, known: Capabilities) -> Found:
+    """What builds do that are as old as the schema tells."""
+    settled = SETTLED_BY.get(name)
+    return Found(name, settled is None or not getattr(known, settled), assumed=True)
 
 
 def judge(known: Capabilities, found: Sequence[Found]) -> Profile:
@@ -166,7 +179,7 @@ def judge(known: Capabilities, found: Sequence[Found]) -> Profile:
 
 
 def _regression(name: str) -> str:
-    marker = SETTLED_BY[name].replace("_", "-")
+    marker = spelled(SETTLED_BY[name])
     if _field(name).metadata["deviation"]:
         return (f"a defect of old builds (mended in {until(name)}) is back in a build that has "
                 f"{marker}: {describe(name)}")
@@ -180,7 +193,7 @@ def _cache_file(build: Build) -> Path:
     cache = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(cache) if os.path.isabs(cache) else Path("~/.cache").expanduser()
     # Other probes, other answers: what is kept is that of these very probes.
-    text = Path(probes.__file__).read_bytes()
+    text = Path(probes.__file__).read_bytes() + known_defects.FILE.read_bytes()
     seen: list[object] = [hashlib.sha256(text).hexdigest(), libnbd_available()]
     for name in (STORAGE_DAEMON, SYSTEM):
         if build.has(name):

@@ -19,6 +19,7 @@ from harness.clients.qmp import QmpRefused
 from harness.systems.base import Answer, System
 from harness.systems.commands import command_of
 from harness.systems.failure import SystemCrashed, SystemFailed
+from harness.systems.known_defects import KNOWN, KnownDefect
 from harness.systems.qmp_system import QmpSystem
 from harness.systems.simulated import rendered
 from model import operations as ops
@@ -57,28 +58,34 @@ class Found:
     assumed: bool = False
 
 
-_NEVER_MENDED: Final = frozenset(
-    each.name for each in dataclasses.fields(Capabilities) if each.metadata.get("until") == "")
-
-
 @dataclass(frozen=True, slots=True)
 class Probe:
     """Operations whose answers tell whether a build has a capability.
 
-    ``kills``: with the capability (then a deviation), the last operation kills QEMU; the text is
-    part of the failed assertion or, if none is known, the signal's name.  ``needs``: without this
-    capability there is nothing to ask.  ``by_libnbd``: qemu-io cannot ask it.  ``by_device``: only
-    a qemu-system can be asked.  ``races``: QEMU may survive although it has the defect.
+    With a deviation that is deadly, the last operation kills QEMU.  ``by_libnbd``: qemu-io cannot
+    ask it.  ``by_device``: only a qemu-system can be asked.
     """
 
     capability: str
     configuration: Configuration
     operations: tuple[Operation, ...]
-    kills: str | None = None
-    needs: str | None = None
     by_libnbd: bool = False
     by_device: bool = False
-    races: bool = False
+
+    @property
+    def defect(self) -> KnownDefect | None:
+        """What is known of the capability if it is a defect."""
+        return KNOWN.get(self.capability)
+
+    @property
+    def kills(self) -> str | None:
+        """A part of the assertion, or the signal, with which the last operation kills QEMU."""
+        return self.defect.shows or None if self.defect else None
+
+    @property
+    def needs(self) -> str | None:
+        """The capability without which there is nothing to ask."""
+        return self.defect.needs or None if self.defect else None
 
     def ask(self, start: Start, capabilities: Capabilities) -> Found:
         """Ask a throw-away system; ``capabilities``: what is known of the build so far.
@@ -95,9 +102,9 @@ class Probe:
                     seen.append((answer, system.observe(named)))
         except SystemFailed as why:
             return self._failed(why, len(seen) + 1)
-        if self.kills is not None and self.capability in _NEVER_MENDED:
+        if self.kills is not None and self.defect is not None and not self.defect.mended:
             # How a mended QEMU answers, nobody knows yet; to win a race once is no mending.
-            return Found(self.capability, self.races)
+            return Found(self.capability, self.defect.races)
         if self.kills is None and seen == _foretold(self, dataclasses.replace(
                 capabilities, **{self.capability: True})):
             return Found(self.capability, True)
@@ -163,7 +170,7 @@ _BACKUP_ALWAYS: Final = Backup("job", "src", "tmp", Sync.FULL, "b0", BitmapMode.
 PROBES: Final = (
     Probe("copy_bitmap_on_filter", _images(_FILLED), _GRAPH[:1]),
     Probe("unaligned_snapshot_discard_aborts", _images(_FILLED),
-          (*_GRAPH, ops.Discard("snap", 512, 512)), kills="QEMU_IS_ALIGNED"),
+          (*_GRAPH, ops.Discard("snap", 512, 512))),
     Probe("snapshot_discard_rounds_inwards", _images(_WITH_TAIL),
           (*_GRAPH, ops.Discard("snap", 3 * CLUSTER, 512))),
     Probe("snapshot_reads_source_before_done_run_ends", _images(_FILLED),
@@ -174,47 +181,41 @@ PROBES: Final = (
            Transaction((ops.BitmapClear("src", "b0"),), grouped=True))),
     Probe("preallocated_status_aborts",
           _images(Image("src", 8 * CLUSTER, Format.QCOW2, preallocation="metadata")),
-          (*_GRAPH, ops.Status("snap", 0, 8 * CLUSTER)), kills="BDRV_BLOCK_ZERO",
+          (*_GRAPH, ops.Status("snap", 0, 8 * CLUSTER)),
           by_libnbd=True),
     Probe("large_cluster_aborts", _images(_FILLED),
           (ops.AddFilter("cbw", "src", "tmp", min_cluster_size=1 << 28), ops.Export("cbw"),
-           ops.Write("cbw", 0, 512)), kills="n <= s->total", needs="min_cluster_size"),
+           ops.Write("cbw", 0, 512))),
     Probe("huge_min_cluster_size_aborts", _images(_FILLED),
-          (ops.AddFilter("cbw", "src", "tmp", min_cluster_size=1 << 32),),
-          kills="is_power_of_2(granularity)", needs="min_cluster_size"),
+          (ops.AddFilter("cbw", "src", "tmp", min_cluster_size=1 << 32),)),
     Probe("short_target_aborts", _images(_FILLED, Image("tmp", 4 * CLUSTER)),
           (ops.AddFilter("cbw", "src", "tmp"), ops.Export("cbw"),
-           ops.Write("cbw", 4 * CLUSTER, 512)), kills="BLK_PERM_RESIZE"),
+           ops.Write("cbw", 4 * CLUSTER, 512))),
     Probe("busy_bitmap_removal_aborts", _images(_FILLED),
           (_GRAPH[0], ops.BitmapAdd("cbw", "b0"),
-           ops.Export("src", bitmaps=(ops.BitmapRef("cbw", "b0"),)), ops.RemoveNode("cbw")),
-          kills="bdrv_dirty_bitmap_busy"),
+           ops.Export("src", bitmaps=(ops.BitmapRef("cbw", "b0"),)), ops.RemoveNode("cbw"))),
     Probe("qed_parallel_allocation_aborts",
           _images(_STRIPED, Image("tmp", _STRIPED.size, Format.QED)),
-          (_GRAPH[0], ops.Export("cbw"), ops.Write("cbw", 0, _STRIPED.size)),
-          kills="allocating_acb", races=True),
+          (_GRAPH[0], ops.Export("cbw"), ops.Write("cbw", 0, _STRIPED.size))),
     Probe("empty_merge_crashes", _images(_FILLED),
-          (ops.BitmapAdd("src", "b0"), ops.BitmapMerge("src", "b0")), kills="SIGSEGV"),
+          (ops.BitmapAdd("src", "b0"), ops.BitmapMerge("src", "b0"))),
     Probe("attaching_again_aborts", _images(_FILLED),
-          (ops.Attach("src"), ops.Attach("src")), kills="old_bs != new_bs", by_device=True),
+          (ops.Attach("src"), ops.Attach("src")), by_device=True),
     Probe("unallocated_copy_status_aborts",
           _images(Image("src", MIB, Format.QCOW2), Image("tmp", MIB, Format.PARALLELS)),
-          (*_GRAPH, ops.Write("cbw", 0, MIB), ops.Read("snap", 0, MIB)),
-          kills="BDRV_BLOCK_ALLOCATED"),
+          (*_GRAPH, ops.Write("cbw", 0, MIB), ops.Read("snap", 0, MIB))),
     Probe("failed_target_status_aborts",
           _images(_FILLED, Image("tmp", 8 * CLUSTER, faults=(
               Fault(RequestKind.STATUS, 0, "ENOSPC"),))),
-          (*_GRAPH, ops.Write("cbw", 0, CLUSTER), ops.Read("snap", 0, CLUSTER)),
-          kills="BDRV_BLOCK_ALLOCATED"),
+          (*_GRAPH, ops.Write("cbw", 0, CLUSTER), ops.Read("snap", 0, CLUSTER))),
     Probe("persistent_needs_writable", _images(Image("src", CLUSTER, Format.QCOW2)),
           (ops.Restart(("src",)), ops.BitmapAdd("tmp", "b1"),
            ops.BitmapAdd("src", "b0", persistent=True))),
     Probe("filtered_job_filter_aborts", _images(_FILLED),
           (Backup("job", "src", "tmp", Sync.NONE, filter_node="below"),
-           ops.AddFilter("cbw", "below", "tmp"), JobCancel("job")),
-          kills="QLIST_EMPTY(&bs->dirty_bitmaps)"),
+           ops.AddFilter("cbw", "below", "tmp"), JobCancel("job"))),
     Probe("refused_enable_crashes", _images(_FILLED),
-          (Transaction((ops.BitmapEnable("src", "b0"),)),), kills="SIGSEGV"),
+          (Transaction((ops.BitmapEnable("src", "b0"),)),)),
     Probe("refused_enable_disables", _images(_FILLED),
           (ops.BitmapAdd("src", "b0"),
            Transaction((ops.BitmapRemove("src", "b0"), ops.BitmapEnable("src", "b0"))))),

@@ -31,10 +31,11 @@ def fake_build(name: str = "simulated") -> Build:
 def simulate(monkeypatch: pytest.MonkeyPatch, lie: str | None = None, truthful_for: int = 0,
              defects: tuple[str, ...] = (), strange: tuple[Found, ...] = ()) -> None:
     """Let every build that is asked for be a simulated one."""
-    def subject_of(build: Build, *, cache: bool = True) -> Subject:
+    def subject_of(build: Build, *, cache: bool = True, deadly: bool = True) -> Subject:
         ground = SimulatedGround(Plan(), lie, truthful_for)
         profile = Profile(TODAY, defects, strange)
-        return Subject(build, profile, (ground,), ("what simulations lack",))  # type: ignore
+        return Subject(build, profile, (ground,), ("what simulations lack",
+                                                       *(() if deadly else ("what kills",))))  # type: ignore
 
     for module in (verify, single):
         monkeypatch.setattr(module, "find", lambda spec: fake_build(spec or "PATH"))

@@ -13,6 +13,7 @@ from harness.cli import verify
 from harness.cli.main import main
 from harness.exploration import investigate
 from harness.lockstep.trace import load
+from harness.systems.known_defects import KNOWN
 from harness.systems.probes import Found
 from tests.unit.cli_lab import fake_build, simulate
 
@@ -81,10 +82,12 @@ def test_json_has_the_fields_of_the_contract(monkeypatch: pytest.MonkeyPatch,
     assert set(result["build"]) >= {"path", "version", "capabilities"}
     assert result["seed"] == 1
     assert result["steps"] == sum(result["operations"].values()) >= 100
-    assert result["build"]["capabilities"]["snapshot_access"] is True
+    assert result["build"]["capabilities"]["snapshot-access"] is True
     assert result["known_defects"] == [{
-        "name": "cbw_timeout_wraps", "mended_in": "9.1",
-        "text": "cbw-timeout is taken modulo 2^32 nanoseconds (4.29 s)"}]
+        "name": "cbw-timeout-wraps", "mended_in": "9.1",
+        "text": "cbw-timeout is taken modulo 2^32 nanoseconds (4.29 s)",
+        "effect": "wrong answer",
+        "reference": "docs/defects.md#cbw-timeout-wraps; qemu-devel, 2024-04-29"}]
     for divergence in result["divergences"]:
         assert set(divergence) >= {"area", "summary", "step", "trace", "shrunk_length",
                                    "reproducer"}
@@ -94,7 +97,7 @@ def test_json_has_the_fields_of_the_contract(monkeypatch: pytest.MonkeyPatch,
             assert divergence["shrunk_length"] == len(load(Path(divergence["trace"])).steps)
     assert result["divergences"][0]["shrunk_length"]
     said = capsys.readouterr().out
-    assert "cbw_timeout_wraps: cbw-timeout is taken modulo" in said
+    assert "cbw-timeout-wraps: cbw-timeout is taken modulo" in said
     assert "(mended in 9.1)" in said
 
 
@@ -165,6 +168,34 @@ def test_interrupted_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch,
 
 def test_the_fake_build_is_none_that_exists() -> None:
     assert not fake_build().path.exists()
+
+
+def test_known_defects_are_reported_or_fail_or_are_avoided(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch, defects=("empty_merge_crashes", "aborted_group_hangs"))
+    arguments = ("--steps", "30", "--no-directed", "--json", "out.json")
+    assert _verify(*arguments) == 0
+    assert "CONFORMS, but for 2 known defects" in capsys.readouterr().out
+    assert _verify(*arguments, "--known-defects=fail") == 1
+    assert "DIVERGES: 2 divergences" in capsys.readouterr().out
+    first, second = json.loads(Path("out.json").read_text())["divergences"]
+    assert first["summary"].startswith("probe empty-merge-crashes: has the known defect: ")
+    assert load(Path(first["trace"])).steps[-1].operation.name == "bitmap-merge"
+    assert second["trace"] is None, "its probe is no trace"
+    assert _verify(*arguments, "--known-defects=avoid") == 0
+    assert "what kills" in capsys.readouterr().out
+    assert _verify(*arguments, "--known-defects=ignore") == 2
+    assert "expected one of report, fail, avoid, not 'ignore'" in capsys.readouterr().err
+
+
+def test_a_crash_that_looks_like_a_known_defect_says_so(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch, "crash", truthful_for=3)
+    monkeypatch.setattr(verify, "SHRINKING", 0.5)
+    monkeypatch.setattr(verify, "recognised", lambda cause: [
+        KNOWN["short_target_aborts"]] if "truthful" in cause else [])
+    assert _verify("--steps", "20", "--area", "tails", "--no-directed") == 1
+    assert "(looks like short-target-aborts)" in capsys.readouterr().out
 
 
 def test_a_find_survives_a_shrinker_that_stumbles(monkeypatch: pytest.MonkeyPatch,

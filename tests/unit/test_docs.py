@@ -27,7 +27,8 @@ from harness.golden.store import variants
 from harness.lockstep.replay import replay
 from harness.lockstep.trace import SystemKind, Trace, parse
 from harness.lockstep.verdict import Conforms
-from harness.systems.capabilities import SETTLED_BY
+from harness.systems.capabilities import SETTLED_BY, until
+from harness.systems.known_defects import KNOWN
 from harness.systems.probes import PROBES
 from model.capabilities import Capabilities
 from model.operations import Via
@@ -151,7 +152,8 @@ def test_capabilities_are_those_of_the_model() -> None:
     probed = {each.capability for each in PROBES}
     for each in fields:
         since, found_by = told[each.name.replace("_", "-")][:2]
-        assert since == each.metadata.get("since", each.metadata.get("until")), each.name
+        assert since == (each.metadata["since"] if "since" in each.metadata
+                         else until(each.name)), each.name
         assert found_by.startswith("probe") or each.name not in probed, each.name
         assert each.name not in SETTLED_BY or since, each.name
 
@@ -176,9 +178,10 @@ def test_capabilities_are_those_of_the_build_at_hand() -> None:
 
 def test_every_defect_is_described() -> None:
     written = text("docs/defects.md")
-    for each in dataclasses.fields(Capabilities):
-        if each.metadata["deviation"]:
-            assert each.name.replace("_", "-") in written, each.name
+    for each in KNOWN.values():
+        assert each.name.replace("_", "-") in written, each.name
+        for document, anchor in re.findall(r"(docs/[\w.]+)#([\w-]+)", each.reference):
+            assert anchor in anchors(ROOT / document), each.name
 
 
 def test_the_variants_of_the_documents_are_real() -> None:

@@ -85,5 +85,5 @@ def test_the_command(lie: str | None, code: int, monkeypatch: pytest.MonkeyPatch
     said = capsys.readouterr().out
     assert "observable differences explained by capabilities" in said
     result = json.loads(file.read_text())
-    assert "copy_bitmap_on_filter" in [each["capability"] for each in result["explained"]]
+    assert "copy-bitmap-on-filter" in [each["capability"] for each in result["explained"]]
     assert bool(result["unexplained"]) is bool(code)

@@ -49,7 +49,7 @@ def test_what_would_kill_the_build_is_written_down_and_not_sent() -> None:
     model, system = texts(scenario)
     assert model == system
     assert ('qemu-io -c "discard 512 512" nbd:///acc\n'
-            "not sent: known defect unaligned_snapshot_discard_aborts\n") in model
+            "not sent: known defect unaligned-snapshot-discard-aborts\n") in model
     assert "Permission denied" not in model
 
 

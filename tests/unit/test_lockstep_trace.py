@@ -42,6 +42,20 @@ def test_any_operation_survives(kind: type[Operation], data: st.DataObject) -> N
     assert parse(f"{HEADER}\n{step_line(step)}\n").steps == (step,)
 
 
+def test_a_header_with_a_capability_of_another_time_is_read(tmp_path: Path) -> None:
+    line = header_line(Header(Configuration((Image("a", 512),)), capabilities=Capabilities(
+        min_cluster_size=False)))
+    old = json.dumps(json.loads(line) | {"capabilities": {
+        "min-cluster-size": False, "has-a-former-name": True}})
+    header = parse(old + "\n").header
+    assert header.capabilities == Capabilities(min_cluster_size=False)
+    assert header.unknown_capabilities == ("has-a-former-name",)
+    save(tmp_path / "again", Trace(header))
+    assert load(tmp_path / "again").header == header
+    with pytest.raises(TraceError, match="expected bool"):
+        parse(json.dumps(json.loads(line) | {"capabilities": {"min-cluster-size": 3}}))
+
+
 @given(lab.record(Configuration), lab.record(Capabilities), lab.record(Build),
        st.none() | st.integers(), st.sampled_from(SystemKind))
 def test_any_header_survives(
@@ -107,7 +121,8 @@ READ = '{"n": 1, "op": "read", "node": "src"}'
     ('{"cbw-lockstep": 1, "configuration": {}, "system": "bochs"}', 1,
      "header: system: 'bochs' is none of qsd, qemu-system, simulated"),
     ('{"cbw-lockstep": 1, "configuration": {}, "sead": 1}', 1,
-     "header: sead: no such field (there are: configuration, system, build, seed, capabilities)"),
+     "header: sead: no such field (there are: configuration, system, build, seed, capabilities, "
+     "unknown-capabilities)"),
     ('{"cbw-lockstep": 1, "configuration": {"images": [{"node": "a", "size": 512, '
      '"filled": [[0]]}]}}', 1,
      "header: configuration.images[0].filled[0]: expected 2 items, not 1"),

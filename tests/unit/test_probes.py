@@ -16,6 +16,7 @@ from harness.systems import capabilities, probes
 from harness.systems.base import System
 from harness.systems.capabilities import Profile, ask_all, by_schema, find_profile, judge
 from harness.systems.failure import SystemCrashed
+from harness.systems.known_defects import KNOWN
 from harness.systems.lies import catalogue
 from harness.systems.probes import Found, Probe, Start
 from harness.systems.simulated import Simulated
@@ -92,7 +93,8 @@ def test_a_known_death_is_told_from_another(probe: Probe) -> None:
     assert "all is well" in (strange.strange or "")
     early = probe.ask(lambda it: _Dies(it, 1, known), TODAY)
     assert (early.strange is None) is (last == 1)
-    assert probe.ask(_simulated(TODAY), TODAY) == Found(probe.capability, probe.races)
+    assert probe.ask(_simulated(TODAY), TODAY) == Found(
+        probe.capability, KNOWN[probe.capability].races)
 
 
 def test_old_defects_are_excused_on_old_builds_only() -> None:
@@ -137,6 +139,7 @@ def test_every_deviation_is_probed_and_described() -> None:
     unasked = {"unallocated_copy_status_aborts"}
     assert deviations - unasked <= asked
     assert all(capabilities.describe(name) for name in deviations)
+    assert set(KNOWN) == deviations
     assert {name for name in deviations if not capabilities.until(name)} == (
         deviations - set(capabilities.SETTLED_BY))
 
@@ -175,9 +178,9 @@ def test_answers_are_kept_and_used_again(build: Build, tmp_path: Path,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     asked: list[int] = []
 
-    def counted(*arguments: Any) -> list[Found]:
+    def counted(*arguments: Any, **options: bool) -> list[Found]:
         asked.append(1)
-        return ask_all(*arguments)
+        return ask_all(*arguments, **options)
 
     monkeypatch.setattr(capabilities, "ask_all", counted)
     first = _profile(build)
@@ -189,6 +192,22 @@ def test_answers_are_kept_and_used_again(build: Build, tmp_path: Path,
         file.write_text("not json")
     assert _profile(build) == first
     assert len(asked) == 3
+
+
+def test_nothing_deadly_is_asked_if_so_told() -> None:
+    started: list[Configuration] = []
+
+    def start(configuration: Configuration) -> System:
+        started.append(configuration)
+        return _simulated(TODAY)(configuration)
+
+    known = dataclasses.replace(TODAY, on_cbw_error=False)  # its probe needs a real QEMU
+    found = {each.capability: each for each in ask_all(start, known, start, deadly=False)}
+    assert len(started) == len(GENTLE)
+    assert found["empty_merge_crashes"] == Found("empty_merge_crashes", True, assumed=True)
+    mended = "unaligned_snapshot_discard_aborts"
+    assert found[mended] == Found(mended, False, assumed=True), "min-cluster-size is there"
+    assert judge(known, list(found.values())).capabilities.empty_merge_crashes
 
 
 def test_a_cache_that_cannot_be_written_is_none(build: Build, tmp_path: Path,

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The data file of known defects: what it has, and what it may not have."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from harness.systems.known_defects import FILE, KNOWN, read, recognised
+from model import concurrent_machine, defects, transactions
+
+ENTRY = """
+[{name}]
+text = "it kills"
+effect = "abort"
+trigger = "always"
+shows = "is_well"
+reference = "nowhere"
+{more}
+"""
+
+
+def entry(name: str = "short-target-aborts", more: str = "") -> str:
+    return ENTRY.format(name=name, more=more)
+
+
+def test_an_entry() -> None:
+    (defect,) = read(entry(more='needs = "min-cluster-size"\nraces = true')).values()
+    assert defect.name == "short_target_aborts"
+    assert defect.needs == "min_cluster_size"
+    assert defect.races
+    assert defect.deadly
+    assert not defect.mended
+
+
+@pytest.mark.parametrize(("text", "problem"), [
+    (entry("moon-is-full"), "moon-is-full: the model knows no such deviation"),
+    (entry("min-cluster-size"), "min-cluster-size: the model knows no such deviation"),
+    (entry(more='needs = "moon"'), "no feature is called 'moon'"),
+    (entry(more='mended = "9.1"'), "'mended' and 'settled-by' go together"),
+    (entry(more='colour = "red"'), "no field is called 'colour'"),
+    (entry(more="races = 1"), "races is missing or not a bool"),
+    (entry().replace('text = "it kills"', ""), "text is missing"),
+    (entry().replace("abort", "headache", 3), "headache"),
+    (entry().replace('effect = "abort"', 'effect = "hang"'), "'shows' is for aborts"),
+    (entry().replace('shows = "is_well"', ""), "'shows' is for aborts"),
+    (entry() + entry(), "Cannot declare"),
+])
+def test_what_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        read(text)
+
+
+def test_the_file_has_one_line_for_each_text() -> None:
+    text = FILE.read_text(encoding="utf-8")
+    assert read(text) == KNOWN
+    for each in KNOWN.values():
+        assert "\n" not in each.text + each.trigger + each.reference
+
+
+def test_the_model_has_a_trigger_for_each_that_is_deadly() -> None:
+    source = "".join(map(inspect.getsource, (defects, transactions, concurrent_machine)))
+    for each in KNOWN.values():
+        if each.deadly:
+            assert f'"{each.name}"' in source, each.name
+
+
+def test_an_assertion_is_recognised_and_a_signal_is_not() -> None:
+    (found,) = recognised("block.c:1: f: Assertion `old_bs != new_bs' failed.")
+    assert found.name == "attaching_again_aborts"
+    assert recognised("SIGSEGV") == []
+    assert recognised("block.c:1: f: Assertion `all is well' failed.") == []

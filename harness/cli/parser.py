@@ -90,8 +90,8 @@ def _verify(commands: Any) -> None:
     _budget(parser, seconds=60)
     _exploration(parser)
     parser.add_argument("--workers", type=_positive, metavar="N",
-                        default=max(1, (os.cpu_count() or 1) // 2),
-                        help="processes (default: half of the processors, here %(default)s)")
+                        default=os.cpu_count() or 1,
+                        help="processes (default: one for each processor, here %(default)s)")
     parser.add_argument("--no-directed", action="store_true",
                         help="explore only, without the directed checks")
     parser.add_argument("--known-defects", type=_known_defects, default=KnownDefects.REPORT,

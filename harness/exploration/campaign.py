@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.exploration import crew
-from harness.exploration.explorer import Deadlines, Explorer, Mission
+from harness.exploration.explorer import Explorer, Mission
 from harness.exploration.tally import Tally
 
 MOST_FINDS: Final = 10
 """A run ends when so many different divergences are found: something is thoroughly wrong."""
-DIRECTED: Final = 0.6
-"""The part of the time that directed checks may take before exploration has its turn."""
 
 Progress = Callable[[Tally], None]
 
@@ -40,9 +38,7 @@ def explore(mission: Mission, budget: Budget, workers: int = 1,
             progress: Progress = lambda tally: None) -> Tally:
     """Explore until the budget is spent; finds are the first of each kind, with their traces."""
     begun = time.monotonic()
-    deadlines = Deadlines()
-    if budget.seconds is not None:
-        deadlines = Deadlines(begun + budget.seconds, begun + DIRECTED * budget.seconds)
+    deadline = None if budget.seconds is None else begun + budget.seconds
     tally = Tally()
 
     def take(other: Tally) -> bool:
@@ -55,23 +51,23 @@ def explore(mission: Mission, budget: Budget, workers: int = 1,
         progress(tally)
         return not (len(tally.finds) >= budget.finds
                     or (budget.steps is not None and tally.steps >= budget.steps)
-                    or (deadlines.end is not None and time.monotonic() >= deadlines.end))
+                    or (deadline is not None and time.monotonic() >= deadline))
 
-    with closing(batches(mission, deadlines, workers)) as coming:
+    with closing(batches(mission, deadline, workers)) as coming:
         for batch in coming:
             if not take(batch):
                 break
     return tally
 
 
-def batches(mission: Mission, deadlines: Deadlines, workers: int) -> Generator[Tally]:
+def batches(mission: Mission, deadline: float | None, workers: int) -> Generator[Tally]:
     """The tallies of batch after batch, for ever; close it to stop."""
     if workers > 1:
-        yield from crew.batches(mission, deadlines, workers)
+        yield from crew.batches(mission, deadline, workers)
         return
     explorer = Explorer(mission)
     try:
         for number in itertools.count():
-            yield explorer.explore([number], deadlines)
+            yield explorer.explore([number], deadline)
     finally:
         explorer.close()

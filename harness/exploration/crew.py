@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Final
 
 from harness.errors import EnvironmentProblem, HarnessError
-from harness.exploration.explorer import Deadlines, Explorer, Mission
+from harness.exploration.explorer import Explorer, Mission
 from harness.exploration.tally import Tally
 
 BATCH: Final = 8
@@ -41,14 +41,14 @@ class _Worker:
         self.process.join()
 
 
-def batches(mission: Mission, deadlines: Deadlines, workers: int) -> Generator[Tally]:
+def batches(mission: Mission, deadline: float | None, workers: int) -> Generator[Tally]:
     """The tallies of batches as they come, for ever; close it to stop the workers."""
     todo: Iterator[range] = (range(first, first + BATCH) for first in itertools.count(0, BATCH))
     crew: list[_Worker] = []
     deaths = 0
     try:
         for _ in range(workers):
-            crew.append(_start(mission, deadlines, next(todo)))
+            crew.append(_start(mission, deadline, next(todo)))
         while True:
             ready = wait([worker.connection for worker in crew])
             for worker in [each for each in crew if each.connection in ready]:
@@ -62,7 +62,7 @@ def batches(mission: Mission, deadlines: Deadlines, workers: int) -> Generator[T
                         raise EnvironmentProblem(
                             f"{deaths} workers died one after the other; the last one's exit "
                             f"status is {worker.process.exitcode}") from None
-                    crew.append(_start(mission, deadlines, worker.batch))
+                    crew.append(_start(mission, deadline, worker.batch))
                     continue
                 if isinstance(report, str):
                     raise EnvironmentProblem(report)
@@ -75,17 +75,17 @@ def batches(mission: Mission, deadlines: Deadlines, workers: int) -> Generator[T
             worker.stop()
 
 
-def _start(mission: Mission, deadlines: Deadlines, batch: range) -> _Worker:
+def _start(mission: Mission, deadline: float | None, batch: range) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, mission, deadlines), daemon=True)
+    process = context.Process(target=_work, args=(theirs, mission, deadline), daemon=True)
     process.start()
     theirs.close()
     ours.send(batch)
     return _Worker(process, ours, batch)
 
 
-def _work(connection: Connection, mission: Mission, deadlines: Deadlines) -> None:
+def _work(connection: Connection, mission: Mission, deadline: float | None) -> None:
     """In the worker: do batches until the parent hangs up or ends this process."""
     # A Ctrl-C is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -95,7 +95,7 @@ def _work(connection: Connection, mission: Mission, deadlines: Deadlines) -> Non
         while True:
             batch = connection.recv()
             try:
-                report: Tally | str = explorer.explore(batch, deadlines)
+                report: Tally | str = explorer.explore(batch, deadline)
             except HarnessError as why:
                 report = str(why)
             connection.send(report)

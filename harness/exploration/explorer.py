@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import Final
 
 from harness.exploration.areas import EVERYTHING, Area, named
 from harness.exploration.building import Check
@@ -35,7 +34,7 @@ class Mission:
     area_names: tuple[str, ...]
     seed: int
     directed: bool = False
-    """Whether the directed checks of each ground come first, those of the chosen areas."""
+    """Whether the directed checks of each ground are done too, those of the chosen areas."""
 
     @property
     def areas(self) -> tuple[Area, ...]:
@@ -75,19 +74,6 @@ def _turns(weights: tuple[int, ...]) -> tuple[int, ...]:
         for index, weight in enumerate(weights) for turn in range(weight)))
 
 
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """By ``time.monotonic``, the same clock in all processes; None: never."""
-
-    end: float | None = None
-    """No trace is begun after it."""
-    directed: float | None = None
-    """No directed check is begun after it: those that are left give way to exploration."""
-
-
-NO_DEADLINES: Final = Deadlines()
-
-
 @dataclass
 class Explorer:
     """One process's means to do traces: open grounds, trace sources, a place for the trace."""
@@ -101,16 +87,14 @@ class Explorer:
         self._workspace = self.stack.enter_context(Workspace())
         self._checks = self.mission.checks()
 
-    def explore(self, numbers: Sequence[int], deadlines: Deadlines = NO_DEADLINES) -> Tally:
-        """Do these traces, as far as the deadlines allow."""
+    def explore(self, numbers: Sequence[int], deadline: float | None = None) -> Tally:
+        """Do these traces; none is begun after the deadline, by ``time.monotonic``, which is the
+        same clock in all processes."""
         tally = Tally()
         for number in numbers:
-            now = time.monotonic()
-            if deadlines.end is not None and now >= deadlines.end:
+            if deadline is not None and time.monotonic() >= deadline:
                 break
-            if deadlines.directed is None or now < deadlines.directed or (
-                    number >= len(self._checks)):
-                self._one(number, tally)
+            self._one(number, tally)
         return tally
 
     def close(self) -> None:
@@ -119,7 +103,8 @@ class Explorer:
 
     def _one(self, number: int, tally: Tally) -> None:
         began = time.perf_counter()
-        ground, area, trace = self._trace(number)
+        directed, number = self._turn(number)
+        ground, area, trace = self._directed(number) if directed else self._drawn(number)
         drawn = time.perf_counter()
         tally.drawing += drawn - began
         if trace is None:
@@ -127,7 +112,7 @@ class Explorer:
         failure, done = self._do(trace, self._stand(ground), tally)
         tally.running += time.perf_counter() - drawn
         tally.traces += 1
-        tally.directed += number < len(self._checks)
+        tally.directed += directed
         tally.steps += done
         tally.operations.update(step.operation.name for step in trace.steps[:done])
         tally.areas[area] += done
@@ -135,12 +120,19 @@ class Explorer:
             cut = Trace(trace.header, trace.steps[:done])
             tally.found(find_of(failure, cut, area, ground))
 
-    def _trace(self, number: int) -> tuple[int, str, Trace | None]:
-        """Trace ``number``, directed checks first: its ground, its area and itself."""
-        if number < len(self._checks):
-            ground, check = self._checks[number]
-            return ground, check.area, check.make(self.mission.grounds[ground].plan)
-        number -= len(self._checks)
+    def _turn(self, number: int) -> tuple[bool, int]:
+        """Whether trace ``number`` is a directed check, and which of its sort it is.  As long as
+        there are directed checks, every second trace is one: a run of any length has both."""
+        checks = len(self._checks)
+        if number >= 2 * checks:
+            return False, number - checks
+        return number % 2 == 0, number // 2
+
+    def _directed(self, number: int) -> tuple[int, str, Trace]:
+        ground, check = self._checks[number]
+        return ground, check.area, check.make(self.mission.grounds[ground].plan)
+
+    def _drawn(self, number: int) -> tuple[int, str, Trace | None]:
         ground, area, index = self.mission.assignment(number)
         trace = self._source(ground, area).trace(self.mission.seed, index)
         return ground, self.mission.area_names[area], trace

@@ -135,8 +135,8 @@ def bundles(small: Small) -> int:
 
 def bundle(small: Small, plan: Plan, number: int) -> Trace:
     """Trace ``number``, from 0: interleavings one after the other and side by side on the disk,
-    and a look at everything in the end."""
-    chosen = _all_paths(small, plan)[number * PER_TRACE:(number + 1) * PER_TRACE]
+    and a look at everything in the end.  What begins alike is spread over all traces."""
+    chosen = _all_paths(small, plan)[number::bundles(small)]
     building = Schedule(plan, small.configuration(max(1, len(chosen))))
     building.add_all(opening(small))
     for index, path in enumerate(chosen):
@@ -150,12 +150,12 @@ def bundle(small: Small, plan: Plan, number: int) -> Trace:
 
 
 def checks() -> Iterator[Check]:
-    """Every interleaving of every configuration, those of few first."""
-    for small in sorted(SMALL, key=lambda each: each.count):
+    """Every interleaving of every configuration: some of each first, those of few before."""
+    numbered = [(number, small) for small in SMALL for number in range(bundles(small))]
+    for number, small in sorted(numbered, key=lambda each: (each[0], each[1].count)):
         area = "failures" if small.failures else "concurrency"
-        for number in range(bundles(small)):
-            yield Check(area, f"every interleaving of {small.name}, {number + 1} of "
-                        f"{bundles(small)}", functools.partial(_check, small, number))
+        yield Check(area, f"every interleaving of {small.name}, {number + 1} of "
+                    f"{bundles(small)}", functools.partial(_check, small, number))
 
 
 def _check(small: Small, number: int, plan: Plan) -> Trace:

@@ -16,7 +16,7 @@ from harness.errors import EnvironmentProblem
 from harness.exploration.areas import named
 from harness.exploration.building import Plan
 from harness.exploration.campaign import Budget, explore
-from harness.exploration.explorer import Deadlines, Explorer, Mission
+from harness.exploration.explorer import Explorer, Mission
 from harness.exploration.grounds import Ground, SimulatedGround
 from harness.exploration.tally import Tally
 from harness.exploration.traces import TraceSource
@@ -116,17 +116,17 @@ def test_workers_that_keep_dying_end_the_run(tmp_path: os.PathLike[str]) -> None
         _first_batch(Mortal(os.path.join(tmp_path, "died"), always=True))
 
 
-def test_directed_checks_come_first_and_conform_on_the_model() -> None:
+def test_directed_checks_take_turns_with_exploration_and_conform_on_the_model() -> None:
     mission = Mission((TRUTHFUL,), (1,), ("everything",), 1, directed=True)
     count = len(mission.checks())
-    tally = Tally()
     explorer = Explorer(mission)
     try:
-        tally.add(explorer.explore(range(count)))
+        tally = explorer.explore(range(0, 2 * count, 2))
         assert (tally.directed, tally.traces) == (count, count)
         assert not tally.finds
-        tally.add(explorer.explore(range(count, count + 3)))
-        assert (tally.directed, tally.traces) == (count, count + 3)
+        tally = explorer.explore([1, 3, 2 * count, 2 * count + 1])
+        assert (tally.directed, tally.traces) == (0, 4)
+        assert not tally.finds
     finally:
         explorer.close()
 
@@ -142,19 +142,16 @@ def test_directed_checks_catch_lies(lie: str) -> None:
     mission = Mission((SimulatedGround(Plan(), lie),), (1,), ("everything",), 1, directed=True)
     explorer = Explorer(mission)
     try:
-        assert any(explorer.explore([number]).finds for number in range(len(mission.checks())))
+        assert any(explorer.explore([2 * number]).finds
+                   for number in range(len(mission.checks())))
     finally:
         explorer.close()
 
 
-def test_directed_checks_give_way_to_exploration_in_time() -> None:
+def test_no_trace_is_begun_after_the_deadline() -> None:
     mission = Mission((TRUTHFUL,), (1,), ("everything",), 1, directed=True)
-    count = len(mission.checks())
     explorer = Explorer(mission)
     try:
-        past = time.monotonic()
-        tally = explorer.explore(range(count - 3, count + 2), Deadlines(directed=past))
-        assert (tally.directed, tally.traces) == (0, 2)
-        assert explorer.explore(range(count + 2), Deadlines(end=past)).traces == 0
+        assert explorer.explore(range(3), time.monotonic()).traces == 0
     finally:
         explorer.close()

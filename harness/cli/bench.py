@@ -7,16 +7,17 @@ import argparse
 import json
 import multiprocessing
 import random
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 
 from harness import stamps
 from harness.builds import STORAGE_DAEMON, Build, find
+from harness.cli.bench_held import held_rate
 from harness.cli.console import Progress, output
 from harness.cli.files import check_file, write
 from harness.clients.nbd import NbdClient
@@ -59,6 +60,8 @@ class Figures:
     resident_mib: float
     """Peak of a harness process that is in lockstep over a sparse disk of 64 GiB."""
     steps: int
+    held_requests_per_s: float | None = None
+    """Requests that storage served by the harness holds and completes; None: no qemu-img."""
 
 
 def bench(options: argparse.Namespace) -> int:
@@ -75,10 +78,13 @@ def bench(options: argparse.Namespace) -> int:
             startup = _startup(start)
             progress.note("lockstep and the raw loop in turn")
             lockstep, raw, steps = _rates(start, capabilities, options.seconds)
+        progress.note("held storage")
+        held = held_rate(build)
         progress.note("memory")
         resident = _in_a_fresh_process(build, capabilities)
     figures = Figures(round(lockstep / raw, 3), round(lockstep, 1), round(raw, 1),
-                      round(startup * 1000, 1), round(resident / MIB, 1), steps)
+                      round(startup * 1000, 1), round(resident / MIB, 1), steps,
+                      None if held is None else round(held, 1))
     _show(build, figures)
     if options.json is not None:
         write(options.json, json.dumps({
@@ -95,6 +101,9 @@ def _show(build: Build, figures: Figures) -> None:
     console.print(f"raw clients {figures.raw_steps_per_s:8.0f} steps/s, same requests and queries")
     console.print(f"ratio       {figures.ratio:8.2f}  ({figures.steps} steps each, in turn)")
     console.print(f"start-up    {figures.startup_ms:8.1f} ms, storage daemon with its graph")
+    if figures.held_requests_per_s is not None:
+        console.print(f"held storage{figures.held_requests_per_s:7.0f} requests/s, each held and "
+                      "then completed")
     console.print(f"memory      {figures.resident_mib:8.1f} MiB at most, over a disk of 64 GiB")
 
 
@@ -234,4 +243,10 @@ def _peak(build: Build, capabilities: Capabilities) -> float:
     with starter(build, STORAGE_DAEMON) as start, closing(start(configuration)) as system:
         verdict = run(steps, system, Machine(configuration, capabilities))
     assert isinstance(verdict, Conforms), verdict
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+    return _peak_of_this_program()
+
+
+def _peak_of_this_program() -> float:
+    """Bytes; getrusage would count what the process was before it became this program."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) * KIB

@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Final
 
 from harness.storage.held_disk import HeldDisk
-from harness.storage.held_wire import BadWire, ExportOffer, Flag, Wire, WireRequest
+from harness.storage.held_wire import (
+    BadWire,
+    ExportOffer,
+    Extents,
+    Flag,
+    Wire,
+    WireRequest,
+)
 from harness.storage.place import NbdPlace
 from model.configuration import RequestKind
 from model.errors import Errno
@@ -33,6 +40,8 @@ LOG: Final = 100_000
 RECONNECT_DELAY: Final = 300
 """Seconds; QEMU gets a connection back at once, so this is only what no run must ever take."""
 _RECEIVE: Final = 1 << 20
+_EXTENTS: Final = 1 << 16
+"""So many runs of block status in an answer are enough."""
 
 
 class Fate(Enum):
@@ -81,6 +90,7 @@ class HeldStorage:
         self._connections: dict[int, _Connection] = {}
         self._holding = False
         self._exempt: list[StorageRequest] = []
+        self._stalled: set[str] = set()
         self._closing = False
         self._lock = threading.RLock()
         self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -153,6 +163,25 @@ class HeldStorage:
             for connection in list(self._connections.values()):
                 if connection.wire.export == node:
                     self._drop(connection)
+
+    def stall(self, node: str) -> None:
+        """From now on nobody hears anything about the disk: neither answers to requests leave nor
+        answers to those who want to connect to it."""
+        with self._lock:
+            self._stalled.add(node)
+
+    def resume(self, node: str) -> None:
+        """Send what was kept back, and go on."""
+        with self._lock:
+            self._stalled.discard(node)
+            for connection in list(self._connections.values()):
+                self._send(connection)
+
+    def waiting(self, node: str) -> int:
+        """How many connections wait for an answer about the disk, which is stalled."""
+        with self._lock:
+            return sum(connection.wire.export == node and bool(connection.wire.out)
+                       for connection in self._connections.values())
 
     # Waiting
 
@@ -253,10 +282,16 @@ class HeldStorage:
             self.log.append(request)
         if wire.offset + wire.length > self.disks[node].size:
             self._answer(request, Errno.EINVAL)
+        elif self._refuses(request):
+            self._answer(request, Errno.ENOTSUP)
         elif self._holding and not exempt:
             os.eventfd_write(self._news, 1)
         else:
             self._answer(request, None)
+
+    def _refuses(self, request: HeldRequest) -> bool:
+        offer = self._offers.get(request.asked.node)
+        return bool(request.flags & Flag.FAST_ZERO) and offer is not None and offer.slow_zeroes
 
     # Ends
 
@@ -272,8 +307,17 @@ class HeldStorage:
         request.fate = Fate.COMPLETED if error is None else Fate.FAILED
         request.error = error
         if request.connection is not None:
-            request.connection.wire.reply(request.cookie, int(error or 0), data)
+            wire, asked = request.connection.wire, request.asked
+            if asked.kind is RequestKind.STATUS and error is None:
+                wire.reply_status(request.cookie, self._status(request))
+            else:
+                wire.reply(request.cookie, int(error or 0), data, asked.offset)
         self._forget(request)
+
+    def _status(self, request: HeldRequest) -> Extents:
+        asked = request.asked
+        extents = self.disks[asked.node].extents(asked.offset, asked.length)
+        return extents[:1] if request.flags & Flag.REQ_ONE else extents[:_EXTENTS]
 
     def _forget(self, request: HeldRequest) -> None:
         del self._pending[request.number]
@@ -288,12 +332,17 @@ class HeldStorage:
                 return disk.read(asked.offset, asked.length)
             case RequestKind.WRITE:
                 disk.write(asked.offset, request.data)
-            case RequestKind.ZERO | RequestKind.DISCARD:
+            case RequestKind.ZERO:
+                disk.zero(asked.offset, asked.length, hole=not request.flags & Flag.NO_HOLE)
+            case RequestKind.DISCARD:
                 disk.zero(asked.offset, asked.length)
         return b""
 
     def _send(self, connection: _Connection) -> None:
         out = connection.wire.out
+        if connection.wire.export in self._stalled:
+            connection.want(self._epoll, False)
+            return
         if out and connection.open:
             try:
                 sent = connection.end.send(out)

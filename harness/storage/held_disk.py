@@ -7,10 +7,13 @@ import mmap
 from typing import Final
 
 from harness import stamps
+from harness.storage.held_wire import State
 from model.content import ZERO, Content, Stamp
+from model.runs import RunMap
 
 _PAGE: Final = mmap.PAGESIZE
 _PIECE: Final = 4 << 20
+HOLE: Final = State.HOLE | State.ZERO
 
 
 class HeldDisk:
@@ -20,6 +23,7 @@ class HeldDisk:
         self.size = size
         # Pages are there from the first write on, whatever the size says.
         self._memory = mmap.mmap(-1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._states = RunMap(size, HOLE)
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes of a range."""
@@ -28,10 +32,19 @@ class HeldDisk:
     def write(self, offset: int, data: bytes) -> None:
         """Put bytes at ``offset``."""
         self._memory[offset:offset + len(data)] = data
+        self._states.set(offset, offset + len(data), State.DATA)
 
-    def zero(self, offset: int, length: int) -> None:
-        """Make a range read as zero, and give back the space of its whole pages."""
+    def extents(self, offset: int, length: int) -> list[tuple[int, State]]:
+        """Block status of a range, run by run: bytes, and what they are."""
+        return [(run.length, run.value) for run in self._states.runs(offset, offset + length)]
+
+    def zero(self, offset: int, length: int, *, hole: bool = True) -> None:
+        """Make a range read as zero, and give back the space of its whole pages.
+
+        ``hole``: the range is then unallocated, as block status tells.
+        """
         end = offset + length
+        self._states.set(offset, end, HOLE if hole else State.ZERO)
         first, last = -(-offset // _PAGE) * _PAGE, end // _PAGE * _PAGE
         if first >= last:
             self._memory[offset:end] = bytes(length)

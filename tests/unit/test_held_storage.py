@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.clients.errors import PeerGone
+from harness.builds import find
+from harness.cli.bench_held import held_rate
+from harness.clients.errors import PeerGone, PeerSilent
 from harness.clients.libnbd import libnbd_problem
 from harness.clients.nbd import NbdClient
 from harness.clients.nbd_types import NbdError
+from harness.errors import HarnessError
 from harness.stamps import data
 from harness.storage.held import Fate, HeldStorage
 from harness.storage.held_disk import HeldDisk
-from harness.storage.held_wire import ExportOffer
+from harness.storage.held_wire import ExportOffer, Flag
 from model.configuration import RequestKind
 from model.content import Content, stamped, zeroes
 from model.errors import Errno
@@ -154,6 +157,73 @@ def test_several_exports_and_connections(storage: HeldStorage) -> None:
     assert storage.disks["other"].read(512, 512) == b"\1" * 512
     assert clients[0].info.can_fua is False
     assert clients[1].info.can_fua is True
+
+
+def test_block_status_follows_what_is_done(storage: HeldStorage) -> None:
+    storage.add("other", SIZE, ExportOffer(SIZE, status=True))
+    with NbdClient.connect(str(storage.path), "other", timeout=10,
+                           contexts=("base:allocation",)) as client:
+        assert client.info.structured
+        client.write(0, bytes(65536))
+        client.zero(65536, 65536, no_hole=True, fast=True)
+        client.zero(131072, 65536)
+        client.write(196608, b"x" * 65536)
+        client.discard(196608, 65536)
+        client.write(SIZE - 512, b"y" * 512, fua=False)
+        expected = ((65536, 0), (65536, 2), (SIZE - 131072 - 512, 3), (512, 0))
+        assert tuple((each.length, each.flags) for each in client.block_status(
+            0, SIZE)) == expected
+        assert tuple((each.length, each.flags) for each in client.block_status(
+            65536, SIZE - 65536, req_one=True)) == expected[1:2]
+        assert client.read(SIZE - 1024, 1024) == bytes(512) + b"y" * 512
+        storage.hold()
+        client.submit_block_status(0, 512)
+        arrived(storage, 1)
+        (pending,) = storage.pending()
+        assert pending.asked == StorageRequest("other", RequestKind.STATUS, 0, 512)
+        storage.complete(pending, Errno.EIO)
+        assert client.poll(10)[0].errno == Errno.EIO
+
+
+def test_zeroes_that_must_be_fast_can_be_refused(storage: HeldStorage) -> None:
+    storage.add("other", SIZE, ExportOffer(SIZE, slow_zeroes=True, fua=True))
+    with NbdClient.connect(str(storage.path), "other", timeout=10) as client:
+        client.write(0, b"data", fua=True)
+        with pytest.raises(NbdError) as caught:
+            client.zero(0, 512, fast=True)
+        assert caught.value.errno == Errno.ENOTSUP
+        assert client.read(0, 4) == b"data"
+        client.zero(0, 512, no_hole=True)
+        assert client.read(0, 4) == bytes(4)
+    assert [each.flags for each in storage.log] == [
+        Flag.FUA, Flag.FAST_ZERO, Flag.NONE, Flag.NO_HOLE, Flag.NONE]
+
+
+def test_a_stall_keeps_everything_back_until_it_is_over(
+        storage: HeldStorage, client: NbdClient) -> None:
+    storage.add("other", SIZE)
+    storage.stall("disk")
+    token = client.submit_write(0, b"abc")
+    with NbdClient.connect(str(storage.path), "other", timeout=10) as other:
+        other.write(0, b"x")  # went round the server's loop after the write
+    assert client.poll(0) == []
+    assert storage.disks["disk"].read(0, 3) == b"abc"
+    assert storage.waiting("disk") == 1
+    with pytest.raises(PeerSilent):
+        NbdClient.connect(str(storage.path), "disk", timeout=0.1)
+    storage.resume("disk")
+    assert client.wait(token, 10).errno == 0
+    with NbdClient.connect(str(storage.path), "disk", timeout=10) as again:
+        assert again.read(0, 3) == b"abc"
+
+
+def test_it_takes_thousands_of_requests_a_second() -> None:
+    try:
+        rate = held_rate(find(None))
+    except HarnessError as why:
+        pytest.skip(str(why))
+    # Below the 5,000 that `bench` shows on a machine with nothing else to do.
+    assert rate is None or rate >= 1000
 
 
 def test_a_request_past_the_end_is_refused(storage: HeldStorage, client: NbdClient) -> None:

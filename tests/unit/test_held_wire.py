@@ -7,7 +7,15 @@ import struct
 
 import pytest
 
-from harness.storage.held_wire import GREETING, LARGEST, BadWire, ExportOffer, Flag, Wire
+from harness.storage.held_wire import (
+    GREETING,
+    LARGEST,
+    BadWire,
+    ExportOffer,
+    Flag,
+    State,
+    Wire,
+)
 from model.configuration import RequestKind
 
 SIZE = 1 << 20
@@ -50,11 +58,72 @@ def test_negotiation_tells_size_flags_and_block_sizes() -> None:
     assert wire.export == "disk"
 
 
-def test_structured_replies_are_not_offered() -> None:
+def answers(wire: Wire) -> list[tuple[int, bytes]]:
+    """The answers to options that wait to be sent: what they are, and their data."""
+    found, place = [], 0
+    while place < len(wire.out):
+        _, _, kind, length = struct.unpack_from(">QIII", wire.out, place)
+        found.append((kind, bytes(wire.out[place + 20:place + 20 + length])))
+        place += 20 + length
+    wire.out.clear()
+    return found
+
+
+def contexts(number: int, *asked: bytes, export: bytes = b"disk") -> bytes:
+    return option(number, struct.pack(">I", len(export)) + export + struct.pack(">I", len(asked))
+                  + b"".join(struct.pack(">I", len(each)) + each for each in asked))
+
+
+def test_structured_replies_are_there_for_who_asks() -> None:
     wire = Wire({"disk": ExportOffer(SIZE)})
     wire.out.clear()
-    wire.feed(CLIENT_FLAGS + option(STRUCTURED))
-    assert struct.unpack_from(">QII", bytes(wire.out))[2] == (1 << 31) + 1
+    wire.feed(CLIENT_FLAGS + option(STRUCTURED, b"x"))
+    assert answers(wire)[0][0] == (1 << 31) + 3, "it takes no data"
+    assert not wire.structured
+    wire.feed(option(STRUCTURED))
+    assert answers(wire) == [(1, b"")]
+    wire.feed(go(b"disk"))
+    (_, flags), = [struct.unpack(">QH", data[2:]) for kind, data in answers(wire)
+                   if kind == 3 and data[:2] == b"\0\0"]
+    assert flags & 128, "DF is understood"
+    wire.reply(5, 0, b"data", 4096)
+    assert bytes(wire.out) == struct.pack(">IHHQIQ", 0x668E33EF, 1, 1, 5, 12, 4096) + b"data"
+    wire.out.clear()
+    wire.reply(6, 28)
+    assert bytes(wire.out) == struct.pack(">IHHQIIH", 0x668E33EF, 1, 0x8001, 6, 6, 28, 0)
+    wire.out.clear()
+    wire.reply(7, 0)
+    assert bytes(wire.out) == struct.pack(">IHHQI", 0x668E33EF, 1, 0, 7, 0)
+
+
+def test_block_status_is_of_one_context_and_only_if_offered() -> None:
+    base = b"base:allocation"
+    wire = Wire({"disk": ExportOffer(SIZE, status=True), "other": ExportOffer(SIZE)})
+    wire.out.clear()
+    wire.feed(CLIENT_FLAGS + contexts(10, base))
+    assert answers(wire)[0][0] == (1 << 31) + 3, "structured replies must come first"
+    wire.feed(option(STRUCTURED) + contexts(9) + contexts(9, b"base:") + contexts(9, b"qemu:"))
+    assert answers(wire) == [(1, b""), (4, bytes(4) + base), (1, b""), (4, bytes(4) + base),
+                             (1, b""), (1, b"")]
+    wire.feed(contexts(10, base, export=b"other") + contexts(10, base, export=b"nobody"))
+    assert [kind for kind, _ in answers(wire)] == [1, (1 << 31) + 6]
+    wire.feed(contexts(10, b"qemu:x", base))
+    assert answers(wire) == [(4, b"\0\0\0\1" + base), (1, b"")]
+    wire.feed(option(10, b"\0\0\0\x09disk"))
+    assert answers(wire)[0][0] == (1 << 31) + 3
+    wire.feed(go(b"disk"))
+    wire.out.clear()
+    (asked,) = wire.feed(request(7, 512, 1024, flags=8))
+    assert asked.kind is RequestKind.STATUS
+    wire.reply_status(7, [(512, State.DATA), (512, State.HOLE | State.ZERO)])
+    assert bytes(wire.out) == struct.pack(
+        ">IHHQI5I", 0x668E33EF, 1, 5, 7, 20, 1, 512, 0, 512, 3)
+
+
+@pytest.mark.parametrize("status", [True, False])
+def test_block_status_without_its_context_is_refused(status: bool) -> None:
+    with pytest.raises(BadWire, match="without its context"):
+        connected(ExportOffer(SIZE, status=status)).feed(request(7, 0, 512))
 
 
 def test_an_unknown_export_can_be_followed_by_a_known_one() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final, Protocol
 
 from . import successors
@@ -21,7 +22,7 @@ from .job_operations import Backup, BitmapMode, OnError, Sync
 from .jobs import JobStatus, Progress, Verb, check_verb
 from .node import Node
 from .outcome import JobEvent, JobView
-from .program import Program
+from .program import Program, Task, Wait, collecting
 from .rules import rule
 
 ERROR_TEXT: Final = {
@@ -78,6 +79,8 @@ class BackupJob:
         self.fired = fired
         self._group = group
         self._graph = graph
+        self.in_small_steps = False
+        """Whether storage completes as a schedule says, so that each failure has its place."""
         self._chosen = False
         self._paused_by_user = False
         filter_node.block_copy.progress = self.progress
@@ -97,7 +100,7 @@ class BackupJob:
                 return
         if self.sync is Sync.NONE:
             return
-        for _ in range(MOST_RETRIES):
+        for _ in count() if self.in_small_steps else range(MOST_RETRIES):
             failure = yield from self._copy_all()
             if failure is None:
                 self._copied()
@@ -137,17 +140,24 @@ class BackupJob:
         return False
 
     def _copy_all(self, last_task: int | None = None) -> Program[tuple[Errno, bool] | None]:
-        """Copy what is left; the first failure, and whether it was one of reading."""
+        """Copy what is left; the first failure, and whether it was one of reading.
+
+        The copying is a task beside the job: who waits for it to end hears of that first.
+        """
         copy = self.filter.block_copy
         limits = CopyLimits(self._workers, self.command.max_chunk or 0)
         call = CopyCall(limits=limits, last_task=last_task)
-        try:
-            yield from copy.copy(0, align_up(self.filter.size, copy.cluster_size), call)
-        except RequestFailed as why:
-            if self._workers > 1 and copy.copy_bitmap.count > copy.cluster_size:
-                raise Undetermined("a request fails while others are under way") from why
-            return why.error, call.failed_reading
-        return None
+        failures: list[Errno] = []
+        end = align_up(self.filter.size, copy.cluster_size)
+        copying = Task(collecting(copy.copy(0, end, call), failures))
+        yield copying
+        yield Wait(lambda: copying.finished, "the copying of the job to end", last=True)
+        if not failures:
+            return None
+        many = self._workers > 1 and copy.copy_bitmap.count > copy.cluster_size
+        if many and not self.in_small_steps:
+            raise Undetermined("a request fails while others are under way")
+        return failures[0], call.failed_reading
 
     @property
     def _workers(self) -> int:

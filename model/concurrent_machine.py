@@ -11,18 +11,20 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from . import requests
+from . import backup_commands, requests
+from .backup_job import BackupJob, JobGroup
 from .capabilities import Capabilities
 from .configuration import Configuration, Protocol, RequestKind
 from .content import Content
 from .copy_before_write import CopyBeforeWrite, Timer
-from .errors import Errno, RequestFailed
+from .errors import CommandRefused, Errno, RequestFailed
 from .held_image import HeldImage
+from .job_operations import Backup, OnError
 from .machine import Impossible, Machine
 from .nbd_export import Disconnected
 from .operations import Operation, Read, Request, Status
 from .outcome import Outcome
-from .program import StorageRequest
+from .program import Program, StorageRequest
 from .rules import rule
 from .schedule import Complete, Cut, Expire, Start
 from .small_steps import Pending, SmallSteps
@@ -39,6 +41,11 @@ def machine_for(configuration: Configuration,
     return (ConcurrentMachine if held else Machine)(configuration, capabilities)
 
 
+def _until_rest(job: BackupJob) -> Program[Outcome]:
+    yield from job.run()
+    return Outcome()
+
+
 class ConcurrentMachine(Machine):
     """A machine whose images with protocol ``held`` complete nothing by themselves."""
 
@@ -48,7 +55,7 @@ class ConcurrentMachine(Machine):
         self.fired = self.rules
         self._held = {image.node for image in configuration.images
                       if image.protocol is Protocol.HELD}
-        self._requests: dict[int, Request] = {}
+        self._started: dict[int, Operation] = {}
         self._timers: dict[int, list[Timer]] = {}
         self._steps: SmallSteps[int, Outcome] = SmallSteps(self._completes_at_once)
 
@@ -82,15 +89,35 @@ class ConcurrentMachine(Machine):
         return bool(self._steps.unanswered or self._steps.pending)
 
     def _start(self, number: int, start: Start) -> Outcome:
+        if isinstance(start.request, Backup):
+            return self._start_job(number, start.request)
         try:
             request = start.sent
         except TypeError as why:
             raise Impossible(str(why)) from why
         export = self._export(request)
-        self._requests[number] = request
+        self._started[number] = request
         before = self._running_timers()
         self._steps.start(number, requests.program(number, request, export))
         self._timers[number] = [timer for timer in self._running_timers() if timer not in before]
+        return Outcome()
+
+    def _start_job(self, number: int, command: Backup) -> Outcome:
+        actions = {command.on_source_error, command.on_target_error}
+        held = isinstance(self.graph.nodes.get(command.device), HeldImage)
+        # What is not held may fail at once, again and again.
+        lasting = {OnError.STOP, OnError.IGNORE} if held else {OnError.STOP}
+        if self.busy or command.auto_finalize or command.discard_source or actions - lasting:
+            raise Impossible("a job that cannot be started beside requests")
+        try:
+            backup_commands.check_arguments(self.capabilities, command)
+            with self._all_or_nothing():
+                job = backup_commands.start(self.graph, command, JobGroup())
+        except CommandRefused as why:
+            return Outcome(refused=why.error)
+        job.in_small_steps = True
+        self._started[number] = command
+        self._steps.start(number, _until_rest(job))
         return Outcome()
 
     def _complete_one(self, operation: Complete) -> Outcome:
@@ -197,7 +224,9 @@ class ConcurrentMachine(Machine):
         """The known defect by which the operation would kill a build with these capabilities."""
         if not isinstance(operation, Start):
             return super().deadly(operation)
-        request = operation.sent
+        request = operation.request
+        if not isinstance(request, Request):
+            return super().deadly(request)
         if self.capabilities.overlapping_snapshot_reads_abort and self._meets_a_read(request):
             return "overlapping_snapshot_reads_abort"
         return super().deadly(request)
@@ -206,21 +235,24 @@ class ConcurrentMachine(Machine):
         """Whether a fleecing request of which another is under way in the same place."""
         if not self._fleeces(request):
             return False
-        others = (self._requests[number] for number in self._steps.unanswered)
-        return any(self._fleeces(other) and other.offset < request.offset + request.length
-                   and request.offset < other.offset + other.length for other in others)
+        others = [self._started[number] for number in self._steps.unanswered]
+        end = request.offset + request.length
+        return any(other.offset < end and request.offset < other.offset + other.length
+                   for other in others
+                   if isinstance(other, Request) and self._fleeces(other))
 
     def _fleeces(self, request: Request) -> bool:
         return isinstance(request, (Read, Status)) and isinstance(
             self.graph.nodes.get(request.node), SnapshotAccess)
 
-    def request(self, number: int) -> Request:
-        """The request that was started under the number."""
-        return self._requests[number]
+    def request(self, number: int) -> Operation:
+        """What was started under the number."""
+        return self._started[number]
 
     def _as_outcome(self, number: int, answer: Outcome | Exception) -> Outcome:
         if isinstance(answer, Outcome):
             return answer
-        if isinstance(answer, (RequestFailed, Disconnected)):
-            return requests.failure(self._requests[number].via, answer)
+        request = self._started[number]
+        if isinstance(answer, (RequestFailed, Disconnected)) and isinstance(request, Request):
+            return requests.failure(request.via, answer)
         raise answer

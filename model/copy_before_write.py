@@ -28,7 +28,7 @@ from .content import Content, zeroes
 from .errors import Errno, RequestFailed
 from .node import Node, Status, Zeroing
 from .operations import OnCbwError
-from .program import Program, Task, Wait
+from .program import Program, Task, Wait, collecting
 from .rules import rule
 
 Result = TypeVar("Result")
@@ -49,14 +49,6 @@ class Timer:
     start: int
     end: int
     expired: bool = False
-
-
-def _collecting(program: Program[None], failures: list[Errno]) -> Program[None]:
-    """The program, its failure put into ``failures`` instead of raised."""
-    try:
-        yield from program
-    except RequestFailed as why:
-        failures.append(why.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +156,7 @@ class CopyBeforeWrite(Node):
             return
         timer = Timer(start, end)
         failures: list[Errno] = []
-        copy = Task(_collecting(self.block_copy.copy(start, end, call), failures))
+        copy = Task(collecting(self.block_copy.copy(start, end, call), failures))
         self.timers.append(timer)
         yield copy
         yield Wait(lambda: copy.finished or timer.expired, "the copy to end or its time to be up",

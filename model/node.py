@@ -111,13 +111,24 @@ class Node:
         finally:
             self.reading.remove(reading)
 
-    def write(self, start: int, content: Content) -> Program[None]:
-        """Write ``content`` at ``start``."""
+    def write(self, start: int, content: Content, *, durable: bool = False) -> Program[None]:
+        """Write ``content`` at ``start``; ``durable`` (FUA): it is not done before it lasts."""
         end = start + content.size
         self._check(start, end)
-        if start == end:
-            return
-        yield from self._dirtying(*self._widened(start, end), self._write(start, content))
+        if start < end:
+            change = self._write(start, content)
+            yield from self._dirtying(*self._widened(start, end),
+                                      self._lasting(change) if durable else change)
+        elif durable:
+            yield from self.flush()
+
+    @rule("node.durable-by-flush", source="FUA of the block layer over storage that has none "
+          "(experiment)")
+    def _lasting(self, change: Program[None]) -> Program[None]:
+        """A durable write is a write and then a flush of the node; before that has ended too,
+        the write is not recorded."""
+        yield from change
+        yield from self.flush()
 
     def write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         """Make the range read as zero."""

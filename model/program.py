@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from .configuration import RequestKind
-from .errors import RequestFailed
+from .errors import Errno, RequestFailed
 
 Result = TypeVar("Result")
 
@@ -59,6 +59,15 @@ class Task:
 
 Step: TypeAlias = StorageRequest | Wait | Task
 Program: TypeAlias = Generator[Step, None, Result]
+
+
+def collecting(program: Program[None], failures: list[Errno]) -> Program[None]:
+    """The program, its failure put into ``failures`` instead of raised: for a task whose owner
+    wants to know."""
+    try:
+        yield from program
+    except RequestFailed as why:
+        failures.append(why.error)
 
 
 class Deadlock(AssertionError):

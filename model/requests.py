@@ -48,9 +48,7 @@ def program(number: int, request: Request, export: NbdExport) -> Program[Outcome
 def _change(number: int, request: Request, node: Node) -> Program[None]:
     start, end = request.offset, request.offset + request.length
     if isinstance(request, ops.Write):
-        yield from node.write(start, stamped(end - start, number))
-        if request.fua:
-            yield from node.flush()
+        yield from node.write(start, stamped(end - start, number), durable=request.fua)
     elif isinstance(request, ops.Zero):
         fast = request.fast and request.via.is_nbd
         yield from node.write_zeroes(start, end, Zeroing(request.unmap, fast))

@@ -17,7 +17,12 @@ from .operations import Operation, Request
 
 @dataclass(frozen=True, slots=True)
 class Start(Operation):
-    """Send a request and do not wait for its answer; known by this operation's number."""
+    """Send a request and do not wait for its answer; known by this operation's number.
+
+    A backup job can be started, too, when nothing is under way; its answer is that it rests.
+    With ``auto-finalize`` it might end while requests are under way, and QEMU with it come to a
+    standstill until they have ended; so it must not have that, nor end for an error.
+    """
 
     name: ClassVar[str] = "start"
     request: Operation

@@ -155,8 +155,9 @@ def _tilted(**weights: int) -> Mapping[Action, int]:
 _ONE_SCHEME: Final = {scheme: MappingProxyType({scheme: 1}) for scheme in Scheme}
 _NEW: Final = MappingProxyType({Scheme.FLEECING: 6, Scheme.TWO_VIEWS: 1})
 
-_OVERLAPPING: Final = MappingProxyType({
+_TIMED: Final = MappingProxyType({
     Scheme.FLEECING: 13, Scheme.TWO_VIEWS: 1, Scheme.STACKED: 2, Scheme.CLASSIC: 2})
+_OVERLAPPING: Final = MappingProxyType({**_TIMED, Scheme.DISK: 2, Scheme.PUSH: 1})
 
 _JOBS: Final = MappingProxyType({
     **_USUAL, Action.BACKUP: 14, Action.JOB_VERB: 18, Action.TRANSACTION: 5, Action.EXPORT: 4,
@@ -221,7 +222,7 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
     Area("failures", "storage that fails while requests overlap", schemes=_OVERLAPPING,
          filter_bitmap=3, user_bitmap=2, undiscarded=1,
          manner=Manner(failing=15, breaking=7), weight=4),
-    Area("timeouts", "copies that take longer than cbw-timeout", schemes=_OVERLAPPING,
+    Area("timeouts", "copies that take longer than cbw-timeout", schemes=_TIMED,
          filter_bitmap=3, user_bitmap=2, undiscarded=1,
          manner=Manner(failing=6, timeouts=True, breaking=7, large=3)),
 )})

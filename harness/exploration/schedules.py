@@ -16,12 +16,14 @@ from harness.exploration.building import Builder, Plan
 from harness.exploration.choices import Choices
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.manners import Manner
+from harness.exploration.openings import SNAPSHOT
 from harness.exploration.scene import DEFAULT_CLUSTER, SECTOR, Kind, Place
 from harness.exploration.sweep import sweep
 from harness.lockstep.trace import SystemKind, Trace
 from model import operations as ops
 from model.concurrent_machine import MOST_IN_FLIGHT, ConcurrentMachine
 from model.configuration import KIB, MIB, Configuration, Format, Image, Protocol
+from model.job_operations import Backup, BitmapMode, JobFinalize, JobResume, OnError, Sync
 from model.operations import Operation, Request, Via
 from model.program import StorageRequest
 from model.schedule import Complete, Cut, Expire, Start
@@ -30,6 +32,8 @@ CHANNELS: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
 """The only ones that can have requests under way."""
 MOST_UNDER_WAY: Final = 6
 LONGEST_BURST: Final = 40
+JOB: Final = "job"
+JOB_FILTER: Final = "job-filter"
 ERRNOS: Final = ("EIO", "EIO", "ENOSPC", "EPERM", "ENOMEM")
 _TAILS: Final = (SECTOR, 4 * KIB, 32 * KIB, 64 * KIB - SECTOR)
 _LARGE: Final = (1 * MIB, 2 * MIB, 3 * MIB + 64 * KIB, 5 * MIB, 5 * MIB, 8 * MIB, 20 * MIB)
@@ -57,7 +61,8 @@ def configuration(choices: Choices, manner: Manner, scheme: Scheme) -> Configura
                    discard=not choices.chance(1))
     if scheme is Scheme.CLASSIC:
         return Configuration((source, Image(TARGET, size, Format.QCOW2, backing=SOURCE)))
-    targets = (TARGET, SECOND_TARGET) if scheme is Scheme.STACKED else (TARGET,)
+    two = scheme in (Scheme.STACKED, Scheme.PUSH)
+    targets = (TARGET, SECOND_TARGET) if two else (TARGET,)
     return Configuration((source, *(
         Image(node, size, protocol=Protocol.HELD, discard=not choices.chance(2))
         for node in targets)))
@@ -71,11 +76,46 @@ def schedule(choices: Choices, plan: Plan, area: Area, scheme: Scheme,
     for operation in openings.opening(choices, area, scheme, images):
         building.add(_opened(choices, area.manner, operation))
     drawer = Drawer(choices, area.manner, building)
+    job = draw_job(choices, plan, area.manner, scheme, building)
+    if job is not None:
+        building.start_job(job)
+    if JOB_FILTER in building.scene.nodes and not building.held.busy and choices.chance(12):
+        building.add_all((ops.AddSnapshot(SNAPSHOT, JOB_FILTER), ops.Export(SNAPSHOT)))
     for _ in range(choices.integer(1, 3)):
         drawer.burst()
+    if job is not None and job.sync != Sync.NONE:
+        building.add_all((JobResume(job.job), JobFinalize(job.job)))
     if choices.chance(13):
         building.add_all(sweep(building.scene))
     return building.trace()
+
+
+def draw_job(choices: Choices, plan: Plan, manner: Manner, scheme: Scheme,
+             building: Schedule) -> Backup | None:
+    """The job of a schedule that has one, to be started when nothing is under way."""
+    if scheme is Scheme.PUSH:
+        device, target = SNAPSHOT, SECOND_TARGET
+    elif scheme is Scheme.DISK:
+        device, target = SOURCE, TARGET
+    else:
+        return None
+    bitmap = next((name.name for name in building.scene.bitmaps if name.node == device), None)
+    sync = Sync.FULL
+    if bitmap is not None and choices.chance(8):
+        sync = Sync.BITMAP
+    elif device == SOURCE and choices.chance(6):
+        sync = Sync.NONE
+    broken = plan.capabilities.job_on_cbw_error and choices.chance(manner.breaking)
+    # What a snapshot denies is denied at once, again and again.
+    on_error = OnError.STOP if scheme is Scheme.PUSH else choices.pick(
+        (OnError.STOP, OnError.IGNORE))
+    return Backup(
+        JOB, device, target, sync, bitmap if sync is Sync.BITMAP else None,
+        choices.pick(list(BitmapMode)) if sync is Sync.BITMAP else None,
+        filter_node=JOB_FILTER, on_source_error=on_error, on_target_error=on_error,
+        auto_finalize=False, max_workers=choices.pick((None, None, 1, 2)),
+        max_chunk=choices.pick((None, None, 64 * KIB, 128 * KIB)),
+        on_cbw_error=ops.OnCbwError.BREAK_SNAPSHOT.value if broken else None)
 
 
 def _opened(choices: Choices, manner: Manner, operation: Operation) -> Operation:
@@ -95,6 +135,11 @@ class Schedule(Builder):
         self.held = ConcurrentMachine(configuration, plan.capabilities)
         self.machine = self.held
 
+    def start_job(self, job: Backup) -> None:
+        """Append the start of a job, whose filter is then part of the scene."""
+        if self.add(Start(job)):
+            self.scene.follow(self.held)
+
 
 class Drawer:
     """Draws bursts: from the first request until nothing is under way any more."""
@@ -109,6 +154,7 @@ class Drawer:
         channels = [via for via in building.plan.channels if via in CHANNELS]
         self._channels = choices.some(channels, at_least=1)
         self._focus: list[int] = []
+        self._disk = not any(building.scene.of_kind(Kind.FILTER))
         self._classic = building.configuration.image(TARGET).backing is not None
 
     def burst(self) -> None:
@@ -164,8 +210,10 @@ class Drawer:
 
     def _start(self) -> None:
         scene = self._building.scene
-        guests = [place for place in scene.served(Kind.FILTER)
-                  if scene.exports[place.name].writable]
+        # A job's filter is under the exports of its disk.
+        kinds = (Kind.FILTER, Kind.IMAGE) if self._disk else (Kind.FILTER,)
+        guests = [place for place in scene.served(*kinds)
+                  if scene.exports[place.name].writable and place.name != TARGET]
         snapshots = scene.served(Kind.SNAPSHOT)
         served = scene.served(*Kind)
         if not served:

@@ -59,7 +59,7 @@ class AnswerMissing(Difference):
 
     kind: ClassVar[str] = "unanswered"
     number: int
-    request: Request
+    request: Operation
 
     @property
     def signature(self) -> Signature:
@@ -80,7 +80,7 @@ class AnsweredEarly(Difference):
 
     kind: ClassVar[str] = "answered-early"
     number: int
-    request: Request
+    request: Operation
     answer: Answer
 
     @property
@@ -104,7 +104,7 @@ class AnswerDiffers(Difference):
 
     kind: ClassVar[str] = "answer"
     number: int
-    request: Request
+    request: Operation
     what: Difference
 
     @property
@@ -233,5 +233,7 @@ def _kinds(word: str, requests: tuple[StorageRequest, ...]) -> list[str]:
     return sorted({f"{word} {each.node} {each.kind}" for each in requests})
 
 
-def _places(request: Request) -> Ranges:
-    return merged([(request.offset, request.offset + request.length)]) if request.length else ()
+def _places(request: Operation) -> Ranges:
+    if not isinstance(request, Request) or not request.length:
+        return ()
+    return merged([(request.offset, request.offset + request.length)])

@@ -17,7 +17,7 @@ from typing import Final
 
 from harness.builds import Build
 from harness.clients.nbd import NbdClient
-from harness.clients.qmp import DEFAULT_TIMEOUT
+from harness.clients.qmp import DEFAULT_TIMEOUT, QmpRefused
 from harness.storage.held import HeldRequest, HeldStorage
 from harness.storage.images import ImageStore
 from harness.storage.place import Place
@@ -30,7 +30,8 @@ from model import operations as ops
 from model.concurrent_machine import MOST_IN_FLIGHT
 from model.configuration import Configuration, Protocol, RequestKind
 from model.content import Content, initial_stamp
-from model.errors import Errno
+from model.errors import Errno, QmpError
+from model.job_operations import Backup
 from model.operations import Operation, Request
 from model.program import StorageRequest
 from model.schedule import Complete, Cut, Expire, Start
@@ -57,6 +58,7 @@ class HeldDaemon(QsdSystem):
         self._quiet = 0.0
         """When it was quiet last; whatever was started before had begun by then."""
         self._not_before = 0.0
+        self._job: int | None = None
         super().__init__(build, configuration, store, timeout=timeout, core=core)
         try:
             with self._verdicts("start"):
@@ -72,6 +74,8 @@ class HeldDaemon(QsdSystem):
         """Do operation ``number``, or start it; a start has no answer of its own."""
         self._not_before = 0.0
         match operation:
+            case Start(request=Backup() as command):
+                return self._start_job(number, command)
             case Start():
                 self.storage.hold()
                 request = sent_as(operation.sent, self.channels)
@@ -165,6 +169,33 @@ class HeldDaemon(QsdSystem):
         bound = time.monotonic() - HASTE * min(self._timeouts)
         return any(self._started[number] < bound for number in timed)
 
+    # Jobs
+
+    def _start_job(self, number: int, command: Backup) -> Answer:
+        """Start a job and do not wait until it rests: that is its answer."""
+        self.storage.hold()
+        with self._verdicts("start"):
+            try:
+                self.process.qmp.execute(*commands.command_of(command))
+            except QmpRefused as why:
+                return Answer(refused=QmpError(
+                    self._names.in_text(why.desc, command), why.error_class))
+        self._jobs.accepted(command)
+        self._job = number
+        return Answer()
+
+    def _rested(self) -> dict[int, Answer]:
+        """The answer of the job, if it rests now."""
+        if self._job is None:
+            return {}
+        # Events come in one stream with answers: now all that were sent before are here.
+        self.process.qmp.execute("query-version")
+        self._hear_of_jobs()
+        if list(self._jobs.moving()):
+            return {}
+        number, self._job = self._job, None
+        return {number: Answer()}
+
     # Completing
 
     def _pace(self, node: str) -> None:
@@ -196,7 +227,7 @@ class HeldDaemon(QsdSystem):
         while True:
             self.storage.heard()
             self.storage.catch_up()
-            answers |= self._under_way.collect()
+            answers |= self._under_way.collect() | self._rested()
             now = time.monotonic()
             if now >= self._not_before and numbers <= answers.keys() and wanted <= Counter(
                     each.asked for each in self.storage.pending()):
@@ -211,7 +242,8 @@ class HeldDaemon(QsdSystem):
             poll.register(self.storage.news, select.POLLIN)
             for descriptor, events in self._under_way.watched().items():
                 poll.register(descriptor, events)
-            poll.poll(int((until - now) * 1000) + 1)
+            # Nothing here can be waited for that tells of the end of a job.
+            poll.poll(1 if self._job is not None else int((until - now) * 1000) + 1)
 
     def _quieten(self, answers: dict[int, Answer]) -> None:
         """Go round the event loop until nothing more comes."""
@@ -222,6 +254,8 @@ class HeldDaemon(QsdSystem):
             self.storage.catch_up()
             rounds += 1
             more = self._under_way.collect()
+            if rounds == FENCES:
+                more |= self._rested()
             answers |= more
             if more or seen != self.storage.activity or self._under_way.sending():
                 rounds = 0

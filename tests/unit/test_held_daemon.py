@@ -26,6 +26,7 @@ from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine
 from model.configuration import KIB, Configuration, Image, Protocol
 from model.content import stamped
+from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
 from model.operations import AddFilter, AddSnapshot, Export, Inspect, Operation, Read, Via, Write
 from model.schedule import Complete, Cut, Expire, Start
 
@@ -160,6 +161,35 @@ def test_copies_of_more_tasks_than_are_sent_at_a_time(
 
     with closing(HeldDaemon(build, images, store)) as daemon:
         verdict = run(steps(), daemon, model)
+    assert isinstance(verdict, Conforms), verdict.summary
+
+
+JOB = Backup("job", "src", "tmp", Sync.FULL, filter_node="filter", auto_finalize=False,
+             on_source_error=OnError.STOP, on_target_error=OnError.IGNORE, max_workers=1,
+             max_chunk=K)
+
+
+def guest_write(cluster: int, length: int = K) -> Start:
+    return Start(Write("src", cluster * K, length))
+
+
+def test_a_job_and_a_guest_copy_nothing_twice(
+        daemon: HeldDaemon, capabilities: Capabilities) -> None:
+    verdict = do(daemon, capabilities, Export("src"), Start(JOB), guest_write(0, 512),
+                 guest_write(2), complete("src", "read", 2), complete("src", "read", 0),
+                 complete("tmp", "write", 0), complete("src", "write", 0, 512),
+                 complete("tmp", "write", 2), complete("src", "read", 1),
+                 complete("tmp", "write", 1), complete("src", "read", 3),
+                 complete("src", "write", 2), complete("tmp", "write", 3), JobFinalize("job"))
+    assert isinstance(verdict, Conforms), verdict.summary
+
+
+def test_a_job_that_fails_lets_who_waits_go_first(
+        daemon: HeldDaemon, capabilities: Capabilities) -> None:
+    verdict = do(daemon, capabilities, Export("src"), Start(JOB), guest_write(0),
+                 complete("src", "read", 0), complete("tmp", "write", 0, error="EIO"),
+                 complete("src", "read", 0), complete("tmp", "write", 0, error="EPERM"),
+                 complete("src", "read", 1, error="EIO"), JobResume("job"), JobFinalize("job"))
     assert isinstance(verdict, Conforms), verdict.summary
 
 

@@ -54,6 +54,7 @@ class Capabilities:
     large_cluster_aborts: bool = _deviation()
     short_target_aborts: bool = _deviation()
     unallocated_copy_status_aborts: bool = _deviation()
+    uncopied_status_aborts: bool = _deviation()
     busy_bitmap_removal_aborts: bool = _deviation()
     attaching_again_aborts: bool = _deviation()
     failed_target_status_aborts: bool = _deviation()

@@ -119,8 +119,8 @@ def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
         yield "unaligned_snapshot_discard_aborts"
     kept = [each.file for each in below
             if isinstance(each, SnapshotAccess) and isinstance(each.file, CopyBeforeWrite)]
-    if any(_lacks_a_copy(each) for each in kept):
-        yield "unallocated_copy_status_aborts"
+    for each in kept:
+        yield from _lacks_a_copy(each)
     if any(_status_fails(each.target) for each in kept):
         yield "failed_target_status_aborts"
     if _asks_status(request) and any(isinstance(each, SnapshotAccess) for each in below) and any(
@@ -178,18 +178,18 @@ def _cut_of_the_tail(kept: CopyBeforeWrite, start: int, end: int) -> int:
     return max(align_down(end, max(clusters)), start) if clusters else start
 
 
-def _lacks_a_copy(kept: CopyBeforeWrite) -> bool:
-    """Whether the target has, or may have, nothing allocated where it has the point in time."""
+def _lacks_a_copy(kept: CopyBeforeWrite) -> Iterable[str]:
+    """By what the target has not allocated, or perhaps not, though it is done."""
     target = kept.target
     if isinstance(target, HeldImage):  # all is data; and looking would not leave it as it is
-        return False
+        return
     for start, end in kept.done.dirty_ranges():
         while start < end:
             start, status = run_to_end(target.own_status(start, end), lambda request: None)
-            loses_zeroes = status.depth is None and _is_image_of(Format.PARALLELS, target)
-            if status.depth == 0 or loses_zeroes:
-                return True
-    return False
+            if status.depth == 0:
+                yield "uncopied_status_aborts"
+            elif status.depth is None and _is_image_of(Format.PARALLELS, target):
+                yield "unallocated_copy_status_aborts"
 
 
 def _status_fails(target: Node) -> bool:

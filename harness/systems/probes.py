@@ -204,6 +204,12 @@ PROBES: Final = (
     Probe("unallocated_copy_status_aborts",
           _images(Image("src", MIB, Format.QCOW2), Image("tmp", MIB, Format.PARALLELS)),
           (*_GRAPH, ops.Write("cbw", 0, MIB), ops.Read("snap", 0, MIB))),
+    Probe("uncopied_status_aborts",
+          _images(Image("src", MIB, Format.QCOW2), Image("tmp", MIB, Format.QCOW2)),
+          (ops.Export("src"),
+           Backup("job", "src", "tmp", Sync.TOP, filter_node="cbw", auto_finalize=False),
+           ops.Write("src", 0, MIB), *_GRAPH[1:2], ops.Export("snap"),
+           ops.Read("snap", 0, MIB))),
     Probe("failed_target_status_aborts",
           _images(_FILLED, Image("tmp", 8 * CLUSTER, faults=(
               Fault(RequestKind.STATUS, 0, "ENOSPC"),))),

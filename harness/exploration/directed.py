@@ -12,7 +12,13 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
-from harness.exploration import directed_bitmaps, directed_jobs, directed_words, interleavings
+from harness.exploration import (
+    directed_bitmaps,
+    directed_extents,
+    directed_jobs,
+    directed_words,
+    interleavings,
+)
 from harness.exploration.building import Builder, Check, Make, Plan
 from harness.exploration.scene import SECTOR
 from harness.exploration.sweep import sweep
@@ -58,6 +64,7 @@ def checks(system: SystemKind) -> list[Check]:
         return _in_turn(own)
     return _in_turn([*own, _states(), _options(), _granularities(), _formats(), _faults(),
                      directed_jobs.checks(), directed_bitmaps.checks(), directed_words.checks(),
+                     directed_extents.checks(),
                      interleavings.checks()])
 
 

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directed checks of which clusters a job copies, and a filter keeps, when it is not all of them:
+what is allocated or dirty is given in other units than it is copied in."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+from harness.exploration.building import Builder, Check, Plan
+from harness.lockstep.trace import Trace
+from model import operations as ops
+from model.configuration import KIB, MIB, Configuration, Format, Image
+from model.job_operations import Backup, BitmapMode, Sync
+from model.operations import BitmapRef
+
+CELLS = (4 * KIB, 64 * KIB, 256 * KIB)
+"""What the disk allocates at a time."""
+GRANULARITIES = (512, 64 * KIB, 256 * KIB, 1 * MIB)
+CLUSTERS = (64 * KIB, 256 * KIB)
+"""What is copied at a time: the target's clusters."""
+
+
+def checks() -> Iterator[Check]:
+    """Every pair of units."""
+    for cell, cluster in itertools.product(CELLS, CLUSTERS):
+        yield Check("jobs", f"sync top: disk allocates {cell // KIB} KiB, copies are of "
+                    f"{cluster // KIB} KiB", _top(cell, cluster))
+    for granularity, cluster in itertools.product(GRANULARITIES, CLUSTERS):
+        yield Check("jobs", f"sync bitmap: granularity {granularity // 512} sectors, copies are of "
+                    f"{cluster // KIB} KiB", _dirty(granularity, cluster))
+
+
+def _places(unit: int, cluster: int) -> Iterator[tuple[int, int]]:
+    """Ranges of whole units: at the start, the end and in the middle of a cluster, from one into
+    the next, several, and far from all others; as (offset, length)."""
+    large = max(unit, cluster)
+    yield 0, unit
+    yield 3 * large - unit, unit
+    yield 5 * large + (large // 2 // unit * unit), unit
+    yield 7 * large - unit, 2 * unit
+    yield 9 * large, large + unit
+    yield 13 * large, 3 * large
+
+
+def _size(unit: int, cluster: int) -> int:
+    """Ends in the middle of both."""
+    return 18 * max(unit, cluster) + 512
+
+
+def _top(cell: int, cluster: int) -> Callable[[Plan], Trace]:
+    def make(plan: Plan) -> Trace:
+        size = _size(cell, cluster)
+        filled = (*_places(cell, cluster), (size - 512, 512))
+        builder = Builder(plan, Configuration((
+            Image("base", size, filled=((0, size),)),
+            Image("src", size, Format.QCOW2, backing="base", cluster_size=cell, filled=filled),
+            Image("tmp", size, Format.QCOW2, cluster_size=cluster))))
+        builder.add_all((
+            ops.BitmapAdd("src", "dirty"), ops.Export("src"),
+            Backup("job", "src", "tmp", Sync.TOP, "dirty", BitmapMode.ALWAYS,
+                   filter_node="filter", auto_finalize=False),
+            ops.Inspect("tmp"), ops.Export("tmp", writable=False),
+            ops.Status("tmp", 0, size)))
+        return builder.trace()
+
+    return make
+
+
+def _dirty(granularity: int, cluster: int) -> Callable[[Plan], Trace]:
+    """A job, and a filter that is given the bitmap, beside each other."""
+    def make(plan: Plan) -> Trace:
+        size = _size(granularity, cluster)
+        builder = Builder(plan, Configuration((
+            Image("src", size, filled=((0, size),)),
+            *(Image(node, size, Format.QCOW2, cluster_size=cluster) for node in ("tmp", "old")))))
+        builder.add_all((ops.BitmapAdd("src", "dirty", granularity), ops.Export("src")))
+        places = [*_places(granularity, cluster), (size - 512, 512)]
+        builder.add_all(ops.Write("src", offset + length // 2, 1) for offset, length in places)
+        builder.add_all((
+            ops.Unexport("src"), ops.AddFilter("cbw", "src", "old", BitmapRef("src", "dirty")),
+            ops.AddSnapshot("snap", "cbw"),
+            Backup("job", "src", "tmp", Sync.BITMAP, "dirty", BitmapMode.NEVER,
+                   filter_node="filter", auto_finalize=False),
+            ops.Inspect("tmp"), ops.Inspect("snap"), ops.Export("tmp", writable=False),
+            ops.Status("tmp", 0, size)))
+        return builder.trace()
+
+    return make

@@ -27,8 +27,8 @@ def checks() -> Iterator[Check]:
         yield Check("jobs", f"sync top: disk allocates {cell // KIB} KiB, copies are of "
                     f"{cluster // KIB} KiB", _top(cell, cluster))
     for granularity, cluster in itertools.product(GRANULARITIES, CLUSTERS):
-        yield Check("jobs", f"sync bitmap: granularity {granularity // 512} sectors, copies are of "
-                    f"{cluster // KIB} KiB", _dirty(granularity, cluster))
+        yield Check("jobs", f"sync bitmap: granularity {granularity // 512} sectors, copies are "
+                    f"of {cluster // KIB} KiB", _dirty(granularity, cluster))
 
 
 def _places(unit: int, cluster: int) -> Iterator[tuple[int, int]]:

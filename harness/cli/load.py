@@ -1,27 +1,36 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of ``verify`` that needs no trace: free-running load."""
+"""The parts of ``verify`` that need no trace: free-running load, and QEMU's own breakpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.builds import STORAGE_DAEMON
+from harness.builds import STORAGE_DAEMON, SYSTEM
 from harness.cli.results import Divergence, Result
 from harness.clients.libnbd import libnbd_available
+from harness.exploration.breakpoints import SCENARIOS, check
 from harness.exploration.grounds import Ground, RealGround
 from harness.exploration.load import put_load
 from harness.lockstep.trace import SystemKind
+from harness.systems.qemu_system import QemuSystem
 from harness.systems.starting import starter
+from model.configuration import Configuration
 
 AREA = "concurrency"
 _SHARE = 0.08
 _LEAST, _MOST = 3.0, 120.0  # seconds
+_ENOUGH = 20.0
+"""A budget of so many seconds has room for breakpoints, which take two or three."""
 
 
-def load_seconds(result: Result, grounds: Sequence[Ground], seconds: float | None) -> float:
-    """How much of a budget of ``seconds`` (None: one of steps) goes to load; 0: none."""
+def load_seconds(result: Result, grounds: Sequence[Ground], seconds: float | None,
+                 asked: float | None) -> float:
+    """How much of a budget of ``seconds`` (None: one of steps) goes to load, unless the user
+    ``asked`` for so many; 0: none."""
     daemon = any(isinstance(ground, RealGround) and ground.plan.system is SystemKind.QSD
                  for ground in grounds)
+    if asked is not None and daemon and libnbd_available():
+        return asked
     if seconds is None or seconds < 2 * _LEAST or AREA not in result.areas or (
             not daemon or not libnbd_available()):
         return 0.0
@@ -32,7 +41,31 @@ def verify_load(result: Result, seconds: float) -> None:
     """Put load on the build for so many seconds, and add to the result what came of it."""
     with starter(result.build, STORAGE_DAEMON) as start:
         load = put_load(start, result.profile.capabilities, seconds, result.seed)
+    result.load = load
     result.tally.operations["request under load"] += load.requests
     result.divergences += [Divergence(AREA, f"under load: {violation}",
                                       system=SystemKind.QSD.value)
                            for violation in load.violations]
+
+
+def has_breakpoints(result: Result, grounds: Sequence[Ground], seconds: float | None) -> bool:
+    """Whether breakpoints are checked: there is a qemu-system to hold requests, and time."""
+    system = any(isinstance(ground, RealGround) and ground.plan.system is SystemKind.QEMU_SYSTEM
+                 for ground in grounds)
+    return (system and libnbd_available() and AREA in result.areas
+            and (seconds is None or seconds >= _ENOUGH))
+
+
+def verify_breakpoints(result: Result) -> None:
+    """Do each scenario, and add to the result what came of it."""
+    with starter(result.build, SYSTEM) as start:
+        def start_system(configuration: Configuration) -> QemuSystem:
+            system = start(configuration)
+            assert isinstance(system, QemuSystem)
+            return system
+
+        for scenario in SCENARIOS:
+            result.tally.operations["step beside a breakpoint"] += len(scenario.steps)
+            result.divergences += [
+                Divergence(AREA, f"breakpoint: {each}", system=SystemKind.QEMU_SYSTEM.value)
+                for each in check(scenario, start_system, result.profile.capabilities)]

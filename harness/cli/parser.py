@@ -94,6 +94,9 @@ def _verify(commands: Any) -> None:
                         help="processes (default: one for each processor, here %(default)s)")
     parser.add_argument("--no-directed", action="store_true",
                         help="explore only, without the directed checks")
+    parser.add_argument("--load", type=_seconds, metavar="N",
+                        help="seconds of free-running load, beside the budget (default: a twelfth "
+                             "of it, if area concurrency is chosen)")
     parser.add_argument("--known-defects", type=_known_defects, default=KnownDefects.REPORT,
                         metavar="report|fail|avoid",
                         help="of known defects that the build has: list them (default); let each "

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 from harness.builds import Build
 from harness.cli.files import write
+from harness.exploration.load import Load
 from harness.exploration.tally import Tally
 from harness.systems.capabilities import Profile, describe, until
 from harness.systems.known_defects import KNOWN, spelled
@@ -56,6 +57,8 @@ class Result:
     elapsed: float = 0.0
     divergences: list[Divergence] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
+    load: Load | None = None
+    """What free-running load came to, if any was put."""
 
     @property
     def conforms(self) -> bool:
@@ -81,6 +84,9 @@ class Result:
             "divergences": [_divergence(each) for each in self.divergences],
             "known_defects": [known_defect(name) for name in self.profile.defects],
             "not_checked": self.not_checked,
+            "load": None if self.load is None else {
+                "requests": self.load.requests, "elapsed_s": round(self.load.seconds, 3),
+                "fleecing_reads": self.load.fleecing, "denied": self.load.denied},
         }
 
 

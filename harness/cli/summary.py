@@ -28,6 +28,8 @@ def show(result: Result, *, verbose: bool = False, interrupted: bool = False) ->
     rate = f", {tally.steps / result.elapsed:.0f} steps/s" if result.elapsed else ""
     console.print(f"{tally.steps} steps in {tally.traces} traces, {tally.directed} of them "
                   f"directed checks, in {result.elapsed:.1f} s{rate}; seed {result.seed}")
+    if result.load is not None:
+        console.print(f"load: {result.load.summary}")
     fired = [name for name in RULES if tally.rules[name]]
     console.print(f"{len(fired)} of {len(RULES)} rules of the model fired")
     if verbose:

@@ -15,7 +15,7 @@ from typing import Final
 from harness.builds import find
 from harness.cli.console import Progress
 from harness.cli.files import check_file, check_folder
-from harness.cli.load import load_seconds, verify_load
+from harness.cli.load import has_breakpoints, load_seconds, verify_breakpoints, verify_load
 from harness.cli.main import INTERRUPTED
 from harness.cli.parser import KnownDefects
 from harness.cli.results import Divergence, Result, write_json, write_junit
@@ -105,9 +105,14 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         seconds = options.seconds
         if seconds is None and options.steps is None:
             seconds = options.default_seconds
-        for_load = load_seconds(result, subject.grounds, seconds)
+        for_load = load_seconds(result, subject.grounds, seconds, options.load)
+        left = seconds
+        if seconds is not None and options.load is None:
+            left = seconds - for_load
         try:
-            budget = Budget(None if seconds is None else seconds - for_load, options.steps)
+            if mission.directed and has_breakpoints(result, subject.grounds, seconds):
+                verify_breakpoints(result)
+            budget = Budget(left, options.steps)
             result.tally = explore(options, budget, mission, keeper, progress)
             if for_load:
                 progress.phase(f"load on QEMU {build.version}")

@@ -106,6 +106,7 @@ class _Foretold:
             Image(SOURCE, SIZE, protocol=Protocol.HELD, filled=((0, SIZE),)),
             Image(TARGET, SIZE, protocol=Protocol.HELD))), capabilities)
         self._holds: list[Hold] = []
+        self._requests: dict[int, Request] = {}
         self.held: dict[str, StorageRequest] = {}
         graph: tuple[Operation, ...] = (
             ops.AddFilter("cbw", SOURCE, TARGET, on_cbw_error=scenario.on_cbw_error),
@@ -121,6 +122,7 @@ class _Foretold:
             case Resume(node, error):
                 self._complete(self.held.pop(node), 0, error)
             case _:
+                self._requests[number] = step
                 self._machine.apply(number, Start(step))
         while (found := self._next()) is not None:
             request, older = found
@@ -134,7 +136,7 @@ class _Foretold:
 
     def request(self, number: int) -> Request:
         """The request of that number."""
-        return self._machine.request(number)
+        return self._requests[number]
 
     def _next(self) -> tuple[StorageRequest, int] | None:
         """The oldest pending request that is not held, and how many of its like are older."""

@@ -41,6 +41,9 @@ def check_arguments(capabilities: Capabilities, command: Backup, where: str = ""
     for name, known, value in enums:
         if value is not None and value not in list(known):
             raise CommandRefused(f"Parameter '{where}{name}' does not accept value '{value}'")
+    performance = (command.max_workers, command.max_chunk, command.min_cluster_size)
+    if performance != (None, None, None) and not capabilities.x_perf:
+        raise CommandRefused(f"Parameter '{where}x-perf' is unexpected")
     if command.min_cluster_size is not None and not capabilities.min_cluster_size:
         raise CommandRefused(f"Parameter '{where}x-perf.min-cluster-size' is unexpected")
     if command.discard_source and not capabilities.discard_source:

@@ -145,7 +145,7 @@ class BackupJob:
         The copying is a task beside the job: who waits for it to end hears of that first.
         """
         copy = self.filter.block_copy
-        limits = CopyLimits(self._workers, self.command.max_chunk or 0)
+        limits = CopyLimits(self.workers, self._chunk)
         call = CopyCall(limits=limits, last_task=last_task)
         failures: list[Errno] = []
         end = align_up(self.filter.size, copy.cluster_size)
@@ -154,14 +154,25 @@ class BackupJob:
         yield Wait(lambda: copying.finished, "the copying of the job to end", last=True)
         if not failures:
             return None
-        many = self._workers > 1 and copy.copy_bitmap.count > copy.cluster_size
+        many = self.workers > 1 and copy.copy_bitmap.count > copy.cluster_size
         if many and not self.in_small_steps:
             raise Undetermined("a request fails while others are under way")
         return failures[0], call.failed_reading
 
     @property
-    def _workers(self) -> int:
+    @rule("backup.performance", source="argument x-perf of blockdev-backup; experiment on 5.2")
+    def workers(self) -> int:
+        """Requests that the job may have under way at a time: ``max-workers``, 64 by default.
+        A build without x-perf copies one cluster after the other."""
+        if not self.filter.capabilities.x_perf:
+            return 1
         return self.command.max_workers or MOST_TASKS
+
+    @property
+    def _chunk(self) -> int:
+        if not self.filter.capabilities.x_perf:
+            return self.filter.cluster_size
+        return self.command.max_chunk or 0
 
     @rule("backup.on-error", source="arguments on-source-error and on-target-error of "
           "blockdev-backup")
@@ -214,8 +225,11 @@ class BackupJob:
     @rule("backup.last-copies", source="experiment")
     def _copy_a_little_more(self) -> Program[None]:
         """A job that an error stopped goes on copying before it sees that it is cancelled: as many
-        requests as it may have at a time, and one that waits for its turn."""
-        yield from self._copy_all(self._workers + 1)
+        requests as it may have at a time, and one that waits for its turn.  A build without
+        x-perf sees it before the next cluster."""
+        if not self.filter.capabilities.x_perf:
+            return
+        yield from self._copy_all(self.workers + 1)
 
     @property
     def copies(self) -> bool:

@@ -28,6 +28,8 @@ class Capabilities:
     snapshot_access: bool = _capability("snapshot-access and user-made filters", "7.0", True)
     on_cbw_error: bool = _capability(
         "copy-before-write takes on-cbw-error and cbw-timeout", "7.1", True)
+    x_perf: bool = _capability(
+        "backup jobs take x-perf, and copy several clusters at a time", "6.0", True)
     min_cluster_size: bool = _capability("copy-before-write takes min-cluster-size", "9.2", True)
     discard_source: bool = _capability("backup jobs take discard-source", "9.1", True)
     job_on_cbw_error: bool = _capability("backup jobs take on-cbw-error", "10.1", True)
@@ -64,5 +66,6 @@ class Capabilities:
     refused_enable_disables: bool = _deviation()
     aborted_backup_dirties_bitmap: bool = _deviation()
     aborted_group_hangs: bool = _deviation()
+    concluded_job_query_crashes: bool = _deviation()
     filtered_job_filter_aborts: bool = _deviation()
     cbw_timeout_wraps: bool = _deviation()

@@ -80,9 +80,14 @@ class CopyBeforeWrite(Node):
         """Latest first."""
         self.timers: list[Timer] = []
         self.snapshot_error: Errno | None = None
-        self.done = self.add_bitmap(DirtyBitmap(self.size, self.cluster_size, recording=False))
-        self.access = self.add_bitmap(DirtyBitmap(self.size, self.cluster_size, recording=False))
+        self.done = self._make_bitmap()
+        self.access = self._make_bitmap()
         self._start_access()
+
+    def _make_bitmap(self) -> DirtyBitmap:
+        """A bitmap for the snapshot's sake: a build without snapshots has, and shows, none."""
+        bitmap = DirtyBitmap(self.size, self.cluster_size, recording=False)
+        return self.add_bitmap(bitmap) if self.capabilities.snapshot_access else bitmap
 
     @rule("cbw.access-starts-as-copy", source="option bitmap of copy-before-write")
     def _start_access(self) -> None:

@@ -62,6 +62,8 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
             yield from _triggers(graph, action)
         yield from deadly_refusal(graph, operation)
     elif isinstance(operation, Backup):
+        if not operation.auto_dismiss:
+            yield "concluded_job_query_crashes"
         if _is_huge(operation.min_cluster_size):
             yield "huge_min_cluster_size_aborts"
         smallest = operation.min_cluster_size or 0

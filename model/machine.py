@@ -119,6 +119,9 @@ class Machine:
             case ops.Kill():
                 unsaid.check_kill(self.configuration, self._unsaved)
                 self._begin()
+            case ops.AddFilter() | ops.AddSnapshot() if not self.capabilities.snapshot_access:
+                raise Impossible("a build without snapshot-access has no filters but those of "
+                                 "jobs")
             case ops.Export():
                 unsaid.check_export(self.graph, operation)
                 self.graph.add_export(operation)

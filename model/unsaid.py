@@ -129,7 +129,7 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
         raise Impossible("several jobs run beside each other over failing storage")
     if len(copying) > 1 and any(job.command.discard_source for job in copying):
         raise Impossible("several jobs run beside each other, and one discards what it has copied")
-    if failing and any(job.command.max_workers != 1 for job in jobs):
+    if failing and any(job.workers != 1 for job in jobs):
         raise Impossible("a job with several requests at a time over failing storage")
     for job in jobs:
         if job.command.discard_source and any(

@@ -55,7 +55,7 @@ class BuildHost:
                         for kind, tool in _TOOLS.items() if build.has(tool)}
         try:
             start = self._starts.get(SystemKind.QSD) or self._starts[SystemKind.QEMU_SYSTEM]
-            self._capabilities = find_profile(build, start).capabilities
+            self._capabilities = find_profile(build, start, jobs_only=True).capabilities
         except BaseException:
             self.close()
             raise

@@ -48,7 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Everything else is one object, so that a process has one state."""
     config.addinivalue_line(
-        "markers", "golden(varies=[...]): the capabilities that the golden output depends on")
+        "markers", "golden(varies=[...], without_snapshots=True): the capabilities that the "
+        "golden output depends on; whether builds without snapshot-access run the test too")
     config.pluginmanager.register(GoldenOutputs(config), "cbw-lockstep-golden")
 
 
@@ -74,6 +75,8 @@ def qemu_build(request: pytest.FixtureRequest, golden_hosts: Any) -> Host:
 def iotest(request: pytest.FixtureRequest, qemu_build: Host,
            tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
     """A scenario to be told; what it tells is compared with the golden output."""
+    if not (qemu_build.capabilities().snapshot_access or _without_snapshots(request.node)):
+        pytest.skip(f"{qemu_build.label} has no snapshot-access")
     scenario = Scenario(qemu_build)
     request.node.stash[_SCENARIO] = scenario
     request.node.stash[_FOLDERS] = tmp_path_factory
@@ -159,7 +162,8 @@ class GoldenOutputs:
         test, varies = _golden_of(item)
         failures = []
         try:
-            for each in settle(scenario, test, varies, self._store, self._mode):
+            for each in settle(scenario, test, varies, self._store, self._mode,
+                               without_snapshots=_without_snapshots(item)):
                 item.user_properties.append((_PROPERTY, each.to_json()))
                 if not each.ok:
                     failures.append(each.text)
@@ -232,6 +236,11 @@ class GoldenOutputs:
 _PARTIAL: Final = ("keyword", "deselect", "ignore", "ignore_glob", "lf", "stepwise",
                    "collectonly")
 """The options with which some tests are left out."""
+
+
+def _without_snapshots(item: pytest.Item) -> bool:
+    """Whether builds without snapshot-access run the test too."""
+    return any(mark.kwargs.get("without_snapshots") for mark in item.iter_markers("golden"))
 
 
 def _build_id(spec: str) -> str:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from model.capabilities import Capabilities
 from model.configuration import Configuration
+from model.job_operations import Backup
 from model.operations import BitmapRef, Operation
 
 
@@ -59,3 +61,15 @@ class ShowJobs:
 
 
 Entry: TypeAlias = Remark | Section | Images | Do | ShowBitmaps | ShowDigest | ShowJobs
+
+
+def suited(entry: Entry, capabilities: Capabilities) -> Entry:
+    """The entry as it is done on a build of these capabilities.
+
+    A job of a build without x-perf has one worker anyway, which takes one cluster after the other:
+    a scenario that wants that order says so only where it has to be said.
+    """
+    if (isinstance(entry, Do) and isinstance(entry.operation, Backup) and not capabilities.x_perf
+            and entry.operation.max_workers == 1):
+        return Do(entry.number, replace(entry.operation, max_workers=None, max_chunk=None))
+    return entry

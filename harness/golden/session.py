@@ -87,7 +87,7 @@ def _where(root: Path) -> list[str]:
 
 def _keyword(test: str) -> str:
     """A golden name, or the beginning of one, as pytest's -k has it."""
-    name, _, case = test.partition("@")[0].partition(".")
+    name, _, case = test.removeprefix("test_").partition("@")[0].partition(".")
     keyword = "test_" + name.replace("-", "_")
     return f"({keyword} and {case})" if case else keyword
 

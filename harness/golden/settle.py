@@ -18,7 +18,7 @@ from model.capabilities import Capabilities
 
 from .mode import Action, Mode
 from .scenario import Scenario
-from .sides import model_text
+from .sides import asked_for, model_text
 from .store import Change, Store, variant, variants
 from .verdict import Verdict, Witnesses
 
@@ -27,6 +27,8 @@ UPDATE: Final = "--golden=update"
 _OURS: Final = frozenset(field.name for field in dataclasses.fields(Capabilities)
                          ) - {"human_monitor"}
 """The capabilities of builds; a human monitor is one of a kind of system."""
+_ANCIENT: Final = frozenset({"snapshot_access", "x_perf", "concluded_job_query_crashes"})
+"""In which only builds without snapshot-access differ from today's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,15 @@ class Settled:
 
 
 def settle(scenario: Scenario, test: str, varies: Collection[str], store: Store,
-           mode: Mode) -> Iterator[Settled]:
-    """Settle every golden file of the test, the one of the build at hand first."""
+           mode: Mode, *, without_snapshots: bool = False) -> Iterator[Settled]:
+    """Settle every golden file of the test, the one of the build at hand first.
+
+    ``without_snapshots``: builds without snapshot-access have one too.
+    """
     own = variant(test, varies, scenario.capabilities)
     witnesses = scenario.witnesses(store.read(own))
-    wrong = _wrongly_declared(scenario, varies, witnesses.model)
+    ours = _OURS if without_snapshots else _OURS - _ANCIENT
+    wrong = _wrongly_declared(scenario, varies, ours, witnesses.model)
     if wrong:
         yield Settled(own, witnesses.verdict(), text=f"{test}: {wrong}", ok=False)
         return
@@ -124,10 +130,13 @@ def _other(name: str, witnesses: Witnesses, store: Store, mode: Mode) -> Settled
                    ok=mode.action is Action.UPDATE)
 
 
-def _wrongly_declared(scenario: Scenario, varies: Collection[str], text: str) -> str:
+def _wrongly_declared(scenario: Scenario, varies: Collection[str], ours: frozenset[str],
+                      text: str) -> str:
     """What is wrong with the capabilities that the test names; empty: they are the right ones."""
     missing = []
-    for name in sorted(_OURS - set(varies)):
+    # What the model has not looked at can play no part.
+    asked = asked_for(scenario.script, scenario.capabilities)
+    for name in sorted((ours & asked) - set(varies)):
         if _text(scenario, _flipped(scenario.capabilities, name)) not in (text, None):
             missing.append(name)
     if missing:

@@ -25,8 +25,19 @@ from model.outcome import Observation, Outcome
 from .differences import SECTION
 from .normalise import Names
 from .render import Renderer
-from .script import Do, Entry, Images, Remark, Section, ShowBitmaps, ShowDigest, ShowJobs
+from .script import (
+    Do,
+    Entry,
+    Images,
+    Remark,
+    Section,
+    ShowBitmaps,
+    ShowDigest,
+    ShowJobs,
+    suited,
+)
 from .seen import of_answer, of_outcome
+from .watched import Watched
 
 _NOTHING = Observation({}, {})
 
@@ -61,7 +72,7 @@ class ModelSide:
 
     def __init__(self, capabilities: Capabilities) -> None:
         self.log = Log()
-        self._capabilities = capabilities
+        self.capabilities = capabilities
         self._machine: Machine | None = None
         self._renderer: Renderer | None = None
         self.observed = _NOTHING
@@ -82,10 +93,11 @@ class ModelSide:
     def play(self, entry: Entry) -> Outcome | None:
         """Do the entry and write it down; the outcome, if it was an operation that was done."""
         outcome = None
+        entry = suited(entry, self.capabilities)
         lines = told(entry)
         match entry:
             case Images(configuration):
-                self._machine = Machine(configuration, self._capabilities)
+                self._machine = Machine(configuration, self.capabilities)
                 self._renderer = Renderer(configuration, Names())
                 lines = self._renderer.images()
                 self.observed = self._machine.observe()
@@ -139,6 +151,7 @@ class SystemSide:
     def play(self, entry: Entry, outcome: Outcome | None, model: ModelSide) -> None:
         """Do the entry and write down what came; ``outcome`` and ``model`` are what lockstep
         compares with.  A system that has failed says no more."""
+        entry = suited(entry, model.capabilities)
         lines = told(entry)
         if isinstance(entry, (Remark, Section)):
             self.log.lines += lines
@@ -222,3 +235,10 @@ def model_text(script: Iterable[Entry], capabilities: Capabilities) -> str:
     for entry in script:
         side.play(entry)
     return side.log.text()
+
+
+def asked_for(script: Iterable[Entry], capabilities: Capabilities) -> frozenset[str]:
+    """The capabilities that the model looks at in a scenario on such a build."""
+    watched = Watched(capabilities)
+    model_text(script, watched)
+    return frozenset(watched.asked)

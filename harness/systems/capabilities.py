@@ -77,6 +77,7 @@ def by_schema(schema: Schema) -> Capabilities:
         snapshot_access=schema.has_driver("snapshot-access") and schema.has_driver(cbw),
         on_cbw_error=schema.driver_takes(cbw, "on-cbw-error"),
         min_cluster_size=schema.driver_takes(cbw, "min-cluster-size"),
+        x_perf=schema.has_argument("blockdev-backup", "x-perf"),
         discard_source=discard_source,
         job_on_cbw_error=schema.has_argument("blockdev-backup", "on-cbw-error"),
         # Mended in the series that brought discard-source; no request of ours shows it.
@@ -86,16 +87,17 @@ def by_schema(schema: Schema) -> Capabilities:
 
 
 def find_profile(build: Build, start: Start, *, cache: bool = True,
-                 deadly: bool = True) -> Profile:
+                 deadly: bool = True, jobs_only: bool = False) -> Profile:
     """The build's profile; ``start`` starts systems of it for the probes.
 
-    Raises NothingToVerify if it has no snapshot-access.  Answers to probes are kept in the user's
+    Raises NothingToVerify if it has no snapshot-access, unless ``jobs_only``: bitmaps and backup
+    jobs are all that is wanted.  Answers to probes are kept in the user's
     cache, by binary, if nothing was wrong with them; ``cache`` False: ask anew.  ``deadly`` False:
     nothing is asked that a known defect would make the end of QEMU.
     """
     tool = build.tool(STORAGE_DAEMON if build.has(STORAGE_DAEMON) else SYSTEM)
     known = by_schema(query_schema(tool))
-    if not known.snapshot_access:
+    if not (known.snapshot_access or jobs_only):
         raise NothingToVerify(
             f"{tool.path} ({build.version}) has no snapshot-access, so there is nothing to "
             "verify: QEMU 7.0 and later have it; see python -m harness builds fetch")
@@ -131,7 +133,7 @@ def ask_all(start: Start, known: Capabilities,
     has one.  ``deadly`` False: not those that a defect would make the end of QEMU."""
     found: list[Found] = []
     for probe in probes.PROBES:
-        if probe.needs is not None and not getattr(known, probe.needs):
+        if not probe.can_ask(known):
             continue
         if probe.by_device and start_system is None:
             continue
@@ -143,7 +145,7 @@ def ask_all(start: Start, known: Capabilities,
         known = dataclasses.replace(known, **{probe.capability: found[-1].present})
     if deadly:
         found.append(probes.aborted_group(start))
-        if libnbd_available():
+        if libnbd_available() and known.snapshot_access:
             found.append(probes.overlapping_reads(start))
     else:
         found += [_assumed(name, known)

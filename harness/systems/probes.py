@@ -87,6 +87,13 @@ class Probe:
         """The capability without which there is nothing to ask."""
         return self.defect.needs or None if self.defect else None
 
+    def can_ask(self, known: Capabilities) -> bool:
+        """Whether a build with what is known so far has what the probe asks about."""
+        makes_filters = any(isinstance(each, (ops.AddFilter, ops.AddSnapshot))
+                            for each in self.operations)
+        return (known.snapshot_access or not makes_filters) and (
+            self.needs is None or bool(getattr(known, self.needs)))
+
     def ask(self, start: Start, capabilities: Capabilities) -> Found:
         """Ask a throw-away system; ``capabilities``: what is known of the build so far.
 
@@ -168,7 +175,10 @@ _GRAPH: Final = (ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cb
 _BACKUP_ALWAYS: Final = Backup("job", "src", "tmp", Sync.FULL, "b0", BitmapMode.ALWAYS)
 
 PROBES: Final = (
-    Probe("copy_bitmap_on_filter", _images(_FILLED), _GRAPH[:1]),
+    Probe("concluded_job_query_crashes", _images(_FILLED),
+          (Backup("job", "src", "tmp", Sync.FULL, auto_dismiss=False),)),
+    Probe("copy_bitmap_on_filter", _images(_FILLED),
+          (Backup("job", "src", "tmp", Sync.NONE, filter_node="filter"),)),
     Probe("unaligned_snapshot_discard_aborts", _images(_FILLED),
           (*_GRAPH, ops.Discard("snap", 512, 512))),
     Probe("snapshot_discard_rounds_inwards", _images(_WITH_TAIL),

@@ -24,7 +24,8 @@ from model.operations import BitmapAdd, BitmapClear, BitmapRef, Export, RemoveNo
 
 C = 64 * KIB
 SIZE = 12 * C + 512
-COPY_BITMAP = "copy_bitmap_on_filter"
+BITMAPS = ("copy_bitmap_on_filter", "snapshot_access")
+"""Where the bitmaps of a job's filter are shown, and which it has."""
 READ = Fault(RequestKind.READ, 5 * C, once=True)
 WRITE = Fault(RequestKind.WRITE, 5 * C, errno="ENOSPC", once=True)
 
@@ -67,7 +68,7 @@ def guest_meanwhile(iotest: Scenario) -> None:
     iotest.write("src", 10 * C, C)
 
 
-@pytest.mark.golden(varies=[COPY_BITMAP])
+@pytest.mark.golden(varies=[*BITMAPS, "x_perf"], without_snapshots=True)
 @pytest.mark.parametrize(("sync", "mode"), [
     (sync, mode) for sync in (Sync.FULL, Sync.TOP, Sync.BITMAP) for mode in BitmapMode
     if sync is Sync.BITMAP or mode is not BitmapMode.NEVER])
@@ -77,7 +78,7 @@ def test_1001_bitmap_backups(iotest: Scenario, sync: Sync, mode: BitmapMode) -> 
     Full and top with bitmap mode never are refused: see 1006.
     """
     job = Backup("job", "src", "copy", sync, "dirty", mode, filter_node="filter",
-                 auto_finalize=False, auto_dismiss=False, max_workers=1)
+                 auto_finalize=False, max_workers=1)
     for outcome in OUTCOMES:
         iotest.section(outcome.name)
         disks(iotest, outcome)
@@ -92,10 +93,8 @@ def test_1001_bitmap_backups(iotest: Scenario, sync: Sync, mode: BitmapMode) -> 
         elif not (outcome.source or outcome.target):
             iotest.do(JobFinalize("job"))
         iotest.write("src", 0, 512)
-        iotest.jobs()
         iotest.bitmaps("src")
         iotest.digest("src", "dirty")
-        iotest.do(JobDismiss("job"))
         iotest.content("copy")
         iotest.comment("a second job, with what the bitmap has now")
         iotest.do(Backup("again", "src", "copy", Sync.INCREMENTAL, "dirty", max_workers=1))
@@ -103,7 +102,7 @@ def test_1001_bitmap_backups(iotest: Scenario, sync: Sync, mode: BitmapMode) -> 
         iotest.content("copy")
 
 
-@pytest.mark.golden(varies=[COPY_BITMAP])
+@pytest.mark.golden(varies=[*BITMAPS, "x_perf"], without_snapshots=True)
 def test_1002_incremental(iotest: Scenario) -> None:
     """Sync mode incremental is bitmap with bitmap mode on-success, said or not."""
     for mode in (None, BitmapMode.ON_SUCCESS):
@@ -120,6 +119,7 @@ def test_1002_incremental(iotest: Scenario) -> None:
             iotest.content("copy")
 
 
+@pytest.mark.golden(without_snapshots=True)
 def test_1003_a_job_without_a_bitmap_leaves_bitmaps_alone(iotest: Scenario) -> None:
     """Full and top without a bitmap; a bitmap of the node records what the guest writes."""
     for sync in (Sync.FULL, Sync.TOP):
@@ -132,7 +132,7 @@ def test_1003_a_job_without_a_bitmap_leaves_bitmaps_alone(iotest: Scenario) -> N
         iotest.content("src")
 
 
-@pytest.mark.golden(varies=[COPY_BITMAP])
+@pytest.mark.golden(varies=[*BITMAPS, "x_perf"], without_snapshots=True)
 def test_1004_errors_that_need_not_end_a_job(iotest: Scenario) -> None:
     """A read and a write fail once each; the job stops, or tries again by itself."""
     for how in (OnError.STOP, OnError.IGNORE, OnError.ENOSPC, OnError.AUTO):
@@ -141,7 +141,7 @@ def test_1004_errors_that_need_not_end_a_job(iotest: Scenario) -> None:
         guest_before(iotest)
         iotest.do(Backup("job", "src", "copy", Sync.BITMAP, "dirty", BitmapMode.ALWAYS,
                          filter_node="filter", on_source_error=how, on_target_error=how,
-                         max_workers=1, max_chunk=C, auto_dismiss=False))
+                         max_workers=1, max_chunk=C))
         iotest.jobs()
         iotest.bitmaps("filter", "src")
         if how is OnError.STOP:
@@ -155,43 +155,99 @@ def test_1004_errors_that_need_not_end_a_job(iotest: Scenario) -> None:
         iotest.content("copy")
 
 
-@pytest.mark.golden(varies=[COPY_BITMAP])
+@pytest.mark.golden(varies=BITMAPS, without_snapshots=True)
 def test_1005_the_guest_overwrites_what_is_to_be_copied(iotest: Scenario) -> None:
     """Sync none: nothing is copied but what the guest is about to overwrite; it never ends by
-    itself, can be paused, and goes on keeping the point in time all the same."""
+    itself."""
     disks(iotest, OUTCOMES[0])
     guest_before(iotest)
-    iotest.do(Backup("job", "src", "copy", Sync.NONE, filter_node="filter", auto_dismiss=False))
+    iotest.do(Backup("job", "src", "copy", Sync.NONE, filter_node="filter"))
     guest_meanwhile(iotest)
     iotest.bitmaps("filter", "src")
-    iotest.do(JobPause("job"))
-    iotest.write("src", 0, 1)
-    iotest.jobs()
-    iotest.do(JobResume("job"))
-    iotest.discard("src", 8 * C, C)
     iotest.comment("the filter of a job takes no discards")
+    iotest.discard("src", 8 * C, C)
     iotest.bitmaps("filter", "src")
     iotest.do(JobCancel("job"))
     iotest.jobs()
-    iotest.do(JobDismiss("job"))
     iotest.content("copy")
     iotest.content("src")
 
 
-@pytest.mark.golden(varies=["min_cluster_size", "discard_source", "job_on_cbw_error"])
+@pytest.mark.golden(without_snapshots=True)
 def test_1006_what_is_refused(iotest: Scenario) -> None:
-    """Sync modes, bitmap modes and bitmaps that do not go together; other wrong arguments."""
-    iotest.images(Image("src", SIZE), Image("copy", SIZE), Image("short", C), Image("full", SIZE))
-    for name in ("dirty", "held"):
-        iotest.do(BitmapAdd("src", name))
-    iotest.do(Export("full", writable=False, bitmaps=(BitmapRef("src", "held"),)))
+    """Sync modes, bitmap modes and bitmaps that do not go together."""
+    iotest.images(Image("src", SIZE), Image("copy", SIZE))
+    iotest.do(BitmapAdd("src", "dirty"))
     usual = Backup("", "src", "copy", Sync.FULL)
     for sync in Sync:
         iotest.section(f"sync {sync}")
-        for bitmap in (None, "dirty", "held", "none"):
+        for bitmap in (None, "dirty", "none"):
             for mode in (None, *BitmapMode):
                 iotest.do(replace(usual, sync=sync, bitmap=bitmap, bitmap_mode=mode))
-    iotest.section("Other arguments")
+
+
+def test_1007_a_job_that_has_ended_is_kept(iotest: Scenario) -> None:
+    """With auto-dismiss off a job can be asked about after its end, and keeps its name; the
+    filter is gone, and the bitmap free."""
+    for outcome in OUTCOMES:
+        iotest.section(outcome.name)
+        disks(iotest, outcome)
+        guest_before(iotest)
+        job = Backup("job", "src", "copy", Sync.BITMAP, "dirty", BitmapMode.ON_SUCCESS,
+                     filter_node="filter", auto_finalize=not outcome.cancelled,
+                     auto_dismiss=False, max_workers=1)
+        iotest.do(job)
+        if outcome.cancelled:
+            iotest.do(JobCancel("job"))
+        iotest.jobs()
+        iotest.bitmaps("src")
+        iotest.comment("all is free but the job's name")
+        iotest.do(job)
+        iotest.do(BitmapClear("src", "dirty"))
+        for verb in (JobCancel, JobPause, JobResume, JobFinalize, JobDismiss, JobDismiss):
+            iotest.do(verb("job"))
+        iotest.jobs()
+
+
+@pytest.mark.golden(varies=["copy_bitmap_on_filter"])
+def test_1008_a_job_is_paused(iotest: Scenario) -> None:
+    """A paused job copies nothing by itself; its filter goes on keeping the point in time."""
+    for sync in (Sync.NONE, Sync.FULL):
+        iotest.section(f"sync {sync}")
+        disks(iotest, Outcome("", source=(READ,)))
+        iotest.do(Backup("job", "src", "copy", sync, filter_node="filter", max_workers=1,
+                         on_source_error=OnError.STOP))
+        if sync is Sync.NONE:
+            iotest.do(JobPause("job"))
+        iotest.jobs()
+        iotest.write("src", 0, 1)
+        iotest.write("src", 9 * C, C)
+        iotest.bitmaps("filter", "src")
+        for verb in (JobDismiss, JobFinalize, JobPause, JobResume, JobResume):
+            iotest.do(verb("job"))
+        iotest.jobs()
+        iotest.do(JobCancel("job"))
+        iotest.content("copy")
+
+
+def test_1009_a_bitmap_that_somebody_holds(iotest: Scenario) -> None:
+    """No job takes a bitmap that an export shows, whatever the modes."""
+    iotest.images(Image("src", SIZE), Image("copy", SIZE), Image("other", SIZE))
+    iotest.do(BitmapAdd("src", "held"))
+    iotest.do(Export("other", writable=False, bitmaps=(BitmapRef("src", "held"),)))
+    for sync in Sync:
+        iotest.section(f"sync {sync}")
+        for mode in (None, *BitmapMode):
+            iotest.do(Backup("job", "src", "copy", sync, "held", mode))
+    iotest.do(BitmapClear("src", "held"))
+
+
+@pytest.mark.golden(varies=["min_cluster_size", "discard_source", "job_on_cbw_error"])
+def test_1010_other_wrong_arguments(iotest: Scenario) -> None:
+    """Arguments that a job cannot have; what a job holds, and cannot be asked."""
+    iotest.images(Image("src", SIZE), Image("copy", SIZE), Image("short", C), Image("full", SIZE))
+    iotest.do(BitmapAdd("src", "dirty"))
+    usual = Backup("", "src", "copy", Sync.FULL)
     for wrong in (
             replace(usual, device="none"), replace(usual, target="none"),
             replace(usual, target="src"), replace(usual, target="short"),
@@ -210,8 +266,5 @@ def test_1006_what_is_refused(iotest: Scenario) -> None:
         iotest.do(held)
     iotest.do(RemoveNode("filter"))
     iotest.do(RemoveNode("copy"))
-    iotest.section("What a job can be asked")
-    for verb in (JobDismiss, JobFinalize, JobResume, JobPause, JobPause, JobFinalize, JobResume,
-                 JobCancel, JobCancel):
+    for verb in (JobDismiss, JobFinalize, JobResume, JobCancel, JobCancel):
         iotest.do(verb("job"))
-    iotest.do(BitmapClear("src", "held"))

@@ -38,7 +38,7 @@ COPY_BITMAP = "copy_bitmap_on_filter"
 DIRTY = "qemu:dirty-bitmap:"
 
 
-@pytest.mark.golden(varies=[COPY_BITMAP])
+@pytest.mark.golden(varies=[COPY_BITMAP, "snapshot_access"], without_snapshots=True)
 def test_1101_fleecing_by_a_job(iotest: Scenario) -> None:
     """The old way: a job of sync mode none to an image whose backing file is the disk; the client
     reads that image, in which old data covers what the guest has changed."""

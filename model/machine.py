@@ -155,8 +155,7 @@ class Machine:
     def _all_or_nothing(self, scar: Callable[[Graph], None] = lambda graph: None,
                         ) -> Iterator[None]:
         """What is refused, or impossible, has changed nothing; or leaves its scars."""
-        shared = (self.rules, self.capabilities, *self.configuration.images)
-        before = copy.deepcopy((self.graph, self._faults), {id(each): each for each in shared})
+        before = copy.deepcopy((self.graph, self._faults), {id(self.rules): self.rules})
         try:
             yield
         except CommandRefused:

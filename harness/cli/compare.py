@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import random
 import time
@@ -18,6 +19,8 @@ from harness.exploration.differential import Comparison
 from harness.exploration.differential import compare as differences
 from harness.exploration.investigate import lines
 from harness.exploration.subjects import Subject, subject_of
+from harness.lockstep.trace import header_line, step_line
+from harness.report.comparison import comparison_page
 from harness.systems.capabilities import describe
 from harness.systems.known_defects import spelled
 
@@ -27,6 +30,8 @@ def compare(options: argparse.Namespace) -> int:
     chosen = areas.chosen(options.area)
     if options.json is not None:
         check_file(options.json)
+    if options.report is not None:
+        check_file(options.report)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     with Progress() as progress:
         subjects = []
@@ -39,8 +44,11 @@ def compare(options: argparse.Namespace) -> int:
                        f"seed {seed}")
         found = _search(options, subjects, chosen, seed, progress)
     _show(found, subjects, seed)
+    plain = _as_json(found, subjects, seed)
     if options.json is not None:
-        write(options.json, json.dumps(_as_json(found, subjects, seed), indent=2) + "\n")
+        write(options.json, json.dumps(plain, indent=2) + "\n")
+    if options.report is not None:
+        write(options.report, comparison_page(plain))
     return 1 if found.unexplained else 0
 
 
@@ -86,12 +94,17 @@ def _show(found: Comparison, subjects: Sequence[Subject], seed: int) -> None:
 
 def _as_json(found: Comparison, subjects: Sequence[Subject], seed: int) -> dict[str, object]:
     return {
-        "builds": [{"path": str(subject.build.path), "version": subject.build.version}
+        "builds": [{"path": str(subject.build.path), "version": subject.build.version,
+                    "capabilities": {spelled(name): has for name, has in dataclasses.asdict(
+                        subject.profile.capabilities).items()}}
                    for subject in subjects],
         "seed": seed, "steps": found.steps, "traces": found.traces,
         "explained": [{"capability": spelled(each.capability),
+                       "text": " and ".join(map(describe, each.capability.split(" and "))),
                        "operations": sorted(each.operations), "example": each.example}
                       for each in found.explained.values()],
-        "unexplained": [{"build": each.side, "summary": each.summary, "other": each.other}
+        "unexplained": [{"build": each.side, "summary": each.summary, "other": each.other,
+                         "trace": [header_line(each.trace.header),
+                                   *map(step_line, each.trace.steps)]}
                         for each in found.unexplained.values()],
     }

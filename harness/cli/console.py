@@ -16,9 +16,9 @@ REFRESH = 0.2
 """Seconds between two updates of the live line."""
 
 
-def output() -> Console:
-    """Standard output; colours on a terminal only, and never with NO_COLOR."""
-    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+def output(*, stderr: bool = False) -> Console:
+    """Standard output, or error; colours on a terminal only, and never with NO_COLOR."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 class Progress:

@@ -4,17 +4,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import harness
+from harness.cli.outputs import check_outputs, on_stderr, write_outputs
 from harness.errors import EnvironmentProblem
+from harness.report.goldens import golden_page
+from harness.report.outputs import Case, Failure, Suite
 
 if TYPE_CHECKING:
     from harness.golden.review import Choice, Pending, Reviewed
+    from harness.golden.session import Outcome
+    from harness.golden.settle import Settled
+    from harness.golden.store import Store
 
 ROOT = Path(harness.__file__).parents[1]
 KEYS = "a accept, r reject, s skip; A, R, S: this one and all that follow"
@@ -46,7 +54,57 @@ def golden(options: argparse.Namespace) -> int:
                 print(f"removed: {store.path(name).name}")
             return 0
         case action:
-            return session.run(Action(action), options.tests, options.qemu_build or (), root=ROOT)
+            check_outputs(options)
+            told: list[Outcome] = []
+            with contextlib.redirect_stdout(sys.stderr if on_stderr(options) else sys.stdout):
+                code = session.run(Action(action), options.tests, options.qemu_build or (),
+                                   root=ROOT, tell=told.append)
+            for outcome in told:
+                plain = as_json(outcome)
+                write_outputs(options, [suite_of(outcome, store)], plain,
+                              lambda plain=plain: golden_page(plain))  # type: ignore[misc]
+            return code
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """What came of a run, for readers of JSON; the three texts where they are not the same."""
+    found = []
+    for _, each in sorted(outcome.ledger.settled.items()):
+        witnesses = {} if each.witnesses is None else dataclasses.asdict(each.witnesses)
+        found.append({"name": each.name, "ok": each.ok, "verdict": each.verdict.value,
+                      "change": None if each.change is None else each.change.value,
+                      "text": each.text, **witnesses})
+    found += [{"name": name, "ok": False, "verdict": "the test itself failed", "change": None,
+               "text": text} for name, text in outcome.broken]
+    return {"builds": sorted(outcome.ledger.builds), "elapsed_s": round(outcome.elapsed, 3),
+            "golden": found}
+
+
+def suite_of(outcome: Outcome, store: Store) -> Suite:
+    """The same as a test suite: a case for each golden output."""
+    cases = []
+    for _, each in sorted(outcome.ledger.settled.items()):
+        failures = () if each.ok else (Failure(
+            each.verdict.value, each.text, file=f"golden/{store.path(each.name).name}",
+            line=_line(each)),)
+        cases.append(Case(each.name, "golden", failures))
+    cases += [Case(name, "golden", (Failure("the test itself failed", text),))
+              for name, text in outcome.broken]
+    builds = ", ".join(sorted(outcome.ledger.builds)) or "no QEMU"
+    return Suite(f"golden outputs, {builds}", tuple(cases), outcome.elapsed)
+
+
+def _line(each: Settled) -> int:
+    """The first line of the golden file that is not what another witness says."""
+    from harness.golden.differences import first_difference
+
+    if each.witnesses is None or each.witnesses.golden is None:
+        return 1
+    golden = each.witnesses.golden.splitlines()
+    others = (text.splitlines() for text in (each.witnesses.model, each.witnesses.qemu)
+              if text is not None)
+    return 1 + min((at for at in (first_difference(golden, other) for other in others)
+                    if at is not None), default=0)
 
 
 def ask(change: Pending, read: Callable[[str], str] | None = None) -> Choice:

@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _compare(commands)
     _golden(commands)
     _builds(commands)
+    _report(commands)
     _bench(commands)
     _rules(commands)
     return parser
@@ -143,6 +144,8 @@ def _compare(commands: Any) -> None:
     _budget(parser, seconds=60)
     _exploration(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
+    parser.add_argument("--report", type=Path, metavar="FILE",
+                        help="write a page to look at: the two builds side by side")
 
 
 def _golden(commands: Any) -> None:
@@ -157,6 +160,7 @@ def _golden(commands: Any) -> None:
     parser.add_argument("tests", nargs="*", metavar="TEST",
                         help="golden names, or beginnings of them (default: all)")
     _build_option(parser, repeated=True)
+    _outputs(parser)
 
 
 def _builds(commands: Any) -> None:
@@ -173,6 +177,21 @@ def _builds(commands: Any) -> None:
     fetch = verbs.add_parser("fetch", help="bring a Debian suite's QEMU into the user's cache")
     fetch.add_argument("suite", metavar="SUITE", choices=SUITES,
                        help=f"one of: {', '.join(SUITES)}")
+
+
+def _report(commands: Any) -> None:
+    parser = _command(
+        commands, "report", "make the page to look at: one HTML file, for any browser",
+        "report lockstep-output", "report lockstep-output/1-tails.shrunk.jsonl",
+        "report result.json --to result.html")
+    parser.add_argument("about", type=Path, metavar="TRACE|DIR|JSON",
+                        help="a trace, the folder of a run's output, or what --json wrote")
+    parser.add_argument("--to", type=Path, metavar="FILE",
+                        help="where to put the page (default: beside it, with .html)")
+    where = parser.add_mutually_exclusive_group()
+    _build_option(where)
+    where.add_argument("--simulated", action="store_true",
+                       help="do a trace on the model alone, in place of a QEMU")
 
 
 def _bench(commands: Any) -> None:
@@ -224,9 +243,21 @@ def _exploration(parser: argparse.ArgumentParser) -> None:
                         help=f"what to dwell on (default: all): {names}")
 
 
-def _results(parser: argparse.ArgumentParser) -> None:
+def _outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write it as JUnit XML")
+    parser.add_argument("--tap", type=Path, metavar="FILE",
+                        help="write it as TAP, for meson; - is standard output, for this as for "
+                             "the other files of results")
+    parser.add_argument("--code-quality", type=Path, metavar="FILE",
+                        help="write what is wrong as GitLab's code quality report")
+    parser.add_argument("--github", action="store_true",
+                        help="print what is wrong as annotations of a GitHub workflow")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page to look at")
+
+
+def _results(parser: argparse.ArgumentParser) -> None:
+    _outputs(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", default=Path("lockstep-output"),
                         help="folder for traces of divergences (default: %(default)s; made when "
                              "there is one)")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The result of a run, as JSON and as JUnit XML.
+"""The result of a run, as JSON and as a test suite.
 
 The fields of the JSON object are a contract with those who read it: see README.md.
 """
@@ -7,19 +7,19 @@ The fields of the JSON object are a contract with those who read it: see README.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
+from typing import Any, Final
 
 from harness.builds import Build
-from harness.cli.files import write
 from harness.exploration.load import Load
 from harness.exploration.tally import Tally
+from harness.report.outputs import Case, Failure, Suite
 from harness.systems.capabilities import Profile, describe, until
 from harness.systems.known_defects import KNOWN, spelled
+
+NO_TIME: Final = "no trace of this area was done: more --seconds have time for it"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,10 @@ class Result:
             "traces": self.tally.traces,
             "steps": self.tally.steps,
             "operations": dict(self.tally.operations.most_common()),
+            "alignments": self._alignments(),
+            "areas": dict(self.tally.areas.most_common()),
             "rules": dict(self.tally.rules.most_common()),
+            "pace": self.tally.pace,
             "divergences": [_divergence(each) for each in self.divergences],
             "known_defects": [known_defect(name) for name in self.profile.defects],
             "not_checked": self.not_checked,
@@ -88,6 +91,13 @@ class Result:
                 "requests": self.load.requests, "elapsed_s": round(self.load.seconds, 3),
                 "fleecing_reads": self.load.fleecing, "denied": self.load.denied},
         }
+
+    def _alignments(self) -> dict[str, dict[str, int]]:
+        """How often each operation was done in each alignment."""
+        found: dict[str, dict[str, int]] = {}
+        for (name, alignment), count in sorted(self.tally.alignments.items()):
+            found.setdefault(name, {})[alignment] = count
+        return found
 
 
 def known_defect(name: str) -> dict[str, str]:
@@ -109,46 +119,27 @@ def _divergence(each: Divergence) -> dict[str, Any]:
     }
 
 
-def write_json(file: Path, results: Sequence[Result]) -> None:
+def as_json(results: Sequence[Result]) -> dict[str, Any]:
     """One object for one build; for several, an object with the list of them in ``builds``."""
     objects = [each.to_json() for each in results]
-    whole = objects[0] if len(objects) == 1 else {"builds": objects}
-    write(file, json.dumps(whole, indent=2) + "\n")
+    return objects[0] if len(objects) == 1 else {"builds": objects}
 
 
-def write_junit(file: Path, results: Sequence[Result]) -> None:
-    """A test suite for each build, a test case for each area."""
-    root = ElementTree.Element("testsuites", name="cbw-lockstep")
-    for result in results:
-        _suite(root, result)
-    ElementTree.indent(root)
-    text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
-    write(file, text + "\n")
-
-
-def _suite(root: ElementTree.Element, result: Result) -> None:
+def suite_of(result: Result) -> Suite:
+    """The result as a test suite: a case for each area."""
     areas = dict.fromkeys((*result.areas, *result.tally.areas,
                            *(each.area for each in result.divergences)))
-    failed = {each.area for each in result.divergences}
-    suite = ElementTree.SubElement(
-        root, "testsuite", name=f"QEMU {result.build.version}", tests=str(len(areas)),
-        failures=str(len(failed)), errors="0", skipped="0", time=f"{result.elapsed:.3f}")
-    properties = ElementTree.SubElement(suite, "properties")
-    for name, value in (("build", str(result.build.path)), ("seed", str(result.seed)),
-                        ("steps", str(result.tally.steps)),
-                        *(("known_defect", spelled(name)) for name in result.profile.defects),
-                        *(("not_checked", text) for text in result.not_checked)):
-        ElementTree.SubElement(properties, "property", name=name, value=_printable(value))
-    for area in areas:
-        case = ElementTree.SubElement(suite, "testcase", classname="verify", name=area)
-        found = [each for each in result.divergences if each.area == area]
-        if found:
-            failure = ElementTree.SubElement(
-                case, "failure", type=found[0].verdict, message=_printable(found[0].summary))
-            failure.text = _printable("\n\n".join(
-                "\n".join((each.summary, *each.lines)) for each in found))
+    properties = (("build", str(result.build.path)), ("seed", str(result.seed)),
+                  ("steps", str(result.tally.steps)),
+                  *(("known_defect", spelled(name)) for name in result.profile.defects),
+                  *(("not_checked", text) for text in result.not_checked))
+    return Suite(f"QEMU {result.build.version}", tuple(_case(result, area) for area in areas),
+                 result.elapsed, properties)
 
 
-def _printable(text: str) -> str:
-    """Without what XML cannot say; QEMU's stderr may hold anything."""
-    return "".join(char if char in "\n\t" or char.isprintable() else "?" for char in text)
+def _case(result: Result, area: str) -> Case:
+    failures = tuple(
+        Failure(each.summary, "\n".join(each.lines), each.verdict, str(each.trace or ""))
+        for each in result.divergences if each.area == area)
+    undone = not failures and not result.tally.areas[area]
+    return Case(area, failures=failures, skipped=NO_TIME if undone else "")

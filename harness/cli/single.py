@@ -13,7 +13,7 @@ from harness.builds import find
 from harness.cli.console import Progress, output
 from harness.cli.files import check_file
 from harness.exploration.building import Plan
-from harness.exploration.grounds import Ground, SimulatedGround
+from harness.exploration.grounds import Ground, SimulatedGround, where
 from harness.exploration.subjects import subject_of
 from harness.lockstep import human
 from harness.lockstep import replay as replaying
@@ -23,7 +23,6 @@ from harness.lockstep.replay import Stand, check_possible
 from harness.lockstep.run import Done
 from harness.lockstep.trace import SystemKind, Trace, load, save
 from harness.lockstep.verdict import Conforms, Verdict
-from harness.systems.base import Answer
 from model.operations import Via
 from model.outcome import BitmapView
 
@@ -38,15 +37,15 @@ def replay(options: argparse.Namespace) -> int:
         trace = dataclasses.replace(trace, steps=tuple(
             step for step in trace.steps if step.number <= options.stop_at))
     console = output()
-    ground = _ground(trace, options.qemu_build, simulated=options.simulated)
-    console.print(_where(ground))
+    ground = ground_of(trace, options.qemu_build, simulated=options.simulated)
+    console.print(where(ground))
     for line in human.configuration(trace.configuration):
         console.print(f"     {line}")
     if unknown := trace.header.unknown_capabilities:
         console.print("     the trace was made with capabilities that have no such name here: "
                       f"{', '.join(unknown)}")
     with ground.open() as stand:
-        _check(trace, stand, ground, options.trace)
+        check(trace, stand, ground, options.trace)
         verdict = replaying.replay(
             trace, stand, watch=lambda done: _show(console, done, verbose=options.verbose))
         return _conclude(console, trace, verdict, stand)
@@ -58,15 +57,15 @@ def shrink(options: argparse.Namespace) -> int:
     target = options.to or options.trace.with_name(f"{options.trace.name}.shrunk")
     check_file(target)
     console = output()
-    ground = _ground(trace, options.qemu_build)
+    ground = ground_of(trace, options.qemu_build)
     with ground.open() as stand, Progress() as progress:
-        _check(trace, stand, ground, options.trace)
+        check(trace, stand, ground, options.trace)
         progress.phase(f"shrinking {options.trace}")
         result = shrinking.shrink(
             trace, stand, budget=shrinking.Budget(seconds=options.seconds),
             progress=lambda smaller, statistics: progress.note(
                 f"{len(smaller.steps)} operations, {statistics.executions} tries"))
-    console.print(f"{_where(ground)}: {result.statistics.summary}")
+    console.print(f"{where(ground)}: {result.statistics.summary}")
     console.print(result.reproduction.summary)
     if not isinstance(result.verdict, Conforms) and result.reproduction.deterministic:
         save(target, result.trace)
@@ -75,7 +74,7 @@ def shrink(options: argparse.Namespace) -> int:
         return _conclude(console, result.trace, result.verdict, stand)
 
 
-def _ground(trace: Trace, spec: str | None, *, simulated: bool = False) -> Ground:
+def ground_of(trace: Trace, spec: str | None, *, simulated: bool = False) -> Ground:
     """Where the trace is done: the kind of system that it was made on, if the build has it."""
     header = trace.header
     if simulated:
@@ -85,13 +84,7 @@ def _ground(trace: Trace, spec: str | None, *, simulated: bool = False) -> Groun
                 subject.grounds[0])
 
 
-def _where(ground: Ground) -> str:
-    build = getattr(ground, "build", None)
-    version = f" {build.version}" if build is not None else ""
-    return f"{ground.plan.system.value}{version}"
-
-
-def _check(trace: Trace, stand: Stand, ground: Ground, path: Path) -> None:
+def check(trace: Trace, stand: Stand, ground: Ground, path: Path) -> None:
     check_possible(trace, stand.model(trace.configuration), path, ground.plan.channels)
 
 
@@ -107,26 +100,11 @@ def _conclude(console: Console, trace: Trace, verdict: Verdict, stand: Stand) ->
 
 def _show(console: Console, done: Done, *, verbose: bool) -> None:
     what = f"{done.step.number:4} {human.operation(done.step.operation)}"
-    console.print(f"{what:{_WIDTH}} {answered(done.answer)}",
+    console.print(f"{what:{_WIDTH}} {human.answer(done.answer)}",
                   style="red" if done.differences else "")
     if verbose:
         for node, views in done.found.bitmaps.items():
             console.print(f"       {node}: {', '.join(map(_bitmap, views))}", style="dim")
-
-
-def answered(answer: Answer) -> str:
-    """An answer in words."""
-    if answer.disconnected:
-        return "disconnected"
-    if answer.refused is not None:
-        return f"refused: {answer.refused}"
-    if answer.error is not None:
-        return human.error_name(answer.error)
-    if answer.extents is not None:
-        return ", ".join(f"{human.size(length)}={flags}" for length, flags in answer.extents)
-    size = len(answer.data) if answer.data is not None else None
-    denied = f", denied {human.spans(answer.denied)}" if answer.denied else ""
-    return "ok" if size is None else f"{human.size(size)} read{denied}"
 
 
 def _bitmap(view: BitmapView) -> str:

@@ -19,9 +19,10 @@ SHOWN: Final = 30
 """Lines of a trace that are printed."""
 
 
-def show(result: Result, *, verbose: bool = False, interrupted: bool = False) -> None:
-    """Print it."""
-    console = output()
+def show(result: Result, *, verbose: bool = False, interrupted: bool = False,
+         stderr: bool = False) -> None:
+    """Print it, to standard error if the other is taken."""
+    console = output(stderr=stderr)
     build, tally = result.build, result.tally
     tools = " and ".join(name for name in (STORAGE_DAEMON, SYSTEM) if build.has(name))
     console.print(f"QEMU {build.version}: {tools} in {build.path}", style="bold")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import random
 import time
 from collections.abc import Sequence
@@ -14,11 +15,13 @@ from typing import Final
 
 from harness.builds import find
 from harness.cli.console import Progress
-from harness.cli.files import check_file, check_folder
+from harness.cli.files import check_folder, write
 from harness.cli.load import has_breakpoints, load_seconds, verify_breakpoints, verify_load
 from harness.cli.main import INTERRUPTED
+from harness.cli.outputs import check_outputs, on_stderr, write_outputs
 from harness.cli.parser import KnownDefects
-from harness.cli.results import Divergence, Result, write_json, write_junit
+from harness.cli.report import RUN, campaign_report, runs_of
+from harness.cli.results import Divergence, Result, as_json, suite_of
 from harness.cli.summary import show
 from harness.exploration import areas, campaign
 from harness.exploration.campaign import Budget
@@ -59,9 +62,7 @@ def verify(options: argparse.Namespace) -> int:
     """The command."""
     chosen = areas.chosen(options.area)
     check_folder(options.output)
-    for file in (options.json, options.junit):
-        if file is not None:
-            check_file(file)
+    check_outputs(options)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     specs: Sequence[str | None] = options.qemu_build or [None]
     results: list[Result] = []
@@ -70,13 +71,15 @@ def verify(options: argparse.Namespace) -> int:
         folder = options.output if len(specs) == 1 else options.output / _name(spec)
         result, interrupted = _one(options, spec, folder, chosen, seed)
         results.append(result)
-        show(result, verbose=options.verbose, interrupted=interrupted)
+        if result.divergences and folder.is_dir():
+            write(folder / RUN, json.dumps(result.to_json(), indent=2) + "\n")
+        show(result, verbose=options.verbose, interrupted=interrupted,
+             stderr=on_stderr(options))
         if interrupted:
             break
-    if options.json is not None:
-        write_json(options.json, results)
-    if options.junit is not None:
-        write_junit(options.junit, results)
+    plain = as_json(results)
+    write_outputs(options, [suite_of(result) for result in results], plain,
+                  lambda: campaign_report(runs_of(plain), options.output))
     if interrupted:
         return INTERRUPTED
     return 0 if all(result.conforms for result in results) else 1

@@ -48,6 +48,7 @@ def explore(mission: Mission, budget: Budget, workers: int = 1,
                 late = time.monotonic() - begun
                 tally.finds[key] = dataclasses.replace(find, elapsed=late)
         tally.add(other)
+        tally.sample(time.monotonic() - begun)
         progress(tally)
         return not (len(tally.finds) >= budget.finds
                     or (budget.steps is not None and tally.steps >= budget.steps)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
+from harness.exploration.alignment import alignments
 from harness.exploration.areas import EVERYTHING, Area, named
 from harness.exploration.building import Check
 from harness.exploration.directed import checks
@@ -149,6 +150,9 @@ class Explorer:
                 closing(system):
             verdict = run(trace.steps, system, model, recorder=recorder)
         tally.rules.update(rules_of(model))
+        if isinstance(model, Machine):
+            done = verdict.steps if isinstance(verdict, Conforms) else verdict.index + 1
+            tally.alignments.update(alignments(trace.steps[:done], model))
         if isinstance(verdict, Conforms):
             return None, verdict.steps
         return verdict, verdict.index + 1

@@ -82,3 +82,10 @@ class SimulatedGround:
                              channels=self.plan.channels)
 
         yield Stand(start, model_of(capabilities))
+
+
+def where(ground: Ground) -> str:
+    """The ground in words: ``qsd 10.0.2 (Debian …)``."""
+    build = getattr(ground, "build", None)
+    version = f" {build.version}" if build is not None else ""
+    return f"{ground.plan.system.value}{version}"

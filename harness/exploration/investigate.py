@@ -8,11 +8,10 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import EnvironmentProblem
-from harness.exploration.grounds import Ground
+from harness.errors import EnvironmentProblem, HarnessError
+from harness.exploration.grounds import Ground, where
 from harness.exploration.tally import Find
-from harness.lockstep import human
-from harness.lockstep.explain import explain
+from harness.lockstep import human, recording
 from harness.lockstep.shrink import Budget, Progress, shrink
 from harness.lockstep.trace import Trace, save
 from harness.lockstep.verdict import Conforms
@@ -80,7 +79,15 @@ def investigate(kept: Investigated, ground: Ground, seconds: float,
     save(shrunk, result.trace)
     story = kept.trace.with_suffix(".txt")
     try:
-        story.write_text(explain(result.trace, verdict, stand.model), encoding="utf-8")
+        with ground.open() as stand:
+            seen = recording.record(result.trace, stand, where(ground), verdict)
+    except HarnessError as why:
+        return dataclasses.replace(kept, again=f"not recorded: {why}", shrunk=shrunk,
+                                   shrunk_length=len(result.trace.steps), summary=verdict.summary,
+                                   steps=lines(result.trace))
+    recording.save(recording.path_of(shrunk), seen)
+    try:
+        story.write_text(seen.story, encoding="utf-8")
     except OSError as why:
         raise EnvironmentProblem(f"cannot write {story}: {why.strerror}") from why
     return Investigated(kept.find, kept.number, kept.trace, shrunk, len(result.trace.steps), story,

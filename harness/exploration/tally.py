@@ -5,9 +5,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 from harness.lockstep.differences import Signature
 from harness.lockstep.trace import Trace
+
+SAMPLES: Final = 120
+"""About so many samples of the pace are kept."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Tally:
     areas: Counter[str] = field(default_factory=Counter)
     """Steps by area."""
     operations: Counter[str] = field(default_factory=Counter)
+    alignments: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Requests by operation and by how they are aligned; see ``alignment.ALIGNMENTS``."""
     rules: Counter[str] = field(default_factory=Counter)
     finds: dict[tuple[int, Signature, str], Find] = field(default_factory=dict)
     repeats: Counter[tuple[int, Signature, str]] = field(default_factory=Counter)
@@ -52,11 +58,20 @@ class Tally:
     """Seconds spent on drawing traces."""
     running: float = 0.0
     """Seconds spent on doing them."""
+    pace: list[tuple[float, int]] = field(default_factory=list)
+    """(seconds since the run began, steps done by then), a sample now and then."""
 
     def found(self, find: Find) -> None:
         """Take note of a find."""
         self.finds.setdefault(find.key, find)
         self.repeats[find.key] += 1
+
+    def sample(self, elapsed: float) -> None:
+        """Note how far the run is after so many seconds; of many samples, every other is kept."""
+        if not self.pace or elapsed - self.pace[-1][0] >= elapsed / SAMPLES:
+            self.pace.append((round(elapsed, 2), self.steps))
+            if len(self.pace) > 2 * SAMPLES:
+                del self.pace[1::2]
 
     def add(self, other: Tally) -> None:
         """Take on the counts and finds of another tally."""
@@ -65,6 +80,7 @@ class Tally:
         self.steps += other.steps
         self.areas.update(other.areas)
         self.operations.update(other.operations)
+        self.alignments.update(other.alignments)
         self.rules.update(other.rules)
         for key, find in other.finds.items():
             self.finds.setdefault(key, find)

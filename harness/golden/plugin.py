@@ -18,17 +18,16 @@ import pytest
 from harness.errors import HarnessError
 from harness.lockstep.trace import save
 
-from .hosts import Hosts
+from .hosts import Hosts, look_at
 from .ledger import Ledger, covers
 from .mode import Action, Mode, mode
 from .scenario import Host, Scenario
 from .settle import Settled, settle
 from .store import Store, golden_name, variants
 
-_NAME: Final = "cbw-lockstep-golden"
 _SCENARIO: Final = pytest.StashKey[Scenario]()
 _FOLDERS: Final = pytest.StashKey[pytest.TempPathFactory]()
-_PROPERTY: Final = "golden"
+PROPERTY: Final = "golden"
 _ABSENT: Final = "golden-no-qemu"
 _BUILD: Final = "golden-build"
 
@@ -51,16 +50,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "golden(varies=[...], without_snapshots=True): the capabilities that the "
         "golden output depends on; whether builds without snapshot-access run the test too")
-    config.pluginmanager.register(GoldenOutputs(config), _NAME)
+    config.pluginmanager.register(GoldenOutputs(config), "cbw-lockstep-golden")
 
 
 @pytest.fixture(scope="session")
 def golden_hosts(request: pytest.FixtureRequest) -> Iterator[Hosts]:
     """The QEMU builds of this run; a test of the plugin itself puts other ones in its place."""
-    plugin = request.config.pluginmanager.get_plugin(_NAME)
-    assert isinstance(plugin, GoldenOutputs)
-    yield plugin.hosts
-    plugin.hosts.close()
+    hosts = Hosts(request.config.getoption("--qemu-build"))
+    yield hosts
+    hosts.close()
 
 
 @pytest.fixture
@@ -104,19 +102,16 @@ class GoldenOutputs:
         self._mode: Mode = mode(config.getoption("--golden"), os.environ)
         self._store = Store(config.rootpath / config.getini("golden_dir"))
         self.ledger = Ledger()
-        self.hosts = Hosts(config.getoption("--qemu-build"))
         self._owners: dict[str, str] = {}
 
     def pytest_sessionstart(self) -> None:
         """A build that was asked for by name must be there, and have what is tested."""
         if hasattr(self._config, "workerinput"):
             return
-        named: list[str | None] = [*self._config.getoption("--qemu-build")]
-        if not named and os.environ.get("QEMU_BUILD"):
-            named.append(None)
-        for spec in named:
+        named = self._config.getoption("--qemu-build") or [os.environ.get("QEMU_BUILD")]
+        for spec in filter(None, named):
             try:
-                self.hosts.host(spec)
+                look_at(spec)
             except HarnessError as why:
                 raise pytest.UsageError(str(why)) from why
 
@@ -169,7 +164,7 @@ class GoldenOutputs:
         try:
             for each in settle(scenario, test, varies, self._store, self._mode,
                                without_snapshots=_without_snapshots(item)):
-                item.user_properties.append((_PROPERTY, each.to_json()))
+                item.user_properties.append((PROPERTY, each.to_json()))
                 if not each.ok:
                     failures.append(each.text)
         except HarnessError as why:
@@ -192,7 +187,7 @@ class GoldenOutputs:
         if report.when != "call":
             return
         for name, value in report.user_properties:
-            if name == _PROPERTY:
+            if name == PROPERTY:
                 self.ledger.add(Settled.from_json(str(value)))
             elif name == _ABSENT:
                 self.ledger.absent[str(value)] += 1

@@ -14,7 +14,7 @@ log of either.  A scenario reads like the log that it makes::
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from harness.lockstep.trace import Build, Header, SystemKind, Trace
@@ -30,7 +30,6 @@ from .normalise import Names
 from .script import Do, Entry, Images, Remark, Section, ShowBitmaps, ShowDigest, ShowJobs
 from .sides import ModelSide, SystemSide
 from .verdict import Witnesses
-from .watched import Watched
 
 
 class Absent(Exception):
@@ -64,8 +63,7 @@ class Scenario:
         self.absent: str | None = None
         """Why QEMU was not asked, or not to the end; None: it was."""
         self._host = host
-        self._watched = Watched(self.capabilities)
-        self._model = ModelSide(self._watched)
+        self._model = ModelSide(self.capabilities)
         self._system = SystemSide()
         self._channels: frozenset[Via] = frozenset(Via)
         self._number = 0
@@ -176,11 +174,6 @@ class Scenario:
         """The three texts, ``golden`` being the committed one."""
         qemu = None if self.absent is not None else self._system.log.text()
         return Witnesses(golden, self._model.log.text(), qemu)
-
-    @property
-    def asked(self) -> Collection[str]:
-        """The capabilities that the model has looked at."""
-        return self._watched.asked
 
     @property
     def failure(self) -> Failure | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +17,7 @@ from harness.errors import EnvironmentProblem
 
 from .ledger import Ledger
 from .mode import Action
-from .plugin import GoldenOutputs
+from .plugin import PROPERTY, GoldenOutputs
 from .store import Store
 
 ROOT: Final = Path(__file__).parents[2]
@@ -31,18 +33,30 @@ EXIT_CODES: Final = {
 """What pytest ends with, and what the harness ends with then."""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run of the iotests."""
+
+    ledger: Ledger
+    broken: tuple[tuple[str, str], ...]
+    """Tests that failed by something else than a golden output, and what they said."""
+    elapsed: float
+    """Seconds."""
+
+
 def golden_store(root: Path = ROOT) -> Store:
     """The project's golden outputs."""
     return Store(root / "golden")
 
 
 def run(action: Action, tests: Sequence[str] = (), builds: Sequence[str] = (), *,
-        workers: int = 1, root: Path = ROOT) -> int:
+        workers: int = 1, root: Path = ROOT,
+        tell: Callable[[Outcome], None] = lambda outcome: None) -> int:
     """Run the iotests, or those named, and check, show or update their golden outputs.
 
     ``tests``: golden names, or beginnings of them such as ``101``.  The exit code of the harness:
-    0 all agree (or are updated), 1 something differs, 2 usage, 130 interrupted.  Raises
-    EnvironmentProblem if there is no such test.
+    0 all agree (or are updated), 1 something differs, 2 usage, 130 interrupted.  ``tell`` is
+    given what came of it.  Raises EnvironmentProblem if there is no such test.
     """
     arguments = [f"--golden={action}", "--quiet", *_where(root)]
     arguments += [f"--qemu-build={build}" for build in builds]
@@ -50,7 +64,11 @@ def run(action: Action, tests: Sequence[str] = (), builds: Sequence[str] = (), *
         arguments += ["-k", " or ".join(_keyword(test) for test in tests)]
     if workers > 1:
         arguments += ["-n", str(workers)]
-    code = pytest.main(arguments)
+    spy = _Spy()
+    began = time.monotonic()
+    code = pytest.main(arguments, plugins=[spy])
+    if spy.ledger is not None:
+        tell(Outcome(spy.ledger, tuple(spy.broken), time.monotonic() - began))
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise EnvironmentProblem(f"no test has the golden name {' or '.join(tests)}, nor one that "
                                  f"begins so; the tests are in {root / TESTS}")
@@ -93,9 +111,16 @@ def _keyword(test: str) -> str:
 
 
 class _Spy:
-    """Takes the ledger of a run that collects."""
+    """Takes the ledger of a run, and what failed otherwise."""
 
     ledger: Ledger | None = None
+
+    def __init__(self) -> None:
+        self.broken: list[tuple[str, str]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not any(name == PROPERTY for name, _ in report.user_properties):
+            self.broken.append((report.nodeid, report.longreprtext))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         plugin = session.config.pluginmanager.get_plugin("cbw-lockstep-golden")

@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Final
 
+from harness.systems.base import Answer
 from model.configuration import Configuration, Fault, Image, Protocol, RequestKind
 from model.operations import BitmapOperation, BitmapRef, Flush, Operation, Request, Via
+from model.outcome import Outcome
 from model.program import StorageRequest
 from model.schedule import Complete, Start
 
@@ -60,6 +62,40 @@ def error_name(number: int | None) -> str:
     if number is None:
         return "success"
     return f"{errno.errorcode.get(number, 'unknown errno')} ({number})"
+
+
+def answer(what: Answer) -> str:
+    """What a system answered: ``ok``, ``64k read``, ``EINVAL (22)``, ``refused: …``."""
+    if what.disconnected:
+        return "disconnected"
+    if what.refused is not None:
+        return f"refused: {what.refused}"
+    if what.error is not None:
+        return error_name(what.error)
+    if what.extents is not None:
+        return ", ".join(f"{size(length)}={flags}" for length, flags in what.extents)
+    length = len(what.data) if what.data is not None else None
+    return _read(length, what.denied)
+
+
+def outcome(what: Outcome, error: int | None) -> str:
+    """What the model says that the answer must be, in the words of :func:`answer`; ``error`` is
+    the errno's number as the channel shows it."""
+    if what.disconnected:
+        return "disconnected"
+    if what.refused is not None:
+        return f"refused: {what.refused}"
+    if error is not None:
+        return error_name(error)
+    if what.extents is not None:
+        return ", ".join(f"{size(each.length)}={'|'.join(map(str, sorted(each.allowed)))}"
+                         for each in what.extents)
+    return _read(None if what.content is None else what.content.size, what.denied)
+
+
+def _read(length: int | None, denied: Iterable[tuple[int, int]]) -> str:
+    without = f", denied {spans(denied)}" if denied else ""
+    return "ok" if length is None else f"{size(length)} read{without}"
 
 
 def operation(what: Operation) -> str:

@@ -77,7 +77,7 @@ def _filter(view: FilterView, places: Ranges, retold: Retold,
     table: list[tuple[str, ...]] = [("", *_KINDS)]
     bitmaps = _bitmaps(view)
     model = [bitmap.view().count // view.cluster_size for bitmap in bitmaps]
-    system = [_count(retold.machine, bitmap, found) for bitmap in bitmaps]
+    system = [granules(retold.machine, bitmap, found) for bitmap in bitmaps]
     if system == model:
         table.append(("clusters set, model and QEMU alike", *map(str, model)))
     elif all(count is None for count in system):
@@ -136,7 +136,7 @@ def _bitmaps(view: FilterView) -> tuple[DirtyBitmap, ...]:
     return (view.access, view.done, view.copy)
 
 
-def _count(machine: Machine, bitmap: DirtyBitmap, found: Observation | None) -> int | None:
+def granules(machine: Machine, bitmap: DirtyBitmap, found: Observation | None) -> int | None:
     """How many granules QEMU says are set in the model's ``bitmap``; None if that is unknown."""
     if found is None:
         return None

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = ("builds", "processes", "clients", "storage", "systems", "lockstep", "golden",
-          "exploration", "cli")
+          "exploration", "report", "cli")
 """Each may import itself and what stands before it."""
 SHARED = ("errors", "stamps")
 """Modules of harness that every layer may import."""

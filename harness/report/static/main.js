@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Begins: the last script of every page.
+"use strict";
+
+lockstep.themes();
+lockstep.copying();
+lockstep.charts?.();
+lockstep.showTraces?.();
+document.documentElement.dataset.ready = Math.round(performance.now()); // milliseconds

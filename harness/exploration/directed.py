@@ -16,6 +16,7 @@ from harness.exploration import (
     directed_bitmaps,
     directed_extents,
     directed_jobs,
+    directed_schedules,
     directed_words,
     interleavings,
 )
@@ -64,7 +65,7 @@ def checks(system: SystemKind) -> list[Check]:
         return _in_turn(own)
     return _in_turn([*own, _states(), _options(), _granularities(), _formats(), _faults(),
                      directed_jobs.checks(), directed_bitmaps.checks(), directed_words.checks(),
-                     directed_extents.checks(),
+                     directed_extents.checks(), directed_schedules.checks(),
                      interleavings.checks()])
 
 

@@ -1,0 +1,572 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directed checks of requests that overlap: each rule of who waits for whom, once and on purpose.
+
+A check is several scripts, one after the other on one disk, each in clusters of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias
+
+from harness.exploration import schedules
+from harness.exploration.building import Check, Plan
+from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
+from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT, SNAPSHOT
+from harness.exploration.script import CLOSING, CLUSTER, Script, disks
+from harness.lockstep.trace import Trace
+from model import operations as ops
+from model.configuration import MIB, Configuration, Format, Image, Protocol, RequestKind
+from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
+from model.schedule import Start
+
+READ, WRITE = RequestKind.READ, RequestKind.WRITE
+ROOM: Final = 4
+"""Clusters of each script."""
+
+Play: TypeAlias = Callable[[Script], None]
+
+
+def checks() -> Iterator[Check]:
+    """All of them, those that find most first."""
+    for area, name, make in (
+            ("concurrency", "guest writes and fleecing reads", _locking),
+            ("failures", "copies that fail, guest's request broken", _failing),
+            ("timeouts", "copies out of time, guest's request broken", _late),
+            ("failures", "copies that fail, snapshot broken", _breaking),
+            ("timeouts", "copies out of time, snapshot broken", _late_and_broken),
+            ("concurrency", "a job and guest writes", _jobs),
+            ("concurrency", "filters over filters", _stacked),
+            ("concurrency", "the source shows through the target", _classic),
+            ("concurrency", "copies of several tasks", _tasks),
+            ("failures", "copies of several tasks, of which some fail", _failing_tasks),
+            ("concurrency", "a copy of more tasks than go at a time", _many_tasks)):
+        yield Check(area, f"schedule: {name}", functools.partial(_if_possible, make))
+
+
+def _if_possible(make: Callable[[Plan], Trace], plan: Plan) -> Trace:
+    return make(plan) if schedules.possible(plan) else Script(plan, Configuration()).trace()
+
+
+def _side_by_side(plan: Plan, plays: Sequence[Play]) -> Trace:
+    """Scripts over one fleecing graph, whose source records what is written to it."""
+    script = Script(plan, disks(ROOM * len(plays)))
+    script.must(ops.BitmapAdd(SOURCE, "b0", CLUSTER))
+    script.fleecing()
+    for index, play in enumerate(plays):
+        script.base = index * ROOM
+        play(script)
+        script.finish()
+    _look(script)
+    return script.trace()
+
+
+def _look(script: Script) -> None:
+    script.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))
+
+
+# Who waits for whom
+
+
+def _locking(plan: Plan) -> Trace:
+    return _side_by_side(plan, (
+        _write_meets_read, _second_cluster, _beginning_overlaps, _several_reads,
+        _several_reads_latest_last, _several_writers, _copy_in_flight, _writers_share_a_copy,
+        _partly_copied, _overlapping_reads, _other_changes, _give_up_meets_copy,
+        _give_up_meets_read, _give_up_parts, _flushes))
+
+
+def _write_meets_read(script: Script) -> None:
+    """The copy does not wait for the read, the write does; a read that begins later does not
+    hold it up."""
+    script.read(0)
+    script.write(0)
+    script.copy(0, nth=1)
+    script.read(0)  # of the target, as the cluster is done
+    script.done(READ, SOURCE, 0)
+    script.done(WRITE, SOURCE, 0)
+
+
+def _second_cluster(script: Script) -> None:
+    """Frozen is all of a read, and waited for in all of a write."""
+    script.read(0, 2)
+    script.write(1, 0.5)
+    script.copy(1)
+    script.done(READ, SOURCE, 0)
+    script.finish()
+    script.read(3)
+    script.write(2, 2)
+    script.done(READ, SOURCE, 2)
+    script.done(WRITE, TARGET, 2)
+    script.done(READ, SOURCE, 3)
+
+
+def _beginning_overlaps(script: Script) -> None:
+    """A read that begins below the write, and ends within."""
+    script.read(0, 1.5)
+    script.write(1, 2)
+    script.copy(1)
+    script.done(READ, SOURCE, 0)
+
+
+def _several_reads(script: Script) -> None:
+    """A write waits for all reads of its clusters, whichever ends first."""
+    script.read(0, 0.5)
+    script.read(0.5, 0.5)
+    script.write(0)
+    script.copy(0, nth=2)
+    script.done(READ, SOURCE, 0, nth=1)
+    script.done(READ, SOURCE, 0)
+
+
+def _several_reads_latest_last(script: Script) -> None:
+    script.read(0, 0.5)
+    script.read(0.5, 0.5)
+    script.write(0, 2)
+    script.copy(0, nth=2)
+    script.done(READ, SOURCE, 0)
+    script.read(1, 0.5)  # of the target: it holds up nobody
+    script.done(READ, SOURCE, 0)
+
+
+def _several_writers(script: Script) -> None:
+    """All that wait for a read go on when it ends."""
+    script.read(0)
+    for cluster in (0, 0, 0.5):
+        script.write(cluster, 0.5)
+    script.copy(0, nth=1)
+    script.done(READ, SOURCE, 0)
+
+
+def _copy_in_flight(script: Script) -> None:
+    """A cluster is done when it is copied, not before: a read meanwhile is of the source."""
+    script.write(0, 0.5)
+    script.done(READ, SOURCE, 0)
+    script.read(0, 0.5)
+    script.done(WRITE, TARGET, 0)
+    script.read(0.5, 0.5)
+    script.done(READ, SOURCE, 0)
+
+
+def _writers_share_a_copy(script: Script) -> None:
+    """Whoever has nothing to copy waits for the copies of others; all of them are woken."""
+    script.write(0)
+    script.write(0, 0.5)
+    script.write(0.5, 0.5)
+    script.write(0, 2)
+    script.read(0)
+    script.copy(0)
+    script.done(READ, SOURCE, 1)
+    script.done(WRITE, TARGET, 1)
+
+
+def _partly_copied(script: Script) -> None:
+    """A read of three clusters whose second is done freezes all that is left of it while it reads
+    the source, and nothing while it reads the target."""
+    script.write(1)
+    script.finish()
+    script.read(0, 3)
+    script.write(1, 0.5)
+    script.write(2, 0.5)
+    script.copy(2)
+    script.done(READ, SOURCE, 0)
+    script.write(0, 0.5)
+    script.copy(0)
+    script.finish(latest=True)
+
+
+def _overlapping_reads(script: Script) -> None:
+    """Reads that overlap each other, and writes that meet one, both, or the other of them."""
+    script.read(0, 2)
+    script.read(1, 2)
+    for cluster in (0, 1, 2):
+        script.write(cluster, 0.5)
+        script.copy(cluster, nth=-1)
+    script.done(READ, SOURCE, 1)
+    script.done(READ, SOURCE, 0)
+
+
+def _other_changes(script: Script) -> None:
+    """Zeroes and discards wait as writes do; a guest's own reads never wait."""
+    script.read(0, 2)
+    script.zero(0)
+    script.discard(1)
+    script.read(0, 0.5, FILTER)
+    script.copy(0, nth=1)
+    script.copy(1)
+    script.done(READ, SOURCE, 0, nth=-1)
+    script.done(READ, SOURCE, 0)
+
+
+def _give_up_meets_copy(script: Script) -> None:
+    """What is given up while it is copied is copied to the end; what was given up before is not
+    copied at all, and is done nevertheless."""
+    script.write(0)
+    script.done(READ, SOURCE, 0)
+    script.give_up(0, 2)
+    script.write(0.5, 1)
+    script.read(1)
+    script.done(RequestKind.DISCARD, TARGET, 0)
+    script.done(WRITE, TARGET, 0)
+
+
+def _give_up_meets_read(script: Script) -> None:
+    """A discard does not wait for reads, nor takes it away what they have begun; a read of
+    several runs is refused at the next one."""
+    script.write(1)
+    script.finish()
+    script.read(0, 2)
+    script.read(2)
+    script.give_up(0, 3)
+    script.done(RequestKind.DISCARD, TARGET, 0)
+    script.done(READ, SOURCE, 0)
+    script.write(2)
+    script.read(2, 2)
+    script.done(READ, SOURCE, 2)
+    script.read(3)
+
+
+def _give_up_parts(script: Script) -> None:
+    """Of a discard that is not aligned only whole clusters are given up; who reads one of them
+    among others is refused all."""
+    script.give_up(0.5, 2)
+    script.finish()
+    script.read(0, 2)
+    script.write(0, 3)
+    script.finish()
+
+
+def _flushes(script: Script) -> None:
+    """Flushes and durable writes, and a flush while another one is under way."""
+    script.write(0, fua=True)
+    script.copy(0)
+    script.flush()
+    script.done(WRITE, SOURCE, 0)
+    script.write(0, 0.5)
+    script.flush()
+    script.done(RequestKind.FLUSH, SOURCE)
+
+
+# Storage that fails
+
+
+def _failing(plan: Plan) -> Trace:
+    return _side_by_side(plan, (
+        _source_fails, _target_fails, _retry_of_another, _given_up_copy_fails, _reads_fail,
+        _write_itself_fails, _discard_fails))
+
+
+def _source_fails(script: Script) -> None:
+    """The copy's errno is the guest's answer; what came before it in the range stays done; and
+    what failed is copied the next time."""
+    script.write(1, 0.5)
+    script.copy(1)
+    script.done(WRITE, SOURCE, 1)
+    script.write(0, 3)
+    script.done(READ, SOURCE, 2, error="ENOMEM")
+    script.done(READ, SOURCE, 0)
+    script.done(WRITE, TARGET, 0)
+    script.write(0, 3)
+    script.done(READ, SOURCE, 2)
+    script.done(WRITE, TARGET, 2)
+
+
+def _target_fails(script: Script) -> None:
+    """The same of the target, with a read of the cluster under way and one after it."""
+    script.write(0, 2)
+    script.read(0)
+    script.done(READ, SOURCE, 0)
+    script.done(WRITE, TARGET, 0, error="ENOSPC")
+    script.read(1)
+    script.done(READ, SOURCE, 0)
+    script.write(1)
+    script.done(READ, SOURCE, 1, nth=1)
+    script.done(WRITE, TARGET, 1)
+
+
+def _retry_of_another(script: Script) -> None:
+    """Who waited for a copy that failed copies what it needs itself, and so on."""
+    script.write(0, 2)
+    script.write(0, 0.5)
+    script.write(1, 0.5)
+    script.done(READ, SOURCE, 0, error="EIO")
+    script.done(READ, SOURCE, 0)
+    script.done(WRITE, TARGET, 0, error="EPERM")
+    script.write(0)
+    script.done(READ, SOURCE, 1)
+
+
+def _given_up_copy_fails(script: Script) -> None:
+    """What was given up while it was copied is to be copied again if the copy fails."""
+    script.write(0)
+    script.give_up(0)
+    script.done(RequestKind.DISCARD, TARGET, 0)
+    script.done(READ, SOURCE, 0, error="EIO")
+    script.write(0)
+    script.done(READ, SOURCE, 0)
+
+
+def _reads_fail(script: Script) -> None:
+    """A fleecing read that fails holds up nobody any more."""
+    script.read(0)
+    script.read(1)
+    script.write(0, 2)
+    script.done(READ, SOURCE, 0, error="EIO")
+    script.done(READ, SOURCE, 0)
+    script.done(WRITE, TARGET, 0)
+    script.read(0)
+    script.done(READ, SOURCE, 1, error="ENOMEM")
+    script.done(READ, TARGET, 0, error="EIO")
+
+
+def _write_itself_fails(script: Script) -> None:
+    """The copy was made and stays, whatever becomes of the guest's request."""
+    script.write(0)
+    script.copy(0)
+    script.read(0)
+    script.done(WRITE, SOURCE, 0, error="EIO")
+    script.write(0)
+    script.done(WRITE, SOURCE, 0)
+
+
+def _discard_fails(script: Script) -> None:
+    """A target that cannot discard: what was given up stays given up."""
+    script.give_up(0, 2)
+    script.write(0)
+    script.done(RequestKind.DISCARD, TARGET, 0, error="EIO")
+    script.read(1)
+
+
+def _breaking(plan: Plan) -> Trace:
+    """A failed copy that breaks the snapshot: each script has a filter of its own."""
+    plays = (_broken_by_the_target, _broken_while_others_copy, _broken_while_reading)
+    script = Script(plan, disks(ROOM * len(plays)))
+    for index, play in enumerate(plays):
+        if index:
+            script.must(*CLOSING)
+        script.fleecing(breaks=True)
+        script.base = index * ROOM
+        play(script)
+        script.finish()
+    _look(script)
+    return script.trace()
+
+
+def _broken_by_the_target(script: Script) -> None:
+    """The guest's request goes ahead; no cluster is copied or can be read any more, but given
+    up; and what is copied stays."""
+    script.write(1)
+    script.finish()
+    script.write(0)
+    script.done(READ, SOURCE, 0)
+    script.done(WRITE, TARGET, 0, error="ENOSPC")
+    script.done(WRITE, SOURCE, 0)
+    script.write(2)
+    script.read(1)
+    script.start(ops.Status(SNAPSHOT, CLUSTER, CLUSTER))
+    script.give_up(2)
+    script.discard(3)
+
+
+def _broken_while_others_copy(script: Script) -> None:
+    """Copies that are under way go on; who waited for the one that failed tries for itself, and
+    the first error is the one that counts."""
+    script.write(0)
+    script.write(0, 0.5)
+    script.write(1)
+    script.done(READ, SOURCE, 0, error="EIO")
+    script.done(READ, SOURCE, 0)
+    script.done(WRITE, TARGET, 0, error="EPERM")
+    script.done(READ, SOURCE, 1)
+    script.write(1, 0.5)
+    script.done(WRITE, TARGET, 1)
+    script.finish()
+    script.read(1)
+    script.read(2)
+
+
+def _broken_while_reading(script: Script) -> None:
+    """Writes still wait for reads under way; a read of several runs is refused at the next."""
+    script.write(1)
+    script.finish()
+    script.read(0, 2)
+    script.write(0)
+    script.done(READ, SOURCE, 0, nth=1, error="EIO")
+    script.write(0, 0.5)  # copies nothing and waits for nobody
+    script.done(READ, SOURCE, 0)
+
+
+# Time-outs.  Each expiration takes a second, so one serves many.
+
+
+def _late(plan: Plan) -> Trace:
+    """Time runs out before a copy's read has come, before its write, while it waits for another's
+    copy, and after the copy; late copies succeed and fail."""
+    script = Script(plan, disks(12))
+    script.fleecing(timeout=1)
+    script.write(0)
+    script.write(0, 0.5)  # waits for the first one's copy, and must not try by itself
+    script.write(2, 2)
+    script.write(5)
+    script.write(7)
+    script.copy(7)
+    script.read(5)
+    script.write(9)
+    script.done(READ, SOURCE, 9)
+    script.expire()
+    script.read(0)
+    script.done(READ, SOURCE, 0, error="EIO")
+    script.copy(2)
+    script.copy(5)
+    script.done(WRITE, TARGET, 9, error="ENOSPC")
+    script.write(2, 2)  # is copied: only to be done
+    script.write(9)
+    script.write(0)
+    script.finish()
+    _look(script)
+    return script.trace()
+
+
+def _late_and_broken(plan: Plan) -> Trace:
+    """The guest's request goes ahead when its time is up, with the copy still under way."""
+    script = Script(plan, disks(8))
+    script.fleecing(breaks=True, timeout=1)
+    script.read(0, 0.5)
+    script.write(0)
+    script.write(2)
+    script.done(READ, SOURCE, 2)
+    script.expire()
+    script.read(2)
+    script.write(4)
+    script.done(READ, SOURCE, 0)  # of the client: only now the guest may write
+    script.done(WRITE, SOURCE, 2)
+    script.finish()
+    script.write(0)
+    script.read(6)
+    script.finish()
+    _look(script)
+    return script.trace()
+
+
+# Larger graphs
+
+
+def _jobs(plan: Plan) -> Trace:
+    """A job and a guest on the same clusters."""
+    script = Script(plan, disks(5))
+    script.guest = SOURCE
+    script.must(ops.Export(SOURCE), Start(Backup(
+        "job", SOURCE, TARGET, Sync.FULL, filter_node="filter", auto_finalize=False,
+        max_workers=2, max_chunk=CLUSTER, on_source_error=OnError.STOP,
+        on_target_error=OnError.IGNORE)))
+    script.write(0, 0.5)
+    script.write(1, 2.5)
+    script.write(4)
+    script.done(READ, SOURCE, 4)
+    script.done(READ, SOURCE, 0)
+    script.done(WRITE, TARGET, 0, error="ENOSPC")
+    script.read(4, node=SOURCE)
+    script.done(READ, SOURCE, 1)
+    script.done(WRITE, TARGET, 1)
+    script.done(READ, SOURCE, 2, error="EIO")
+    script.finish(latest=True)
+    script.add_all((JobResume("job"), JobFinalize("job"), ops.Inspect(TARGET)))
+    return script.trace()
+
+
+def _stacked(plan: Plan) -> Trace:
+    """A filter over a filter: a copy of the upper one is a read through the lower one, which holds
+    up nobody; a write waits in both."""
+    script = Script(plan, disks(5, SECOND_TARGET))
+    script.must(
+        ops.AddFilter(FILTER, SOURCE, TARGET), ops.AddFilter(SECOND_FILTER, FILTER, SECOND_TARGET),
+        ops.AddSnapshot(SNAPSHOT, FILTER), ops.AddSnapshot(SECOND_SNAPSHOT, SECOND_FILTER),
+        *(ops.Export(node) for node in (SECOND_FILTER, SNAPSHOT, SECOND_SNAPSHOT)))
+    script.guest = SECOND_FILTER
+    script.read(0)
+    script.read(0, 0.5, SECOND_SNAPSHOT)
+    script.write(0)
+    script.done(READ, SOURCE, 0, nth=2)
+    script.done(WRITE, SECOND_TARGET, 0)
+    script.done(READ, SOURCE, 0, nth=1)
+    script.done(READ, SOURCE, 0, nth=1)
+    script.done(WRITE, TARGET, 0)
+    script.done(READ, SOURCE, 0)
+    script.write(1, 2)
+    script.finish(latest=True)
+    _look(script)
+    return script.trace()
+
+
+def _classic(plan: Plan) -> Trace:
+    """The target's readers see the source where nothing is copied yet: copies wait for them."""
+    size = 6 * CLUSTER
+    script = Script(plan, Configuration((
+        Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
+        Image(TARGET, size, Format.QCOW2, backing=SOURCE))))
+    script.must(ops.AddFilter(FILTER, SOURCE, TARGET), ops.Export(FILTER),
+                ops.Export(TARGET, writable=False))
+    script.read(0, node=TARGET)
+    script.write(0, 0.5)
+    script.done(READ, SOURCE, 0, nth=1)
+    script.done(READ, SOURCE, 0)
+    script.finish()
+    script.read(2, 0.5, TARGET)
+    script.read(2.5, 0.5, TARGET)
+    script.write(2)
+    script.write(2, 0.5)
+    script.done(READ, SOURCE, 2, nth=2)
+    script.done(READ, SOURCE, 2, nth=1)
+    script.read(2, 1, TARGET)
+    script.finish()
+    return script.trace()
+
+
+# Copies of several tasks: of 1 MiB each, 64 at a time, 16 of their requests sent at a time.
+
+
+def _large(plan: Plan, size: int) -> Script:
+    script = Script(plan, disks(size / CLUSTER))
+    script.fleecing()
+    return script
+
+
+def _tasks(plan: Plan) -> Trace:
+    script = _large(plan, 4 * MIB + CLUSTER)
+    script.read(20, 0.5)
+    script.discard(3, 60)
+    script.done(READ, SOURCE, 3 + 32)
+    script.write(0, 4)  # copies what is before it, and waits for the rest
+    script.done(READ, SOURCE, 3)
+    script.done(WRITE, TARGET, 3)
+    script.finish(latest=True)
+    _look(script)
+    return script.trace()
+
+
+def _failing_tasks(plan: Plan) -> Trace:
+    """After the first failure no task starts; all that were started are waited for; and who
+    waited for them tries again what they leave."""
+    script = _large(plan, 5 * MIB)
+    script.discard(0, 80)
+    script.write(2)
+    script.write(70)
+    script.done(READ, SOURCE, 32, error="EIO")
+    script.done(READ, SOURCE, 0)
+    script.done(READ, SOURCE, 64)
+    script.done(WRITE, TARGET, 64, error="ENOSPC")
+    script.finish()
+    script.discard(0, 80)
+    script.finish(latest=True)
+    _look(script)
+    return script.trace()
+
+
+def _many_tasks(plan: Plan) -> Trace:
+    size = 67 * MIB + CLUSTER
+    script = _large(plan, size)
+    script.discard(0, size / CLUSTER)
+    script.write(66 * 16, 0.5)
+    script.finish()
+    return script.trace()

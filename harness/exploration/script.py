@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Schedules written by hand: what a person would try, one step after the other.
+
+The model says what is pending, so that a script names a storage request by node and kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.exploration.building import Plan
+from harness.exploration.images import SOURCE, TARGET
+from harness.exploration.openings import FILTER, SNAPSHOT
+from harness.exploration.schedules import Schedule
+from model import operations as ops
+from model.concurrent_machine import MOST_IN_FLIGHT
+from model.configuration import KIB, Configuration, Image, Protocol, RequestKind
+from model.operations import OnCbwError, Operation, Request, Via
+from model.program import StorageRequest
+from model.schedule import Complete, Expire, Start
+
+CLUSTER = 64 * KIB
+FILTER_AND_VIEW = (ops.AddSnapshot(SNAPSHOT, FILTER), ops.Export(FILTER), ops.Export(SNAPSHOT))
+CLOSING = (ops.Unexport(FILTER), ops.Unexport(SNAPSHOT), ops.RemoveNode(SNAPSHOT),
+           ops.RemoveNode(FILTER))
+
+
+class Broken(Exception):
+    """The script is wrong: the model does not let it go on."""
+
+
+def disks(clusters: float, *more: str) -> Configuration:
+    """A full source and empty targets on held storage."""
+    size = int(clusters * CLUSTER)
+    return Configuration((
+        Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
+        *(Image(node, size, protocol=Protocol.HELD) for node in (TARGET, *more))))
+
+
+class Script(Schedule):
+    """A schedule being written.  Places are clusters, counted from :attr:`base`."""
+
+    def __init__(self, plan: Plan, configuration: Configuration) -> None:
+        super().__init__(plan, configuration)
+        self.base = 0
+        self.guest = FILTER
+        """The node that the guest's requests go to."""
+        self._lenient = False
+        """Whether a request was left out since it would kill this build by a known defect."""
+
+    def fleecing(self, *, breaks: bool = False, timeout: int | None = None) -> None:
+        """Put up the filter and the snapshot."""
+        policy = OnCbwError.BREAK_SNAPSHOT.value if breaks else None
+        self.must(ops.AddFilter(FILTER, SOURCE, TARGET, on_cbw_error=policy,
+                                cbw_timeout=timeout), *FILTER_AND_VIEW)
+
+    def must(self, *operations: Operation) -> None:
+        """Append operations; raises Broken for one that cannot be."""
+        for operation in operations:
+            if not self.add(operation):
+                raise Broken(str(operation))
+
+    # Requests
+
+    def start(self, request: Request) -> None:
+        """Start a request, unless it would kill this build by a known defect."""
+        moved = replace(request, offset=request.offset + self.base * CLUSTER)
+        if self.held.deadly(Start(moved)) is not None:
+            self._lenient = True
+        else:
+            self.must(Start(moved))
+
+    def write(self, cluster: float, count: float = 1, *, fua: bool = False) -> None:
+        """The guest writes."""
+        self.start(ops.Write(self.guest, int(cluster * CLUSTER), int(count * CLUSTER), fua=fua))
+
+    def discard(self, cluster: float, count: float = 1) -> None:
+        """The guest discards."""
+        self.start(ops.Discard(self.guest, int(cluster * CLUSTER), int(count * CLUSTER)))
+
+    def zero(self, cluster: float, count: float = 1) -> None:
+        """The guest writes zeroes."""
+        self.start(ops.Zero(self.guest, int(cluster * CLUSTER), int(count * CLUSTER)))
+
+    def read(self, cluster: float, count: float = 1, node: str = SNAPSHOT) -> None:
+        """The client, or somebody else, reads."""
+        self.start(ops.Read(node, int(cluster * CLUSTER), int(count * CLUSTER), Via.NBD_DF))
+
+    def give_up(self, cluster: float, count: float = 1) -> None:
+        """The client discards what it has backed up."""
+        self.start(ops.Discard(SNAPSHOT, int(cluster * CLUSTER), int(count * CLUSTER)))
+
+    def flush(self) -> None:
+        """The guest flushes."""
+        self.must(Start(ops.Flush(self.guest)))
+
+    # Storage
+
+    def done(self, kind: RequestKind, node: str, cluster: float | None = None, *, nth: int = 0,
+             error: str | None = None) -> None:
+        """Complete the ``nth`` pending request of that kind to that node's storage that begins
+        in the cluster, the oldest being 0 and the latest -1."""
+        alike = [each for each in self.held.pending() if (each.kind, each.node) == (kind, node)
+                 and (cluster is None or self._is_in(each, cluster))]
+        if alike and -len(alike) <= nth < len(alike):
+            self._complete(alike[nth], alike[:nth % len(alike)].count(alike[nth]), error)
+        elif not self._lenient:
+            raise Broken(f"no {kind} of {node} is pending at {cluster}: {self.held.pending()}")
+
+    def _is_in(self, request: StorageRequest, cluster: float) -> bool:
+        return request.offset // CLUSTER == int(self.base + cluster)
+
+    def _complete(self, asked: StorageRequest, younger: int, error: str | None = None) -> None:
+        self.must(Complete(asked.node, asked.kind, asked.offset, asked.length, error, younger))
+
+    def copy(self, cluster: float, *, nth: int = 0) -> None:
+        """A copy of the cluster, with its read and its write, ends; ``nth`` of the reads."""
+        self.done(RequestKind.READ, SOURCE, cluster, nth=nth)
+        self.done(RequestKind.WRITE, TARGET, cluster)
+
+    def finish(self, *, latest: bool = False) -> None:
+        """Complete all that is pending and all that then comes, in order or the latest first."""
+        while self.held.busy:
+            pending = self.held.pending()
+            if not pending:
+                self.must(Expire())
+                continue
+            asked = pending[-1] if latest else pending[0]
+            crowd = [each for each in pending if each.node == asked.node]
+            if len(crowd) >= MOST_IN_FLIGHT:
+                asked = crowd[-1]  # see HeldDaemon: of so many only the latest may be completed
+            last = latest or len(crowd) >= MOST_IN_FLIGHT
+            self._complete(asked, pending.count(asked) - 1 if last else 0)
+        self._lenient = False
+
+    def expire(self) -> None:
+        """All time-outs that are running run out."""
+        self.must(Expire())

@@ -155,7 +155,8 @@ class Machine:
     def _all_or_nothing(self, scar: Callable[[Graph], None] = lambda graph: None,
                         ) -> Iterator[None]:
         """What is refused, or impossible, has changed nothing; or leaves its scars."""
-        before = copy.deepcopy((self.graph, self._faults), {id(self.rules): self.rules})
+        shared = (self.rules, self.capabilities, *self.configuration.images)
+        before = copy.deepcopy((self.graph, self._faults), {id(each): each for each in shared})
         try:
             yield
         except CommandRefused:

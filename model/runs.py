@@ -51,6 +51,12 @@ class RunMap(Generic[Value]):
         twin._values = self._values.copy()
         return twin
 
+    def __deepcopy__(self, memo: dict[int, object]) -> RunMap[Value]:
+        """The same, changes and all: values are never changed, so they are not copied."""
+        twin = self.copy()
+        twin.changes = self.changes
+        return twin
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RunMap):
             return NotImplemented

@@ -111,9 +111,4 @@ class Hosts:
                 host.close()
 
 
-def look_at(spec: str) -> None:
-    """Make sure that there is something to test; raises EnvironmentProblem."""
-    BuildHost(find(spec)).close()
-
-
 _TOOLS: Final = {SystemKind.QSD: STORAGE_DAEMON, SystemKind.QEMU_SYSTEM: SYSTEM}

@@ -18,13 +18,14 @@ import pytest
 from harness.errors import HarnessError
 from harness.lockstep.trace import save
 
-from .hosts import Hosts, look_at
+from .hosts import Hosts
 from .ledger import Ledger, covers
 from .mode import Action, Mode, mode
 from .scenario import Host, Scenario
 from .settle import Settled, settle
 from .store import Store, golden_name, variants
 
+_NAME: Final = "cbw-lockstep-golden"
 _SCENARIO: Final = pytest.StashKey[Scenario]()
 _FOLDERS: Final = pytest.StashKey[pytest.TempPathFactory]()
 PROPERTY: Final = "golden"
@@ -50,15 +51,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "golden(varies=[...], without_snapshots=True): the capabilities that the "
         "golden output depends on; whether builds without snapshot-access run the test too")
-    config.pluginmanager.register(GoldenOutputs(config), "cbw-lockstep-golden")
+    config.pluginmanager.register(GoldenOutputs(config), _NAME)
 
 
 @pytest.fixture(scope="session")
 def golden_hosts(request: pytest.FixtureRequest) -> Iterator[Hosts]:
     """The QEMU builds of this run; a test of the plugin itself puts other ones in its place."""
-    hosts = Hosts(request.config.getoption("--qemu-build"))
-    yield hosts
-    hosts.close()
+    plugin = request.config.pluginmanager.get_plugin(_NAME)
+    assert isinstance(plugin, GoldenOutputs)
+    yield plugin.hosts
+    plugin.hosts.close()
 
 
 @pytest.fixture
@@ -102,16 +104,19 @@ class GoldenOutputs:
         self._mode: Mode = mode(config.getoption("--golden"), os.environ)
         self._store = Store(config.rootpath / config.getini("golden_dir"))
         self.ledger = Ledger()
+        self.hosts = Hosts(config.getoption("--qemu-build"))
         self._owners: dict[str, str] = {}
 
     def pytest_sessionstart(self) -> None:
         """A build that was asked for by name must be there, and have what is tested."""
         if hasattr(self._config, "workerinput"):
             return
-        named = self._config.getoption("--qemu-build") or [os.environ.get("QEMU_BUILD")]
-        for spec in filter(None, named):
+        named: list[str | None] = [*self._config.getoption("--qemu-build")]
+        if not named and os.environ.get("QEMU_BUILD"):
+            named.append(None)
+        for spec in named:
             try:
-                look_at(spec)
+                self.hosts.host(spec)
             except HarnessError as why:
                 raise pytest.UsageError(str(why)) from why
 

@@ -14,7 +14,7 @@ log of either.  A scenario reads like the log that it makes::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from harness.lockstep.trace import Build, Header, SystemKind, Trace
@@ -30,6 +30,7 @@ from .normalise import Names
 from .script import Do, Entry, Images, Remark, Section, ShowBitmaps, ShowDigest, ShowJobs
 from .sides import ModelSide, SystemSide
 from .verdict import Witnesses
+from .watched import Watched
 
 
 class Absent(Exception):
@@ -63,7 +64,8 @@ class Scenario:
         self.absent: str | None = None
         """Why QEMU was not asked, or not to the end; None: it was."""
         self._host = host
-        self._model = ModelSide(self.capabilities)
+        self._watched = Watched(self.capabilities)
+        self._model = ModelSide(self._watched)
         self._system = SystemSide()
         self._channels: frozenset[Via] = frozenset(Via)
         self._number = 0
@@ -174,6 +176,11 @@ class Scenario:
         """The three texts, ``golden`` being the committed one."""
         qemu = None if self.absent is not None else self._system.log.text()
         return Witnesses(golden, self._model.log.text(), qemu)
+
+    @property
+    def asked(self) -> Collection[str]:
+        """The capabilities that the model has looked at."""
+        return self._watched.asked
 
     @property
     def failure(self) -> Failure | None:

@@ -12,13 +12,14 @@ import dataclasses
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from model.capabilities import Capabilities
 
 from .mode import Action, Mode
 from .scenario import Scenario
-from .sides import asked_for, model_text
+from .sides import model_text
 from .store import Change, Store, variant, variants
 from .verdict import Verdict, Witnesses
 
@@ -71,7 +72,8 @@ def settle(scenario: Scenario, test: str, varies: Collection[str], store: Store,
     own = variant(test, varies, scenario.capabilities)
     witnesses = scenario.witnesses(store.read(own))
     ours = _OURS if without_snapshots else _OURS - _ANCIENT
-    wrong = _wrongly_declared(scenario, varies, ours, witnesses.model)
+    logs = _ModelLogs(scenario, test, varies, witnesses.model)
+    wrong = _wrongly_declared(scenario, varies, ours, logs)
     if wrong:
         yield Settled(own, witnesses.verdict(), text=f"{test}: {wrong}", ok=False)
         return
@@ -83,7 +85,7 @@ def settle(scenario: Scenario, test: str, varies: Collection[str], store: Store,
     if witnesses.verdict().diverges:
         return
     for name, capabilities in others.items():
-        text = _text(scenario, capabilities)
+        text = logs.of(capabilities)
         if text is not None:
             yield _other(name, Witnesses(store.read(name), text, None), store, mode)
 
@@ -133,33 +135,52 @@ def _other(name: str, witnesses: Witnesses, store: Store, mode: Mode) -> Settled
                    ok=mode.action is Action.UPDATE, witnesses=witnesses)
 
 
+class _ModelLogs:
+    """The model's logs of one scenario, by build; each is made once."""
+
+    def __init__(self, scenario: Scenario, test: str, varies: Collection[str], own: str) -> None:
+        self._scenario = scenario
+        self._name = partial(variant, test, varies)
+        self._own = own
+        self._logs: dict[str, str | None] = {self._name(scenario.capabilities): own}
+
+    def of(self, capabilities: Capabilities) -> str | None:
+        """The log on a build that differs in declared capabilities; None: there can be no such
+        build."""
+        name = self._name(capabilities)
+        if name not in self._logs:
+            self._logs[name] = self._make(capabilities)
+        return self._logs[name]
+
+    def depends_on(self, name: str) -> bool:
+        """Whether the log of the build at hand changes with a capability that is not declared.
+
+        What the model has not looked at can play no part.
+        """
+        if name not in self._scenario.asked:
+            return False
+        return self._make(_flipped(self._scenario.capabilities, name)) not in (self._own, None)
+
+    def _make(self, capabilities: Capabilities) -> str | None:
+        try:
+            return model_text(self._scenario.script, capabilities)
+        except ValueError:
+            return None
+
+
 def _wrongly_declared(scenario: Scenario, varies: Collection[str], ours: frozenset[str],
-                      text: str) -> str:
+                      logs: _ModelLogs) -> str:
     """What is wrong with the capabilities that the test names; empty: they are the right ones."""
-    missing = []
-    # What the model has not looked at can play no part.
-    asked = asked_for(scenario.script, scenario.capabilities)
-    for name in sorted((ours & asked) - set(varies)):
-        if _text(scenario, _flipped(scenario.capabilities, name)) not in (text, None):
-            missing.append(name)
+    missing = [name for name in sorted(ours - set(varies)) if logs.depends_on(name)]
     if missing:
         return (f"the output depends on {', '.join(missing)}; say so: "
                 "@pytest.mark.golden(varies=[...])")
-    builds = list(variants("", varies).values())
-    texts = {each: _text(scenario, each) for each in builds} if varies else {}
+    builds = [scenario.capabilities, *variants("", varies).values()]
     idle = [name for name in sorted(varies)
-            if all(texts[each] == texts[_flipped(each, name)] for each in builds)]
+            if all(logs.of(each) == logs.of(_flipped(each, name)) for each in builds)]
     if idle:
         return f"the output does not depend on {', '.join(idle)}, though varies=[...] says so"
     return ""
-
-
-def _text(scenario: Scenario, capabilities: Capabilities) -> str | None:
-    """The model's log on such a build; None: there can be no such build."""
-    try:
-        return model_text(scenario.script, capabilities)
-    except ValueError:
-        return None
 
 
 def _flipped(capabilities: Capabilities, name: str) -> Capabilities:

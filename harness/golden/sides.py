@@ -37,7 +37,6 @@ from .script import (
     suited,
 )
 from .seen import of_answer, of_outcome
-from .watched import Watched
 
 _NOTHING = Observation({}, {})
 
@@ -235,10 +234,3 @@ def model_text(script: Iterable[Entry], capabilities: Capabilities) -> str:
     for entry in script:
         side.play(entry)
     return side.log.text()
-
-
-def asked_for(script: Iterable[Entry], capabilities: Capabilities) -> frozenset[str]:
-    """The capabilities that the model looks at in a scenario on such a build."""
-    watched = Watched(capabilities)
-    model_text(script, watched)
-    return frozenset(watched.asked)

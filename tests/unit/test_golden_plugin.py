@@ -333,7 +333,7 @@ def test_a_build_that_is_not_there_is_one_line(golden: Tree) -> None:
 
 def test_several_builds_share_the_golden_outputs(
         golden: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.golden.plugin.look_at", lambda spec: None)
+    monkeypatch.setattr("harness.golden.hosts.Hosts.host", lambda hosts, spec: None)
     golden.test.write_text(TEST + """
 @pytest.mark.parametrize("size", [256, 512], ids=["small-one", "big"])
 def test_103_sizes(iotest, size):

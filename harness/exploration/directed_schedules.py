@@ -7,14 +7,13 @@ A check is several scripts, one after the other on one disk, each in clusters of
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterator
 
-from harness.exploration import schedules
+from harness.exploration import directed_failing, schedules
 from harness.exploration.building import Check, Plan
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT, SNAPSHOT
-from harness.exploration.script import CLOSING, CLUSTER, Script, disks
+from harness.exploration.script import CLUSTER, Script, disks, look, side_by_side
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import MIB, Configuration, Format, Image, Protocol, RequestKind
@@ -22,20 +21,16 @@ from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
 from model.schedule import Start
 
 READ, WRITE = RequestKind.READ, RequestKind.WRITE
-ROOM: Final = 4
-"""Clusters of each script."""
-
-Play: TypeAlias = Callable[[Script], None]
 
 
 def checks() -> Iterator[Check]:
     """All of them, those that find most first."""
     for area, name, make in (
             ("concurrency", "guest writes and fleecing reads", _locking),
-            ("failures", "copies that fail, guest's request broken", _failing),
-            ("timeouts", "copies out of time, guest's request broken", _late),
-            ("failures", "copies that fail, snapshot broken", _breaking),
-            ("timeouts", "copies out of time, snapshot broken", _late_and_broken),
+            ("failures", "copies that fail, guest's request broken", directed_failing.failing),
+            ("timeouts", "copies out of time, guest's request broken", directed_failing.late),
+            ("failures", "copies that fail, snapshot broken", directed_failing.breaking),
+            ("timeouts", "copies out of time, snapshot broken", directed_failing.late_and_broken),
             ("concurrency", "a job and guest writes", _jobs),
             ("concurrency", "filters over filters", _stacked),
             ("concurrency", "the source shows through the target", _classic),
@@ -49,28 +44,11 @@ def _if_possible(make: Callable[[Plan], Trace], plan: Plan) -> Trace:
     return make(plan) if schedules.possible(plan) else Script(plan, Configuration()).trace()
 
 
-def _side_by_side(plan: Plan, plays: Sequence[Play]) -> Trace:
-    """Scripts over one fleecing graph, whose source records what is written to it."""
-    script = Script(plan, disks(ROOM * len(plays)))
-    script.must(ops.BitmapAdd(SOURCE, "b0", CLUSTER))
-    script.fleecing()
-    for index, play in enumerate(plays):
-        script.base = index * ROOM
-        play(script)
-        script.finish()
-    _look(script)
-    return script.trace()
-
-
-def _look(script: Script) -> None:
-    script.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))
-
-
 # Who waits for whom
 
 
 def _locking(plan: Plan) -> Trace:
-    return _side_by_side(plan, (
+    return side_by_side(plan, (
         _write_meets_read, _second_cluster, _beginning_overlaps, _several_reads,
         _several_reads_latest_last, _several_writers, _copy_in_flight, _writers_share_a_copy,
         _partly_copied, _overlapping_reads, _other_changes, _give_up_meets_copy,
@@ -248,207 +226,6 @@ def _flushes(script: Script) -> None:
     script.done(RequestKind.FLUSH, SOURCE)
 
 
-# Storage that fails
-
-
-def _failing(plan: Plan) -> Trace:
-    return _side_by_side(plan, (
-        _source_fails, _target_fails, _retry_of_another, _given_up_copy_fails, _reads_fail,
-        _write_itself_fails, _discard_fails))
-
-
-def _source_fails(script: Script) -> None:
-    """The copy's errno is the guest's answer; what came before it in the range stays done; and
-    what failed is copied the next time."""
-    script.write(1, 0.5)
-    script.copy(1)
-    script.done(WRITE, SOURCE, 1)
-    script.write(0, 3)
-    script.done(READ, SOURCE, 2, error="ENOMEM")
-    script.done(READ, SOURCE, 0)
-    script.done(WRITE, TARGET, 0)
-    script.write(0, 3)
-    script.done(READ, SOURCE, 2)
-    script.done(WRITE, TARGET, 2)
-
-
-def _target_fails(script: Script) -> None:
-    """The same of the target, with a read of the cluster under way and one after it."""
-    script.write(0, 2)
-    script.read(0)
-    script.done(READ, SOURCE, 0)
-    script.done(WRITE, TARGET, 0, error="ENOSPC")
-    script.read(1)
-    script.done(READ, SOURCE, 0)
-    script.write(1)
-    script.done(READ, SOURCE, 1, nth=1)
-    script.done(WRITE, TARGET, 1)
-
-
-def _retry_of_another(script: Script) -> None:
-    """Who waited for a copy that failed copies what it needs itself, and so on."""
-    script.write(0, 2)
-    script.write(0, 0.5)
-    script.write(1, 0.5)
-    script.done(READ, SOURCE, 0, error="EIO")
-    script.done(READ, SOURCE, 0)
-    script.done(WRITE, TARGET, 0, error="EPERM")
-    script.write(0)
-    script.done(READ, SOURCE, 1)
-
-
-def _given_up_copy_fails(script: Script) -> None:
-    """What was given up while it was copied is to be copied again if the copy fails."""
-    script.write(0)
-    script.give_up(0)
-    script.done(RequestKind.DISCARD, TARGET, 0)
-    script.done(READ, SOURCE, 0, error="EIO")
-    script.write(0)
-    script.done(READ, SOURCE, 0)
-
-
-def _reads_fail(script: Script) -> None:
-    """A fleecing read that fails holds up nobody any more."""
-    script.read(0)
-    script.read(1)
-    script.write(0, 2)
-    script.done(READ, SOURCE, 0, error="EIO")
-    script.done(READ, SOURCE, 0)
-    script.done(WRITE, TARGET, 0)
-    script.read(0)
-    script.done(READ, SOURCE, 1, error="ENOMEM")
-    script.done(READ, TARGET, 0, error="EIO")
-
-
-def _write_itself_fails(script: Script) -> None:
-    """The copy was made and stays, whatever becomes of the guest's request."""
-    script.write(0)
-    script.copy(0)
-    script.read(0)
-    script.done(WRITE, SOURCE, 0, error="EIO")
-    script.write(0)
-    script.done(WRITE, SOURCE, 0)
-
-
-def _discard_fails(script: Script) -> None:
-    """A target that cannot discard: what was given up stays given up."""
-    script.give_up(0, 2)
-    script.write(0)
-    script.done(RequestKind.DISCARD, TARGET, 0, error="EIO")
-    script.read(1)
-
-
-def _breaking(plan: Plan) -> Trace:
-    """A failed copy that breaks the snapshot: each script has a filter of its own."""
-    plays = (_broken_by_the_target, _broken_while_others_copy, _broken_while_reading)
-    script = Script(plan, disks(ROOM * len(plays)))
-    for index, play in enumerate(plays):
-        if index:
-            script.must(*CLOSING)
-        script.fleecing(breaks=True)
-        script.base = index * ROOM
-        play(script)
-        script.finish()
-    _look(script)
-    return script.trace()
-
-
-def _broken_by_the_target(script: Script) -> None:
-    """The guest's request goes ahead; no cluster is copied or can be read any more, but given
-    up; and what is copied stays."""
-    script.write(1)
-    script.finish()
-    script.write(0)
-    script.done(READ, SOURCE, 0)
-    script.done(WRITE, TARGET, 0, error="ENOSPC")
-    script.done(WRITE, SOURCE, 0)
-    script.write(2)
-    script.read(1)
-    script.start(ops.Status(SNAPSHOT, CLUSTER, CLUSTER))
-    script.give_up(2)
-    script.discard(3)
-
-
-def _broken_while_others_copy(script: Script) -> None:
-    """Copies that are under way go on; who waited for the one that failed tries for itself, and
-    the first error is the one that counts."""
-    script.write(0)
-    script.write(0, 0.5)
-    script.write(1)
-    script.done(READ, SOURCE, 0, error="EIO")
-    script.done(READ, SOURCE, 0)
-    script.done(WRITE, TARGET, 0, error="EPERM")
-    script.done(READ, SOURCE, 1)
-    script.write(1, 0.5)
-    script.done(WRITE, TARGET, 1)
-    script.finish()
-    script.read(1)
-    script.read(2)
-
-
-def _broken_while_reading(script: Script) -> None:
-    """Writes still wait for reads under way; a read of several runs is refused at the next."""
-    script.write(1)
-    script.finish()
-    script.read(0, 2)
-    script.write(0)
-    script.done(READ, SOURCE, 0, nth=1, error="EIO")
-    script.write(0, 0.5)  # copies nothing and waits for nobody
-    script.done(READ, SOURCE, 0)
-
-
-# Time-outs.  Each expiration takes a second, so one serves many.
-
-
-def _late(plan: Plan) -> Trace:
-    """Time runs out before a copy's read has come, before its write, while it waits for another's
-    copy, and after the copy; late copies succeed and fail."""
-    script = Script(plan, disks(12))
-    script.fleecing(timeout=1)
-    script.write(0)
-    script.write(0, 0.5)  # waits for the first one's copy, and must not try by itself
-    script.write(2, 2)
-    script.write(5)
-    script.write(7)
-    script.copy(7)
-    script.read(5)
-    script.write(9)
-    script.done(READ, SOURCE, 9)
-    script.expire()
-    script.read(0)
-    script.done(READ, SOURCE, 0, error="EIO")
-    script.copy(2)
-    script.copy(5)
-    script.done(WRITE, TARGET, 9, error="ENOSPC")
-    script.write(2, 2)  # is copied: only to be done
-    script.write(9)
-    script.write(0)
-    script.finish()
-    _look(script)
-    return script.trace()
-
-
-def _late_and_broken(plan: Plan) -> Trace:
-    """The guest's request goes ahead when its time is up, with the copy still under way."""
-    script = Script(plan, disks(8))
-    script.fleecing(breaks=True, timeout=1)
-    script.read(0, 0.5)
-    script.write(0)
-    script.write(2)
-    script.done(READ, SOURCE, 2)
-    script.expire()
-    script.read(2)
-    script.write(4)
-    script.done(READ, SOURCE, 0)  # of the client: only now the guest may write
-    script.done(WRITE, SOURCE, 2)
-    script.finish()
-    script.write(0)
-    script.read(6)
-    script.finish()
-    _look(script)
-    return script.trace()
-
-
 # Larger graphs
 
 
@@ -495,7 +272,7 @@ def _stacked(plan: Plan) -> Trace:
     script.done(READ, SOURCE, 0)
     script.write(1, 2)
     script.finish(latest=True)
-    _look(script)
+    look(script)
     return script.trace()
 
 
@@ -541,7 +318,7 @@ def _tasks(plan: Plan) -> Trace:
     script.done(READ, SOURCE, 3)
     script.done(WRITE, TARGET, 3)
     script.finish(latest=True)
-    _look(script)
+    look(script)
     return script.trace()
 
 
@@ -559,7 +336,7 @@ def _failing_tasks(plan: Plan) -> Trace:
     script.finish()
     script.discard(0, 80)
     script.finish(latest=True)
-    _look(script)
+    look(script)
     return script.trace()
 
 

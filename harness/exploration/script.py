@@ -6,12 +6,15 @@ The model says what is pending, so that a script names a storage request by node
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final, TypeAlias
 
 from harness.exploration.building import Plan
 from harness.exploration.images import SOURCE, TARGET
 from harness.exploration.openings import FILTER, SNAPSHOT
 from harness.exploration.schedules import Schedule
+from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.concurrent_machine import MOST_IN_FLIGHT
 from model.configuration import KIB, Configuration, Image, Protocol, RequestKind
@@ -19,10 +22,15 @@ from model.operations import OnCbwError, Operation, Request, Via
 from model.program import StorageRequest
 from model.schedule import Complete, Expire, Start
 
-CLUSTER = 64 * KIB
-FILTER_AND_VIEW = (ops.AddSnapshot(SNAPSHOT, FILTER), ops.Export(FILTER), ops.Export(SNAPSHOT))
-CLOSING = (ops.Unexport(FILTER), ops.Unexport(SNAPSHOT), ops.RemoveNode(SNAPSHOT),
-           ops.RemoveNode(FILTER))
+CLUSTER: Final = 64 * KIB
+_EXPORTED: Final = (ops.AddSnapshot(SNAPSHOT, FILTER), ops.Export(FILTER), ops.Export(SNAPSHOT))
+CLOSING: Final = (ops.Unexport(FILTER), ops.Unexport(SNAPSHOT), ops.RemoveNode(SNAPSHOT),
+                  ops.RemoveNode(FILTER))
+"""Takes down what :meth:`Script.fleecing` puts up."""
+
+
+ROOM: Final = 4
+"""Clusters of each of several scripts on one disk."""
 
 
 class Broken(Exception):
@@ -52,7 +60,7 @@ class Script(Schedule):
         """Put up the filter and the snapshot."""
         policy = OnCbwError.BREAK_SNAPSHOT.value if breaks else None
         self.must(ops.AddFilter(FILTER, SOURCE, TARGET, on_cbw_error=policy,
-                                cbw_timeout=timeout), *FILTER_AND_VIEW)
+                                cbw_timeout=timeout), *_EXPORTED)
 
     def must(self, *operations: Operation) -> None:
         """Append operations; raises Broken for one that cannot be."""
@@ -136,3 +144,24 @@ class Script(Schedule):
     def expire(self) -> None:
         """All time-outs that are running run out."""
         self.must(Expire())
+
+
+Play: TypeAlias = Callable[[Script], None]
+
+
+def side_by_side(plan: Plan, plays: Sequence[Play]) -> Trace:
+    """Scripts over one fleecing graph, whose source records what is written to it."""
+    script = Script(plan, disks(ROOM * len(plays)))
+    script.must(ops.BitmapAdd(SOURCE, "b0", CLUSTER))
+    script.fleecing()
+    for index, play in enumerate(plays):
+        script.base = index * ROOM
+        play(script)
+        script.finish()
+    look(script)
+    return script.trace()
+
+
+def look(script: Script) -> None:
+    """Inspect all that a fleecing graph has."""
+    script.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))

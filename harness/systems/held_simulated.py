@@ -8,7 +8,8 @@ from collections.abc import Collection
 from harness import stamps
 from harness.systems.base import Answer
 from harness.systems.concurrent import Awaited, Standing
-from harness.systems.lies.held import Forgotten, Misreport
+from harness.systems.lies.forgotten import Forgotten
+from harness.systems.lies.held import Misreport
 from harness.systems.simulated import ALL_CHANNELS, Simulated, rendered
 from model.concurrent_machine import ConcurrentMachine
 from model.content import Content

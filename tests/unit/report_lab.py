@@ -15,7 +15,7 @@ from harness.lockstep.trace import Trace
 from harness.report.traces import Told, trace_page
 from harness.systems.held_simulated import SimulatedHeld
 from harness.systems.lies import catalogue
-from harness.systems.lies.held import FORGOTTEN
+from harness.systems.lies.forgotten import FORGOTTEN
 from model.concurrent_machine import ConcurrentMachine
 from model.configuration import Configuration, Image, Protocol
 from model.operations import AddFilter, AddSnapshot, Discard, Export, Operation, Read, Write, Zero

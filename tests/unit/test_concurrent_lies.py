@@ -19,7 +19,8 @@ from harness.lockstep.shrink import Budget, shrink
 from harness.lockstep.trace import Trace
 from harness.lockstep.verdict import Conforms, Diverges
 from harness.systems.held_simulated import SimulatedHeld
-from harness.systems.lies.held import FORGOTTEN, MISREPORTS, Forgotten, Misreport
+from harness.systems.lies.forgotten import FORGOTTEN, Forgotten
+from harness.systems.lies.held import MISREPORTS, Misreport
 from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import Configuration
 

@@ -119,6 +119,7 @@ def _replay(commands: Any) -> None:
                        help="on the model alone, in place of a QEMU")
     parser.add_argument("--stop-at", type=_positive, metavar="N",
                         help="stop after operation number N")
+    _reproducer_option(parser)
     parser.add_argument("-v", "--verbose", action="store_true",
                         help="show the bitmaps after each step")
 
@@ -131,6 +132,7 @@ def _shrink(commands: Any) -> None:
     _build_option(parser)
     parser.add_argument("--to", type=Path, metavar="FILE",
                         help="where to put the result (default: TRACE.shrunk)")
+    _reproducer_option(parser)
     parser.add_argument("--seconds", type=_seconds, default=120.0, metavar="N",
                         help="when to stop (default: 120)")
 
@@ -224,6 +226,12 @@ def _build_option(parser: Any, *, repeated: bool = False) -> None:
         "--qemu-build", metavar="PATH", action="append" if repeated else "store",
         help="a QEMU build tree, a folder of binaries, one binary, or a fetched suite such as "
              f"debian:trixie{again} (default: $QEMU_BUILD, else PATH)")
+
+
+def _reproducer_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reproducer", type=Path, metavar="NAME",
+                        help="write what shows a divergence without this project: NAME.sh, and "
+                             "NAME.iotest for QEMU's tests/qemu-iotests/tests")
 
 
 def _budget(parser: argparse.ArgumentParser, seconds: float) -> None:

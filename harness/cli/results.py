@@ -35,6 +35,11 @@ class Divergence:
     shrunk_length: int | None = None
     """How many operations that has."""
     reproducer: Path | None = None
+    """A shell script that shows it without this project."""
+    iotest: Path | None = None
+    """The same as a test for QEMU's tree."""
+    tried: str = ""
+    """How the reproducer was tried, or why there is none, in one line."""
     verdict: str = "divergence"
     system: str = ""
     times: int = 1
@@ -114,7 +119,8 @@ def _divergence(each: Divergence) -> dict[str, Any]:
         "area": each.area, "verdict": each.verdict, "system": each.system,
         "summary": each.summary, "step": each.step, "times": each.times,
         "trace": path(each.trace), "shrunk_length": each.shrunk_length,
-        "reproducer": path(each.reproducer), "original_trace": path(each.original),
+        "reproducer": path(each.reproducer), "iotest": path(each.iotest),
+        "reproducer_tried": each.tried, "original_trace": path(each.original),
         "story": path(each.story),
     }
 

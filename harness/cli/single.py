@@ -14,6 +14,7 @@ from harness.cli.console import Progress, output
 from harness.cli.files import check_file
 from harness.exploration.building import Plan
 from harness.exploration.grounds import Ground, SimulatedGround, where
+from harness.exploration.investigate import build_of
 from harness.exploration.subjects import subject_of
 from harness.lockstep import human
 from harness.lockstep import replay as replaying
@@ -23,6 +24,7 @@ from harness.lockstep.replay import Stand, check_possible
 from harness.lockstep.run import Done
 from harness.lockstep.trace import SystemKind, Trace, load, save
 from harness.lockstep.verdict import Conforms, Verdict
+from harness.reproducers.handover import write_reproducers
 from model.operations import Via
 from model.outcome import BitmapView
 
@@ -48,7 +50,10 @@ def replay(options: argparse.Namespace) -> int:
         check(trace, stand, ground, options.trace)
         verdict = replaying.replay(
             trace, stand, watch=lambda done: _show(console, done, verbose=options.verbose))
-        return _conclude(console, trace, verdict, stand)
+        code = _conclude(console, trace, verdict, stand)
+        if options.reproducer is not None:
+            _hand_over(console, trace, verdict, stand, ground, options.reproducer)
+        return code
 
 
 def shrink(options: argparse.Namespace) -> int:
@@ -71,7 +76,10 @@ def shrink(options: argparse.Namespace) -> int:
         save(target, result.trace)
         console.print(f"the shortest trace is in {target}")
     with ground.open() as stand:
-        return _conclude(console, result.trace, result.verdict, stand)
+        code = _conclude(console, result.trace, result.verdict, stand)
+        if options.reproducer is not None:
+            _hand_over(console, result.trace, result.verdict, stand, ground, options.reproducer)
+        return code
 
 
 def ground_of(trace: Trace, spec: str | None, *, simulated: bool = False) -> Ground:
@@ -96,6 +104,19 @@ def _conclude(console: Console, trace: Trace, verdict: Verdict, stand: Stand) ->
     console.print(explain(trace, verdict, stand.model), end="")
     console.print(f"DIVERGES: {verdict.summary}", style="bold red")
     return 1
+
+
+def _hand_over(console: Console, trace: Trace, verdict: Verdict, stand: Stand, ground: Ground,
+               base: Path) -> None:
+    """Write what stands alone, if there is anything wrong."""
+    if isinstance(verdict, Conforms):
+        console.print("no reproducer: nothing diverges")
+        return
+    made = write_reproducers(trace, verdict, stand, build_of(ground), base)
+    for file in (made.shell, made.iotest):
+        if file is not None:
+            console.print(f"written: {file}")
+    console.print(made.note)
 
 
 def _show(console: Console, done: Done, *, verbose: bool) -> None:

@@ -72,6 +72,12 @@ def _divergence(console: Console, number: int, each: Divergence, *, verbose: boo
         console.print(f"  the story: {each.story}")
     if each.trace is not None:
         console.print(f"  replay it: python -m harness replay {each.trace}")
+    if each.reproducer is not None:
+        console.print(f"  without the harness: sh {each.reproducer}")
+    if each.iotest is not None:
+        console.print(f"  as a test for QEMU's tree: {each.iotest}")
+    if each.tried:
+        console.print(f"  {each.tried}")
     console.print()
 
 

@@ -179,7 +179,8 @@ def _divergences(shrunk: Sequence[Investigated], mission: Mission,
             each.shrunk or each.trace, each.shrunk_length, verdict=each.find.verdict,
             system=mission.grounds[each.find.ground].plan.system.value,
             times=times, original=each.trace, story=each.story, again=each.again,
-            lines=each.steps)
+            lines=each.steps, reproducer=each.reproducers.shell,
+            iotest=each.reproducers.iotest, tried=each.reproducers.note)
     return list(found.values())
 
 

@@ -8,6 +8,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.builds import Build
 from harness.errors import EnvironmentProblem, HarnessError
 from harness.exploration.grounds import Ground, where
 from harness.exploration.tally import Find
@@ -15,6 +16,7 @@ from harness.lockstep import human, recording
 from harness.lockstep.shrink import Budget, Progress, shrink
 from harness.lockstep.trace import Trace, save
 from harness.lockstep.verdict import Conforms
+from harness.reproducers.handover import NOTHING, Reproducers, write_reproducers
 from harness.systems.failure import SystemFailed
 
 
@@ -34,6 +36,7 @@ class Investigated:
     """How it went when it was done again, in one line."""
     steps: tuple[str, ...] = ()
     """The shortest trace, a line an operation."""
+    reproducers: Reproducers = NOTHING
 
 
 def prepare(folder: Path) -> None:
@@ -90,8 +93,16 @@ def investigate(kept: Investigated, ground: Ground, seconds: float,
         story.write_text(seen.story, encoding="utf-8")
     except OSError as why:
         raise EnvironmentProblem(f"cannot write {story}: {why.strerror}") from why
+    with ground.open() as stand:
+        reproducers = write_reproducers(result.trace, verdict, stand, build_of(ground),
+                                        kept.trace.with_suffix(""))
     return Investigated(kept.find, kept.number, kept.trace, shrunk, len(result.trace.steps), story,
-                        verdict.summary, again, lines(result.trace))
+                        verdict.summary, again, lines(result.trace), reproducers)
+
+
+def build_of(ground: Ground) -> Build | None:
+    """The build of a real ground; None of a simulation."""
+    return getattr(ground, "build", None)
 
 
 def lines(trace: Trace) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ _CLUSTER_OPTION: Final = {
 }
 # Formats that take new space at the end of their file.  An NBD server's end does not move, so
 # behind one the space must be taken beforehand.  (qcow2 finds free space inside its file.)
-_APPENDING: Final = frozenset({
+APPENDING: Final = frozenset({
     Format.QED, Format.VDI, Format.VMDK, Format.VHDX, Format.VPC, Format.PARALLELS})
 
 
@@ -84,7 +84,7 @@ class ImageStore:
             self._create(image, path)
             self._fill(image, index, path)
             if image.protocol is Protocol.NBD and image.format is Format.QCOW2:
-                os.truncate(path, path.stat().st_size + _growth(image))
+                os.truncate(path, path.stat().st_size + growth(image))
         self._templates[key] = path  # at the end: the latest used
         return path
 
@@ -107,7 +107,7 @@ class ImageStore:
         if image.format is Format.LUKS:
             # All LUKS images have the same header; the rest of the file is the disk.
             copy_sparse(self._luks_header(), path)
-            os.truncate(path, path.stat().st_size + _whole_sectors(image.size))
+            os.truncate(path, path.stat().st_size + whole_sectors(image.size))
         else:
             options = ",".join(creation_options(image))
             self._img("create", "-q", "-f", image.format.value,
@@ -132,11 +132,11 @@ class ImageStore:
 
     def _fill(self, image: Image, index: int, path: Path) -> None:
         commands = []
-        appending = image.protocol is Protocol.NBD and image.format in _APPENDING
+        appending = image.protocol is Protocol.NBD and image.format in APPENDING
         if image.format is Format.LUKS or appending:
             # An untouched part of a LUKS image decrypts to noise.
             commands += [f"write -P 0 {start} {end - start}"
-                         for start, end in _pieces(0, _whole_sectors(image.size))]
+                         for start, end in _pieces(0, whole_sectors(image.size))]
         sources: list[Path] = []
         for offset, length in image.filled:
             for start, end in _pieces(offset, min(offset + length, image.size)):
@@ -195,7 +195,7 @@ def _key(image: Image, index: int) -> tuple[object, ...]:
     return plain, index if image.filled else None
 
 
-def _growth(image: Image) -> int:
+def growth(image: Image) -> int:
     """Room in a qcow2 file for all its data twice, and for the tables that grow with it."""
     return 2 * image.size + 8 * (image.cluster_size or 64 * 1024) + 4 * MIB
 
@@ -224,7 +224,7 @@ def _pieces(start: int, end: int) -> list[tuple[int, int]]:
     return [(begin, min(begin + _PIECE, end)) for begin in range(start, end, _PIECE)]
 
 
-def _whole_sectors(size: int) -> int:
+def whole_sectors(size: int) -> int:
     return -(-size // SECTOR) * SECTOR
 
 

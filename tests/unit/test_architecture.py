@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LAYERS = ("builds", "processes", "clients", "storage", "systems", "lockstep", "golden",
-          "exploration", "report", "cli")
+LAYERS = ("builds", "processes", "clients", "storage", "systems", "lockstep", "reproducers",
+          "golden", "exploration", "report", "cli")
 """Each may import itself and what stands before it."""
 SHARED = ("errors", "stamps")
 """Modules of harness that every layer may import."""

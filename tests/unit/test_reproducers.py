@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reproducers fail where the defect is, pass where it is not, and need nothing of the harness."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.builds import STORAGE_DAEMON, SYSTEM, find
+from harness.errors import EnvironmentProblem
+from harness.exploration.subjects import Subject, subject_of
+from harness.lockstep.differences import EventsDiffer
+from harness.lockstep.replay import Stand, replay
+from harness.lockstep.trace import SystemKind, Trace
+from harness.lockstep.verdict import Conforms, Diverges, Failure
+from harness.reproducers.attempt import AS_EXPECTED, CANNOT, Attempt, attempt
+from harness.reproducers.compile import NoReproducer, Words, compiled
+from harness.reproducers.handover import write_reproducers
+from harness.reproducers.iotest import iotest
+from harness.reproducers.python_source import WIDTH, Name, call
+from harness.reproducers.script import Script
+from harness.reproducers.shell import shell
+from harness.reproducers.unheld import unheld
+from harness.systems.lies import catalogue
+from harness.systems.probes import PROBES, Probe
+from harness.systems.simulated import Simulated
+from model.capabilities import Capabilities
+from model.configuration import Configuration, Fault, Image, Protocol, RequestKind
+from model.machine import Machine
+from model.operations import AddFilter, Export, Operation, Write
+from model.outcome import JobEvent
+from model.schedule import Complete, Start
+from tests.unit.reproducers_lab import (
+    BY_MONITOR,
+    KILLED,
+    THOROUGH,
+    in_the_end,
+    trace,
+)
+
+WORDS = (Words(qemu_io=True), Words(qemu_io=False))
+Model = Callable[[Configuration], Machine]
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    try:
+        return subject_of(find())
+    except EnvironmentProblem as why:
+        pytest.skip(str(why))
+
+
+def model_of(capabilities: Capabilities) -> Model:
+    return lambda images: Machine(images, capabilities)
+
+
+def script_of(what: Trace, words: Words = WORDS[0],
+              capabilities: Capabilities | None = None) -> Script:
+    return compiled(what, in_the_end(what), model_of(capabilities or Capabilities()), "99", words)
+
+
+# The truth
+
+
+@pytest.mark.parametrize("words", WORDS, ids=["qemu-io", "libnbd"])
+@pytest.mark.parametrize(("operations", "tool"), [
+    (THOROUGH, STORAGE_DAEMON), (KILLED, STORAGE_DAEMON), (BY_MONITOR, SYSTEM)])
+def test_a_qemu_that_does_as_the_model_says_passes(
+        words: Words, operations: tuple[Operation, ...], tool: str, subject: Subject) -> None:
+    build = subject.build
+    if not build.has(tool):
+        pytest.skip(f"no {tool}")
+    kind = SystemKind.QSD if tool == STORAGE_DAEMON else SystemKind.QEMU_SYSTEM
+    script = script_of(trace(operations, kind), words, subject.profile.capabilities)
+    assert attempt(shell(script, "x.sh"), build) == Attempt(AS_EXPECTED, "AS EXPECTED")
+
+
+# Defects
+
+
+def _probe(name: str) -> Probe:
+    return next(each for each in PROBES if each.capability == name)
+
+
+DEFECTS = [pytest.param(probe, id=probe.capability, marks=() if probe.capability in (
+    "empty_merge_crashes", "refused_enable_disables",
+    "snapshot_reads_source_before_done_run_ends") else pytest.mark.slow)
+    for probe in PROBES if probe.capability not in (
+        # The model has nothing to say of such a build, or QEMU may win the race.
+        "unaligned_snapshot_discard_aborts", "qed_parallel_allocation_aborts")]
+
+
+@pytest.mark.parametrize("probe", DEFECTS)
+def test_a_defect_of_the_build_is_shown(probe: Probe, subject: Subject, tmp_path: Path) -> None:
+    """The model is told that the build has none of it."""
+    kind = SystemKind.QEMU_SYSTEM if probe.by_device else SystemKind.QSD
+    ground = next((each for each in subject.grounds if each.plan.system is kind), None)
+    if probe.capability not in subject.profile.defects or ground is None:
+        pytest.skip("this build does not have it")
+    believed = dataclasses.replace(subject.profile.capabilities, **{probe.capability: False})
+    what = trace(probe.operations, kind, probe.configuration)
+    with ground.open() as real:
+        stand = Stand(real.start, model_of(believed))
+        failure = replay(what, stand)
+        assert not isinstance(failure, Conforms)
+        made = write_reproducers(what, failure, stand, subject.build, tmp_path / "found")
+    assert made.note.startswith(f"tried: NOT AS EXPECTED at operation {failure.step.number} ")
+    assert made.shell == tmp_path / "found.sh"
+    assert made.iotest == tmp_path / "found.iotest"
+    ast.parse(made.iotest.read_text())
+
+
+# Lies
+
+
+def _lying(what: Trace, lie: str) -> tuple[Failure, Stand]:
+    def start(images: Configuration) -> Simulated:
+        return Simulated(Machine(images), catalogue()[lie], truthful_for=len(what.steps) - 1)
+
+    stand = Stand(start, Machine)
+    failure = replay(what, stand)
+    assert not isinstance(failure, Conforms)
+    return failure, stand
+
+
+@pytest.mark.parametrize(("lie", "count"), [
+    ("wrong-byte", 6), ("needless-error", 7), ("no-error", 15), ("all-denied", 17),
+    ("wrong-flags", 11), ("count-off", 9), ("wrong-digest", 13), ("refused", 12),
+    ("accepted", 13), ("crash", 7), ("hang", 7)])
+def test_what_a_simulation_lied_about_is_true_of_a_real_one(
+        lie: str, count: int, subject: Subject, tmp_path: Path) -> None:
+    """Written of a simulation, untried; a QEMU that does as the model says passes it."""
+    what = trace(THOROUGH[:count])
+    failure, stand = _lying(what, lie)
+    told = Stand(stand.start, model_of(subject.profile.capabilities))
+    made = write_reproducers(what, failure, told, None, tmp_path / "found")
+    assert made.note == "not tried: there is no build"
+    assert made.shell is not None
+    assert attempt(made.shell.read_text(), subject.build).status == AS_EXPECTED
+
+
+def test_what_only_events_show_has_no_reproducer() -> None:
+    what = trace(THOROUGH[-2:-1])
+    failure = Diverges(0, what.steps[0], (EventsDiffer((), (JobEvent("X", ()),)),))
+    with pytest.raises(NoReproducer, match="replay the trace"):
+        compiled(what, failure, Machine, "99", WORDS[0])
+
+
+# What cannot be judged, or not here
+
+
+def test_a_build_that_lacks_what_it_takes_cannot_be_judged(subject: Subject) -> None:
+    what = trace((AddFilter("cbw", "src", "tmp", min_cluster_size=1 << 17), Export("cbw")))
+    script = script_of(what)
+    text = shell(script, "x.sh")
+    tried = attempt(text.replace('"min-cluster-size"', '"no-such-option"'), subject.build)
+    assert tried.status == CANNOT
+    assert "is refused" in tried.said
+
+
+def test_without_qemu_nothing_can_be_judged(tmp_path: Path) -> None:
+    file = tmp_path / "x.sh"
+    file.write_text(shell(script_of(trace(THOROUGH[:5])), "x.sh"))
+    done = subprocess.run(["sh", file], env={"PATH": str(tmp_path), "QSD": "/nowhere/qsd"},
+                          executable=shutil.which("sh"), check=False, capture_output=True,
+                          text=True)
+    assert done.returncode == CANNOT
+    assert "this does not run: /nowhere/qsd" in done.stdout
+
+
+def test_another_answer_earlier_is_not_taken_for_the_divergence() -> None:
+    assert Attempt(1, "NOT AS EXPECTED at operation 5 (read): expected ok, got x").shows(5)
+    assert not Attempt(1, "NOT AS EXPECTED at operation 5 (read): expected ok, got x").shows(6)
+    assert not Attempt(0, "AS EXPECTED").shows(5)
+
+
+def test_a_reproducer_that_shows_nothing_is_not_handed_over(subject: Subject,
+                                                            tmp_path: Path) -> None:
+    what = trace(THOROUGH[:6])
+    failure, stand = _lying(what, "wrong-byte")
+    told = Stand(stand.start, model_of(subject.profile.capabilities))
+    made = write_reproducers(what, failure, told, subject.build, tmp_path / "found")
+    assert made.note == "no reproducer: alone it says: AS EXPECTED"
+    assert list(tmp_path.iterdir()) == []
+
+
+# Schedules
+
+
+def test_a_schedule_without_overlap_is_done_over_files() -> None:
+    held = Configuration((Image("src", 1 << 16, protocol=Protocol.HELD),
+                          Image("tmp", 1 << 16, protocol=Protocol.HELD)))
+    alone = unheld(trace((
+        AddFilter("cbw", "src", "tmp"), Export("cbw"), Start(Write("cbw", 0, 512)),
+        Complete("src", "read", 0, 1 << 16), Complete("tmp", "write", 0, 1 << 16, "EIO"),
+    ), images=held))
+    assert [step.number for step in alone.steps] == [1, 2, 3]
+    assert alone.steps[-1].operation == Write("cbw", 0, 512)
+    assert alone.configuration.images == (
+        Image("src", 1 << 16, filled=((0, 1 << 16),)),
+        Image("tmp", 1 << 16, filled=((0, 1 << 16),),
+              faults=(Fault(RequestKind.WRITE, 0, "EIO", once=True),)))
+
+
+def test_overlap_alone_has_no_reproducer() -> None:
+    held = Configuration((Image("src", 1 << 16, protocol=Protocol.HELD),))
+    with pytest.raises(NoReproducer, match="replay the trace"):
+        script_of(trace((Export("src"),), images=held))
+
+
+# Form
+
+
+@pytest.mark.parametrize("words", WORDS, ids=["qemu-io", "libnbd"])
+@pytest.mark.parametrize("operations", [THOROUGH, BY_MONITOR, KILLED])
+def test_the_test_for_qemu_is_as_upstream_writes_python(
+        words: Words, operations: tuple[Operation, ...]) -> None:
+    kind = SystemKind.QEMU_SYSTEM if operations is BY_MONITOR else SystemKind.QSD
+    text = iotest(script_of(trace(operations, kind), words))
+    tree = ast.parse(text)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert not any(line != line.rstrip() for line in text.splitlines())
+    assert text.startswith("#!/usr/bin/env python3\n# group: ")
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
+                for alias in node.names}
+    assert imported <= {"os", "errno", "re", "time", "iotests", "nbd"}
+    for name in imported - {"nbd"}:
+        assert re.search(rf"\b{name}[.,]", text), f"{name} is imported and not used"
+    called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+              and isinstance(node.value, ast.Name) and node.value.id == "self"}
+    made = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    known = {"qsd", "vm", "raw", "said", "assertIn", "assertEqual", "assertTrue", "assertFalse",
+             "assertNotIn"}
+    assert called - made <= known
+    assert made - called <= {"setUp", "tearDown", "test_reproducer", "take"}
+
+
+def test_the_shell_form_needs_no_bash() -> None:
+    for operations in (THOROUGH, KILLED):
+        text = shell(script_of(trace(operations)), "x.sh")
+        done = subprocess.run(["sh", "-n"], input=text, check=False, capture_output=True,
+                              text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "needs: qemu-storage-daemon, qemu-img, qemu-io" in text
+
+
+@pytest.mark.parametrize("operations", [THOROUGH, KILLED])
+def test_nothing_of_this_machine_is_in_it(operations: tuple[Operation, ...]) -> None:
+    script = script_of(trace(operations))
+    for text in (shell(script, "x.sh"), iotest(script)):
+        assert sys.prefix not in text
+        assert str(Path.cwd()) not in text
+
+
+def test_calls_are_wrapped() -> None:
+    assert call("f", [1, "a", Name("b")], 8) == ["f(1, 'a', b)"]
+    long = call("self.accepted", ["blockdev-add", {"driver": "raw", "file": "x" * 50}], 8)
+    assert long == ["self.accepted('blockdev-add', {", "    'driver': 'raw',",
+                    f"    'file': '{'x' * 50}',", "})"]
+    for line in call("f", [["y" * 200], {"key": ["z" * 30] * 5}], 8):
+        assert len(line) <= WIDTH - 8
+    assert eval("\n".join(call("dict", [], 8, {"a": ("y" * 200,)}))) == {"a": ("y" * 200,)}
+

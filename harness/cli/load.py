@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The parts of ``verify`` that need no trace: free-running load, and QEMU's own breakpoints."""
+"""The parts of ``verify`` that need no trace: load, kills, and QEMU's own breakpoints."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from harness.cli.results import Divergence, Result
 from harness.clients.libnbd import libnbd_available
 from harness.exploration.breakpoints import SCENARIOS, check
 from harness.exploration.grounds import Ground, RealGround
+from harness.exploration.kills import kill_rounds
 from harness.exploration.load import put_load
 from harness.lockstep.trace import SystemKind
 from harness.systems.qemu_system import QemuSystem
@@ -17,7 +18,10 @@ from harness.systems.starting import starter
 from model.configuration import Configuration
 
 AREA = "concurrency"
+PERSISTENCE = "persistence"
 _SHARE = 0.08
+_KILLS = 0.03
+"""The part of a budget in which QEMU is killed again and again."""
 _LEAST, _MOST = 3.0, 120.0  # seconds
 _ENOUGH = 20.0
 """A budget of so many seconds has room for breakpoints, which take two or three."""
@@ -27,8 +31,7 @@ def load_seconds(result: Result, grounds: Sequence[Ground], seconds: float | Non
                  asked: float | None) -> float:
     """How much of a budget of ``seconds`` (None: one of steps) goes to load, unless the user
     ``asked`` for so many; 0: none."""
-    daemon = any(isinstance(ground, RealGround) and ground.plan.system is SystemKind.QSD
-                 for ground in grounds)
+    daemon = _has(grounds, SystemKind.QSD)
     if asked is not None and daemon and libnbd_available():
         return asked
     if seconds is None or seconds < 2 * _LEAST or AREA not in result.areas or (
@@ -48,11 +51,34 @@ def verify_load(result: Result, seconds: float) -> None:
                            for violation in load.violations]
 
 
+def kill_seconds(result: Result, grounds: Sequence[Ground], seconds: float | None) -> float:
+    """How much of a budget of ``seconds`` goes to kills; 0: none."""
+    if seconds is None or seconds < _ENOUGH or PERSISTENCE not in result.areas or (
+            not _has(grounds, SystemKind.QSD) or not libnbd_available()
+            or not result.build.has("qemu-img")):
+        return 0.0
+    return min(seconds * _KILLS, _MOST)
+
+
+def verify_kills(result: Result, seconds: float, rounds: int | None = None) -> None:
+    """Kill the build for so many seconds, or so many times, and add to the result what it lost."""
+    with starter(result.build, STORAGE_DAEMON) as start:
+        kills = kill_rounds(start, result.build, seconds, result.seed, rounds)
+    result.kills = kills
+    result.tally.operations["request before a kill"] += kills.requests
+    result.divergences += [Divergence(PERSISTENCE, f"killed: {violation}",
+                                      system=SystemKind.QSD.value)
+                           for violation in kills.violations]
+
+
+def _has(grounds: Sequence[Ground], kind: SystemKind) -> bool:
+    return any(isinstance(ground, RealGround) and ground.plan.system is kind
+               for ground in grounds)
+
+
 def has_breakpoints(result: Result, grounds: Sequence[Ground], seconds: float | None) -> bool:
     """Whether breakpoints are checked: there is a qemu-system to hold requests, and time."""
-    system = any(isinstance(ground, RealGround) and ground.plan.system is SystemKind.QEMU_SYSTEM
-                 for ground in grounds)
-    return (system and libnbd_available() and AREA in result.areas
+    return (_has(grounds, SystemKind.QEMU_SYSTEM) and libnbd_available() and AREA in result.areas
             and (seconds is None or seconds >= _ENOUGH))
 
 

@@ -98,6 +98,9 @@ def _verify(commands: Any) -> None:
     parser.add_argument("--load", type=_seconds, metavar="N",
                         help="seconds of free-running load, beside the budget (default: a twelfth "
                              "of it, if area concurrency is chosen)")
+    parser.add_argument("--kill-rounds", type=_positive, metavar="N",
+                        help="how often to kill QEMU under load and start it again, beside the "
+                             "budget (default: for a part of it, if area persistence is chosen)")
     parser.add_argument("--known-defects", type=_known_defects, default=KnownDefects.REPORT,
                         metavar="report|fail|avoid",
                         help="of known defects that the build has: list them (default); let each "

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.builds import Build
+from harness.exploration.kills import Kills
 from harness.exploration.load import Load
 from harness.exploration.tally import Tally
 from harness.report.outputs import Case, Failure, Suite
@@ -64,6 +65,8 @@ class Result:
     not_checked: list[str] = field(default_factory=list)
     load: Load | None = None
     """What free-running load came to, if any was put."""
+    kills: Kills | None = None
+    """What kills under load came to, if there were any."""
 
     @property
     def conforms(self) -> bool:
@@ -95,6 +98,9 @@ class Result:
             "load": None if self.load is None else {
                 "requests": self.load.requests, "elapsed_s": round(self.load.seconds, 3),
                 "fleecing_reads": self.load.fleecing, "denied": self.load.denied},
+            "kills": None if self.kills is None else {
+                "rounds": self.kills.rounds, "kills": self.kills.kills,
+                "elapsed_s": round(self.kills.seconds, 3)},
         }
 
     def _alignments(self) -> dict[str, dict[str, int]]:

@@ -31,6 +31,8 @@ def show(result: Result, *, verbose: bool = False, interrupted: bool = False,
                   f"directed checks, in {result.elapsed:.1f} s{rate}; seed {result.seed}")
     if result.load is not None:
         console.print(f"load: {result.load.summary}")
+    if result.kills is not None:
+        console.print(f"kills: {result.kills.summary}")
     fired = [name for name in RULES if tally.rules[name]]
     console.print(f"{len(fired)} of {len(RULES)} rules of the model fired")
     if verbose:

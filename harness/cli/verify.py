@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -16,7 +17,14 @@ from typing import Final
 from harness.builds import find
 from harness.cli.console import Progress
 from harness.cli.files import check_folder, write
-from harness.cli.load import has_breakpoints, load_seconds, verify_breakpoints, verify_load
+from harness.cli.load import (
+    has_breakpoints,
+    kill_seconds,
+    load_seconds,
+    verify_breakpoints,
+    verify_kills,
+    verify_load,
+)
 from harness.cli.main import INTERRUPTED
 from harness.cli.outputs import check_outputs, on_stderr, write_outputs
 from harness.cli.parser import KnownDefects
@@ -109,9 +117,11 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         if seconds is None and options.steps is None:
             seconds = options.default_seconds
         for_load = load_seconds(result, subject.grounds, seconds, options.load)
+        for_kills = 0.0 if options.kill_rounds else kill_seconds(
+            result, subject.grounds, seconds)
         left = seconds
-        if seconds is not None and options.load is None:
-            left = seconds - for_load
+        if seconds is not None:
+            left = seconds - for_kills - (0.0 if options.load else for_load)
         try:
             if mission.directed and has_breakpoints(result, subject.grounds, seconds):
                 verify_breakpoints(result)
@@ -120,6 +130,9 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
             if for_load:
                 progress.phase(f"load on QEMU {build.version}")
                 verify_load(result, for_load)
+            if for_kills or options.kill_rounds:
+                progress.phase(f"kills of QEMU {build.version}")
+                verify_kills(result, for_kills or math.inf, options.kill_rounds)
             progress.phase("looking into divergences" if keeper.kept else "done")
             shrunk = look_into(list(keeper.kept.values()), mission, progress)
         except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Final, cast
 
 from harness.builds import Build
@@ -134,6 +135,13 @@ class QmpSystem:
             views = job_views(cast(list[Mapping[str, Any]], qmp.result(jobs)))
             self._hear_of_jobs()
             return Observation(bitmaps, digests, views, self._jobs.take_events())
+
+    def image_file(self, node: str) -> Path:
+        """The file of an image; raises KeyError for one that is in no file of its own."""
+        place = self._image_places[node]
+        if not isinstance(place, FilePlace):
+            raise KeyError(node)
+        return Path(place.path)
 
     def stderr(self) -> list[str]:
         """What QEMU wrote to stderr so far, line by line: its warnings."""

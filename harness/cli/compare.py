@@ -9,20 +9,27 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from harness.builds import find
 from harness.cli.console import Progress, output
 from harness.cli.files import check_file, write
+from harness.cli.release_note import Side, release_note
 from harness.exploration import areas
 from harness.exploration.campaign import MOST_FINDS
-from harness.exploration.differential import Comparison
+from harness.exploration.differential import Comparison, telling
 from harness.exploration.differential import compare as differences
-from harness.exploration.investigate import lines
 from harness.exploration.subjects import Subject, subject_of
+from harness.lockstep.shrink import Budget, shrink
 from harness.lockstep.trace import header_line, step_line
+from harness.lockstep.verdict import Conforms
 from harness.report.comparison import comparison_page
 from harness.systems.capabilities import describe
 from harness.systems.known_defects import spelled
+
+SHRINKING: Final = 10.0
+"""Seconds for each difference that no capability explains."""
+MOST_SHRUNK: Final = 5
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -43,6 +50,7 @@ def compare(options: argparse.Namespace) -> int:
         progress.phase(f"comparing QEMU {first.build.version} and {second.build.version}, "
                        f"seed {seed}")
         found = _search(options, subjects, chosen, seed, progress)
+        _make_short(found, subjects, progress)
     _show(found, subjects, seed)
     plain = _as_json(found, subjects, seed)
     if options.json is not None:
@@ -60,7 +68,9 @@ def _search(options: argparse.Namespace, subjects: Sequence[Subject],
     deadline = None if seconds is None else time.monotonic() + seconds
     found = Comparison()
     first, second = (subject.grounds[0] for subject in subjects)
-    for found in differences((first, second), chosen, seed):
+    plans = first.plan, second.plan
+    known = telling(plans[0].capabilities, plans[1].capabilities, plans[0].system)
+    for found in differences((first, second), chosen, seed, known):
         progress.note(f"{found.steps:,} steps in {found.traces:,} traces, "
                       f"{len(found.explained)} differences, {len(found.unexplained)} unexplained")
         if ((deadline is not None and time.monotonic() >= deadline)
@@ -70,26 +80,28 @@ def _search(options: argparse.Namespace, subjects: Sequence[Subject],
     return found
 
 
+def _make_short(found: Comparison, subjects: Sequence[Subject], progress: Progress) -> None:
+    """Make the traces of the first unexplained differences minimal."""
+    for key in list(found.unexplained)[:MOST_SHRUNK]:
+        each = found.unexplained[key]
+        progress.phase(f"shrinking what {subjects[each.side].build.version} does")
+        with subjects[each.side].grounds[0].open() as stand:
+            result = shrink(each.trace, stand, budget=Budget(seconds=SHRINKING), attempts=1)
+        if not isinstance(result.verdict, Conforms):
+            found.unexplained[key] = dataclasses.replace(
+                each, trace=result.trace, summary=result.verdict.summary)
+
+
 def _show(found: Comparison, subjects: Sequence[Subject], seed: int) -> None:
     console = output()
     versions = [subject.build.version.split()[0] for subject in subjects]
-    arrow = " → ".join(versions)
-    console.print(f"{arrow}: {len(found.explained)} observable differences explained by "
-                  f"capabilities, {len(found.unexplained)} that are not; {found.steps} steps in "
-                  f"{found.traces} traces, seed {seed}", style="bold")
-    for each in found.explained.values():
-        console.print(f"  {spelled(each.capability)} ({', '.join(sorted(each.operations))}): "
-                      f"{each.example}")
-        for name in each.capability.split(" and "):
-            has = [version for version, subject in zip(versions, subjects, strict=True)
-                   if getattr(subject.profile.capabilities, name)]
-            console.print(f"      only {', '.join(has) or 'neither'}: {describe(name)}")
-    for other in found.unexplained.values():
-        console.print(f"  {versions[other.side]} deviates from the model, "
-                      f"{versions[1 - other.side]} {other.other}: {other.summary}",
-                      style="bold red")
-        for line in lines(other.trace)[-12:]:
-            console.print(f"      {line}")
+    if versions[0] == versions[1]:
+        versions = [f"{version} of {subject.build.name}"
+                    for version, subject in zip(versions, subjects, strict=True)]
+    sides = [Side(version, subject.profile.capabilities)
+             for version, subject in zip(versions, subjects, strict=True)]
+    for number, line in enumerate(release_note(found, sides, seed)):
+        console.print(line, style="bold" if number == 0 else "")
 
 
 def _as_json(found: Comparison, subjects: Sequence[Subject], seed: int) -> dict[str, object]:

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _replay(commands)
     _shrink(commands)
     _compare(commands)
+    _bisect(commands)
     _golden(commands)
     _builds(commands)
     _report(commands)
@@ -74,11 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, text: str, *examples: str) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, text: str, *examples: str,
+             codes: str = EXIT_CODES) -> argparse.ArgumentParser:
     lines = [f"  {PROGRAM} {example}" for example in examples]
     made: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text[0].upper() + text[1:] + ".",
-        epilog="\n".join(["examples:", *lines, "", EXIT_CODES]))
+        epilog="\n".join(["examples:", *lines, "", codes]))
     return made
 
 
@@ -151,6 +153,20 @@ def _compare(commands: Any) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
     parser.add_argument("--report", type=Path, metavar="FILE",
                         help="write a page to look at: the two builds side by side")
+
+
+def _bisect(commands: Any) -> None:
+    parser = _command(
+        commands, "bisect", "judge a build by one trace, in the exit codes of git bisect run",
+        "bisect found.shrunk.jsonl --script bisect.sh", "bisect found.sh --script bisect.sh",
+        "bisect found.shrunk.jsonl --qemu-build ~/qemu/build",
+        codes="exit codes: 0 conforms, 1 diverges at the trace's last operation, 125 cannot be "
+              "judged (no such build, the trace is impossible there or diverges earlier)")
+    parser.add_argument("trace", type=Path, metavar="TRACE",
+                        help="a trace that diverges; with --script also its reproducer, a .sh")
+    _build_option(parser)
+    parser.add_argument("--script", type=Path, metavar="FILE",
+                        help="judge nothing, but write what git bisect run is to run")
 
 
 def _golden(commands: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from typing import Final
@@ -22,8 +22,9 @@ from harness.exploration.traces import TraceSource
 from harness.lockstep import human
 from harness.lockstep.replay import Stand, replay
 from harness.lockstep.run import Done
-from harness.lockstep.trace import Trace
+from harness.lockstep.trace import Header, Step, SystemKind, Trace
 from harness.lockstep.verdict import Conforms, Verdict
+from harness.systems.probes import PROBES
 from model.capabilities import Capabilities
 from model.machine import Impossible, Machine
 
@@ -75,14 +76,28 @@ def common_plan(first: Plan, second: Plan) -> Plan:
     return Plan(first.system, dataclasses.replace(first.capabilities, **deadly), channels)
 
 
-def compare(grounds: tuple[Ground, Ground], areas: Sequence[Area],
-            seed: int) -> Iterator[Comparison]:
-    """Compare on trace after trace, for ever; what has been found so far, after each."""
+def telling(first: Capabilities, second: Capabilities, system: SystemKind) -> Iterator[Trace]:
+    """The probes that told the two builds apart and kill neither, as traces."""
+    for probe in PROBES:
+        name = probe.capability
+        if probe.kills is None and not probe.by_device and getattr(first, name) != getattr(
+                second, name):
+            yield Trace(Header(probe.configuration, system), tuple(
+                Step(number, each) for number, each in enumerate(probe.operations, start=1)))
+
+
+def compare(grounds: tuple[Ground, Ground], areas: Sequence[Area], seed: int,
+            first: Iterable[Trace] = ()) -> Iterator[Comparison]:
+    """Compare on trace after trace, those of ``first`` and then others for ever; what has been
+    found so far, after each."""
     plan = common_plan(grounds[0].plan, grounds[1].plan)
     sources = [TraceSource(plan, area) for area in areas]
     found = Comparison()
     with ExitStack() as stack:
         stands = [stack.enter_context(ground.open()) for ground in grounds]
+        for trace in first:
+            _compare(_common(trace, stands), stands, grounds, found)
+            yield found
         index = 0
         while True:
             for source in sources:

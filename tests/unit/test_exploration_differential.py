@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from harness.cli import compare as command
 from harness.cli.main import main
 from harness.exploration.areas import Area, named
 from harness.exploration.building import Plan
-from harness.exploration.differential import Comparison, common_plan, compare
+from harness.exploration.differential import Comparison, common_plan, compare, telling
 from harness.exploration.grounds import SimulatedGround
 from harness.exploration.subjects import Subject
+from harness.lockstep.trace import SystemKind
 from harness.systems.capabilities import Profile
 from model.capabilities import Capabilities
 from tests.unit.cli_lab import fake_build
@@ -75,7 +77,8 @@ def test_the_command(lie: str | None, code: int, monkeypatch: pytest.MonkeyPatch
         old = str(build).startswith("Build(name='old'")
         plan = Plan(capabilities=OLD if old else TODAY)
         ground = SimulatedGround(plan, None if old else lie, 5)
-        return Subject(fake_build(), Profile(plan.capabilities), (ground,), ())  # type: ignore
+        build = fake_build("old" if old else "new")
+        return Subject(build, Profile(plan.capabilities), (ground,), ())  # type: ignore
 
     monkeypatch.setattr(command, "find", fake_build)
     monkeypatch.setattr(command, "subject_of", subject_of)
@@ -83,7 +86,21 @@ def test_the_command(lie: str | None, code: int, monkeypatch: pytest.MonkeyPatch
     assert main(["compare", "old", "new", "--steps", "600", "--seed", "1", "--area",
                  "options,access", "--json", str(file)]) == code
     said = capsys.readouterr().out
-    assert "observable differences explained by capabilities" in said
+    assert re.match(r"99\.0 of old → 99\.0 of new: \d+ observable differences\n", said)
+    assert "copy-bitmap-on-filter, only 99.0 of new: " in said
+    assert ("the model sides with 99.0 of old" in said) is bool(code)
     result = json.loads(file.read_text())
     assert "copy-bitmap-on-filter" in [each["capability"] for each in result["explained"]]
     assert bool(result["unexplained"]) is bool(code)
+
+
+def test_what_tells_two_builds_apart_is_compared_first() -> None:
+    first = list(telling(OLD, TODAY, SystemKind.SIMULATED))
+    assert first
+    found = Comparison()
+    grounds = SimulatedGround(Plan(capabilities=OLD)), SimulatedGround(Plan())
+    for found in compare(grounds, AREAS, 1, first):
+        if found.traces == len(first):
+            break
+    assert {"copy_bitmap_on_filter", "snapshot_discard_rounds_inwards"} <= set(found.explained)
+    assert list(telling(TODAY, TODAY, SystemKind.SIMULATED)) == []

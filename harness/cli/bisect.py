@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``bisect``: one trace, one build, in the exit codes of ``git bisect run``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Final
+
+from harness.cli.console import output
+from harness.cli.files import check_file, write
+from harness.cli.single import check, ground_of
+from harness.errors import HarnessError
+from harness.exploration.grounds import where
+from harness.lockstep.replay import replay
+from harness.lockstep.trace import Trace, load
+from harness.lockstep.verdict import Conforms
+from harness.systems.failure import SystemFailed
+
+GOOD, BAD, SKIP = 0, 1, 125
+_ROOT: Final = Path(__file__).parents[2]
+_SCRIPT: Final = """\
+#!/bin/sh
+# Run it in a QEMU tree:  git bisect start BAD GOOD && git bisect run sh {name}
+# exit status: 0 good, 1 bad, 125 this commit cannot be judged
+
+build=build-bisect
+[ -e $build/config.status ] || {{
+    mkdir -p $build && (cd $build && ../configure --target-list= --enable-tools)
+}} || exit 125
+ninja -C $build storage-daemon/qemu-storage-daemon qemu-img qemu-io || exit 125
+{judge}
+"""
+
+
+def bisect(options: argparse.Namespace) -> int:
+    """The command."""
+    if options.script is not None:
+        return _write_script(options.trace, options.script)
+    trace = load(options.trace)
+    console = output()
+    try:
+        code, said = _judged(trace, options)
+    except SystemFailed as why:
+        code, said = BAD, f"bad: {why}"
+    except HarnessError as why:
+        code, said = SKIP, f"cannot be judged: {why}"
+    console.print(said)
+    return code
+
+
+def _judged(trace: Trace, options: argparse.Namespace) -> tuple[int, str]:
+    ground = ground_of(trace, options.qemu_build)
+    with ground.open() as stand:
+        check(trace, stand, ground, options.trace)
+        verdict = replay(trace, stand)
+    if isinstance(verdict, Conforms):
+        return GOOD, f"good: {where(ground)} {verdict.summary}"
+    if verdict.step.number != trace.steps[-1].number:
+        return SKIP, f"cannot be judged: it {verdict.summary}, before the trace's end"
+    return BAD, f"bad: {where(ground)} {verdict.summary}"
+
+
+def _write_script(judge: Path, file: Path) -> int:
+    """A script that builds a commit and judges it, by the trace or by its reproducer."""
+    check_file(file)
+    path = shlex.quote(str(judge.resolve()))
+    if judge.suffix == ".sh":
+        how = f'exec sh {path} "$PWD/$build"'
+    else:
+        load(judge)
+        how = (f"export PYTHONPATH={shlex.quote(str(_ROOT))}\n"
+               f"exec {shlex.quote(sys.executable)} -m harness bisect {path} "
+               '--qemu-build "$PWD/$build"')
+    write(file, _SCRIPT.format(name=shlex.quote(file.name), judge=how))
+    output().print(f"in a QEMU tree: git bisect start BAD GOOD && git bisect run sh "
+                   f"{shlex.quote(str(file.resolve()))}")
+    return GOOD

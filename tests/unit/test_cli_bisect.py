@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``bisect``: good, bad, and what cannot be judged, in the exit codes of ``git bisect run``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import main
+from harness.errors import EnvironmentProblem
+from harness.lockstep.trace import save
+from tests.unit.cli_lab import simulate
+from tests.unit.lockstep_lab import THOROUGH
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    path = tmp_path / "found.jsonl"
+    save(path, THOROUGH)
+    return path
+
+
+@pytest.mark.parametrize(("lie", "truthful_for", "code", "word"), [
+    (None, 0, 0, "good: "),
+    ("count-off", len(THOROUGH.steps) - 1, 1, "bad: "),
+    ("crash", len(THOROUGH.steps) - 1, 1, "bad: "),
+    ("wrong-byte", 0, 125, "cannot be judged: "),
+])
+def test_the_exit_codes(lie: str | None, truthful_for: int, code: int, word: str, trace: Path,
+                        monkeypatch: pytest.MonkeyPatch,
+                        capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch, lie, truthful_for)
+    assert main(["bisect", str(trace)]) == code
+    assert capsys.readouterr().out.startswith(word)
+
+
+def test_no_build_cannot_be_judged(trace: Path, tmp_path: Path,
+                                   capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bisect", str(trace), "--qemu-build", str(tmp_path / "none")]) == 125
+    assert "cannot be judged: " in capsys.readouterr().out
+
+
+def test_no_trace_is_a_mistake_of_the_user(tmp_path: Path,
+                                           capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bisect", str(tmp_path / "none.jsonl")]) == EnvironmentProblem.exit_code == 2
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(("judge", "status"), [("exit 1", 1), ("exit 0", 0), ("exit 125", 125)])
+def test_the_script_builds_and_judges(judge: str, status: int, tmp_path: Path,
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    """With a reproducer as judge, in a tree whose configure and ninja do nothing."""
+    reproducer = tmp_path / "found.sh"
+    reproducer.write_text(f'test -d "$1" || exit 99\n{judge}\n')
+    script = tmp_path / "bisect.sh"
+    assert main(["bisect", str(reproducer), "--script", str(script)]) == 0
+    assert "git bisect run sh" in capsys.readouterr().out
+    done = _run(script, tmp_path, ninja="exit 0")
+    assert done.returncode == status
+    assert _run(script, tmp_path, ninja="exit 1").returncode == 125
+
+
+def test_a_script_for_a_trace_calls_the_harness(trace: Path, tmp_path: Path,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "bisect.sh"
+    assert main(["bisect", str(trace), "--script", str(script)]) == 0
+    capsys.readouterr()
+    assert f"-m harness bisect {trace} --qemu-build" in script.read_text()
+    assert _run(script, tmp_path, ninja="exit 0").returncode == 125, "an empty folder is no build"
+
+
+def _run(script: Path, folder: Path, ninja: str) -> subprocess.CompletedProcess[str]:
+    for name, does in (("configure", "touch config.status"), ("ninja", ninja)):
+        file = folder / name
+        file.write_text(f"#!/bin/sh\n{does}\n")
+        file.chmod(0o755)
+    return subprocess.run(["sh", script], cwd=folder, check=False, capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"})

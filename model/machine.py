@@ -122,6 +122,9 @@ class Machine:
             case ops.AddFilter() | ops.AddSnapshot() if not self.capabilities.snapshot_access:
                 raise Impossible("a build without snapshot-access has no filters but those of "
                                  "jobs")
+            case ops.Attach():
+                unsaid.check_attach(self.graph, operation)
+                self.graph.attach(operation)
             case ops.Export():
                 unsaid.check_export(self.graph, operation)
                 self.graph.add_export(operation)
@@ -293,7 +296,6 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddFilter: Graph.add_filter,
     ops.AddSnapshot: Graph.add_snapshot,
     ops.RemoveNode: Graph.remove_node,
-    ops.Attach: Graph.attach,
     ops.Unexport: Graph.remove_export,
     **transactions.BITMAP_COMMANDS,
     jobs.JobFinalize: lambda graph, command: backup_commands.find(graph, command).finalize(),

@@ -166,6 +166,14 @@ def check_export(graph: Graph, command: ops.Export) -> None:
         raise Impossible("what fits into fewer bytes cannot be written over other data")
 
 
+def check_attach(graph: Graph, command: ops.Attach) -> None:
+    """Refuse to make a guest's disk of a read-only node: it would be a read-only disk, before
+    whose writes nothing can be copied."""
+    node = graph.nodes.get(command.node)
+    if graph.device is None and node is not None and node.read_only:
+        raise Impossible(f"a disk on the read-only node {command.node!r} cannot be written to")
+
+
 def check_cancel(graph: Graph) -> None:
     """Refuse to cancel a job stopped by an error if its last copies may need no time, as zeroes
     do that only change an image's tables: how many there are then depends on that."""

@@ -97,6 +97,7 @@ def _verify(commands: Any) -> None:
                         help="processes (default: one for each processor, here %(default)s)")
     parser.add_argument("--no-directed", action="store_true",
                         help="explore only, without the directed checks")
+    _looks(parser, " (not in directed checks, which look where they need to)")
     parser.add_argument("--load", type=_seconds, metavar="N",
                         help="seconds of free-running load, beside the budget (default: a twelfth "
                              "of it, if area concurrency is chosen)")
@@ -113,6 +114,13 @@ def _verify(commands: Any) -> None:
     _results(parser)
 
 
+def _looks(parser: argparse.ArgumentParser, but: str = "") -> None:
+    parser.add_argument("--looks", action="store_true",
+                        help="after each operation look at all there is to see (content, block "
+                             "status, allocation), not only at what it answered and the bitmaps"
+                             + but)
+
+
 def _replay(commands: Any) -> None:
     parser = _command(
         commands, "replay", "run a saved trace again, step by step",
@@ -125,6 +133,7 @@ def _replay(commands: Any) -> None:
     parser.add_argument("--stop-at", type=_positive, metavar="N",
                         help="stop after operation number N")
     _reproducer_option(parser)
+    _looks(parser)
     parser.add_argument("-v", "--verbose", action="store_true",
                         help="show the bitmaps after each step")
 

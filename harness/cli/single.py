@@ -16,6 +16,7 @@ from harness.exploration.building import Plan
 from harness.exploration.grounds import Ground, SimulatedGround, where
 from harness.exploration.investigate import build_of
 from harness.exploration.subjects import subject_of
+from harness.exploration.sweep import with_looks
 from harness.lockstep import human
 from harness.lockstep import replay as replaying
 from harness.lockstep import shrink as shrinking
@@ -48,6 +49,8 @@ def replay(options: argparse.Namespace) -> int:
                       f"{', '.join(unknown)}")
     with ground.open() as stand:
         check(trace, stand, ground, options.trace)
+        if options.looks:
+            trace = with_looks(trace, ground.plan)
         verdict = replaying.replay(
             trace, stand, watch=lambda done: _show(console, done, verbose=options.verbose))
         code = _conclude(console, trace, verdict, stand)

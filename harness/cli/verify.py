@@ -110,7 +110,7 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
                         not_checked=list(subject.not_checked))
         result.divergences += _by_probes(subject, folder, options.known_defects)
         mission = Mission(subject.grounds, subject.shares, result.areas, seed,
-                          directed=not options.no_directed)
+                          directed=not options.no_directed, looks=options.looks)
         progress.phase(f"verifying QEMU {build.version}, seed {seed}")
         interrupted = False
         seconds = options.seconds

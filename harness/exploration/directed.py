@@ -16,6 +16,8 @@ from harness.exploration import (
     directed_bitmaps,
     directed_extents,
     directed_jobs,
+    directed_lengths,
+    directed_neighbours,
     directed_schedules,
     directed_words,
     interleavings,
@@ -66,6 +68,7 @@ def checks(system: SystemKind) -> list[Check]:
     return _in_turn([*own, _states(), _options(), _granularities(), _formats(), _faults(),
                      directed_jobs.checks(), directed_bitmaps.checks(), directed_words.checks(),
                      directed_extents.checks(), directed_schedules.checks(),
+                     directed_neighbours.checks(), directed_lengths.checks(),
                      interleavings.checks()])
 
 

@@ -14,6 +14,7 @@ from harness.exploration.areas import EVERYTHING, Area, named
 from harness.exploration.building import Check
 from harness.exploration.directed import checks
 from harness.exploration.grounds import Ground
+from harness.exploration.sweep import with_looks
 from harness.exploration.tally import Find, Tally
 from harness.exploration.traces import GROUP, TraceSource
 from harness.lockstep.replay import Stand
@@ -36,6 +37,9 @@ class Mission:
     seed: int
     directed: bool = False
     """Whether the directed checks of each ground are done too, those of the chosen areas."""
+    looks: bool = False
+    """Whether everything there is to see is looked at after each step of a trace that is drawn,
+    not only at its end."""
 
     @property
     def areas(self) -> tuple[Area, ...]:
@@ -110,6 +114,8 @@ class Explorer:
         tally.drawing += drawn - began
         if trace is None:
             return
+        if self.mission.looks and not directed:
+            trace = with_looks(trace, self.mission.grounds[ground].plan)
         failure, done = self._do(trace, self._stand(ground), tally)
         tally.running += time.perf_counter() - drawn
         tally.traces += 1

@@ -81,6 +81,7 @@ SMALL: Final = (
     Small("write-failing-snapshot", 54, 1, (_write(0), _read(0)), 1, BREAK),
     Small("write-write-failing", 160, 2, (_write(0, 1.5), _write(1)), 1),
     Small("write-write-failing-snapshot", 248, 2, (_write(0, 1.5), _write(1)), 1, BREAK),
+    Small("writes-apart-failing-snapshot", 412, 2, (_write(0), _write(1)), 1, BREAK),
     Small("write-give-up-failing", 48, 1, (_write(0), _give_up(0)), 1),
 )
 """The named ones."""
@@ -142,9 +143,12 @@ def bundle(small: Small, plan: Plan, number: int) -> Trace:
     for index, path in enumerate(chosen):
         if index and small.breaks:
             building.add_all((*_closing(), *opening(small)))
+        place = index * small.clusters * CLUSTER
         for step in path:
-            if not building.add(_moved(step, index * small.clusters * CLUSTER)):
+            if not building.add(_moved(step, place)):
                 raise AssertionError("what is possible in one place is so in another")
+        if small.breaks:
+            building.add(ops.Read(SNAPSHOT, place, small.clusters * CLUSTER, Via.NBD_DF))
     building.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))
     return building.trace()
 

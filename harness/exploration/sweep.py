@@ -11,18 +11,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from harness.exploration.building import Builder, Plan
 from harness.exploration.scene import Kind, Place, Scene
+from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.operations import Operation, Via
+from model.concurrent_machine import machine_for
+from model.operations import Context, Operation, Via
 
 MOST: Final = 12
 """Clusters looked at one by one, on each node."""
+LONGEST: Final = 1 << 30
+"""Bytes that one request for block status asks about."""
 
 
 def sweep(scene: Scene) -> Iterator[Operation]:
     """The operations, harmless ones first."""
-    for place in scene.of_kind(*Kind):
-        yield ops.Inspect(place.name)
+    yield from looks(scene)
     for place in scene.served(Kind.SNAPSHOT):
         for offset, length in _clusters(place):
             yield ops.Read(place.name, offset, length, Via.NBD_DF)
@@ -36,6 +40,32 @@ def sweep(scene: Scene) -> Iterator[Operation]:
     if guests:
         for place in scene.of_kind(*Kind):
             yield ops.Inspect(place.name)
+
+
+def looks(scene: Scene) -> Iterator[Operation]:
+    """The content of all nodes, and the block status of all images and snapshots: of an image
+    also at which depth it is allocated.  Changes nothing."""
+    for place in scene.of_kind(*Kind):
+        yield ops.Inspect(place.name)
+    for place in scene.of_kind(Kind.IMAGE, Kind.SNAPSHOT):
+        served = place.name in scene.exports
+        if not served:
+            yield ops.Export(place.name, writable=False, allocation_depth=True)
+        for context in (Context.ALLOCATION, Context.DEPTH):
+            yield ops.Status(place.name, 0, min(place.size, LONGEST), context=context)
+        if not served:
+            yield ops.Unexport(place.name)
+
+
+def with_looks(trace: Trace, plan: Plan) -> Trace:
+    """The trace with such looks after each of its steps where nothing is under way; its steps
+    are numbered anew."""
+    building = Builder(plan, trace.configuration)
+    building.machine = machine_for(trace.configuration, plan.capabilities)
+    for step in trace.steps:
+        if building.add(step.operation):
+            building.add_all(list(looks(building.scene)))
+    return building.trace()
 
 
 def _clusters(place: Place) -> Iterator[tuple[int, int]]:

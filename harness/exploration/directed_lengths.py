@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directed checks of long requests: longer than any limit that a copy is cut at, and than what
+may be copied at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.exploration.building import Builder, Check, Make, Plan
+from harness.lockstep.trace import Trace
+from model import operations as ops
+from model.configuration import KIB, MIB, Configuration, Format, Image
+from model.operations import Operation, Via
+
+CLUSTER = 64 * KIB
+LENGTHS = (15 * CLUSTER + 1, 1 * MIB, 1 * MIB + 1, 2 * MIB - CLUSTER, 5 * MIB + 512,
+           31 * MIB + CLUSTER // 2)
+"""Around a mebibyte, which one copy takes at the most; and longest, several times over, of what
+one request may have."""
+LONGEST = max(LENGTHS)
+
+
+def checks() -> Iterator[Check]:
+    """Each kind of request that changes something, in every length."""
+    for target in (Format.RAW, Format.QCOW2):
+        for name, change in _changes().items():
+            yield Check("access", f"long {name}, copied to {target}", _long(change, target))
+
+
+def _changes() -> dict[str, ops.Request]:
+    return {"write": ops.Write("cbw", 0, 1), "zeroes": ops.Zero("cbw", 0, 1),
+            "zeroes with unmap": ops.Zero("cbw", 0, 1, unmap=True),
+            "discard": ops.Discard("cbw", 0, 1), "snapshot discard": ops.Discard("snap", 0, 1)}
+
+
+def _long(kind: ops.Request, target: Format) -> Make:
+    """The requests start in the middle of a cluster, and are done on a fresh graph each."""
+    def make(plan: Plan) -> Trace:
+        size = LONGEST + 3 * CLUSTER + 512
+        builder = Builder(plan, Configuration((
+            Image("src", size, filled=((0, size),)), Image("tmp", size, target))))
+        for length in LENGTHS:
+            builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
+                             ops.Export("cbw"), ops.Export("snap")))
+            for offset in (CLUSTER // 2, CLUSTER):
+                if builder.add(_moved(kind, offset, length)):
+                    break
+            builder.add_all(_looks(length))
+            builder.add_all((ops.Unexport("snap"), ops.Unexport("cbw"), ops.RemoveNode("snap"),
+                             ops.RemoveNode("cbw")))
+        return builder.trace()
+
+    return make
+
+
+def _moved(kind: ops.Request, offset: int, length: int) -> ops.Request:
+    """The request elsewhere."""
+    if isinstance(kind, ops.Zero):
+        return ops.Zero(kind.node, offset, length, unmap=kind.unmap)
+    return type(kind)(kind.node, offset, length)
+
+
+def _looks(length: int) -> Iterator[Operation]:
+    """At what comes before and after, then at all of it."""
+    end = CLUSTER // 2 + length
+    last = end // CLUSTER * CLUSTER
+    for offset in (0, CLUSTER, last - CLUSTER, last, last + CLUSTER):
+        yield ops.Read("snap", offset, CLUSTER, Via.NBD_DF)
+    yield ops.Read("snap", CLUSTER, length - CLUSTER, Via.NBD)
+    yield ops.Status("snap", 0, end)
+    yield ops.Inspect("snap")

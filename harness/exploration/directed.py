@@ -65,11 +65,11 @@ def checks(system: SystemKind) -> list[Check]:
     own = [_ranges(), _ends()]
     if system is SystemKind.QEMU_SYSTEM:
         return _in_turn(own)
-    return _in_turn([*own, _states(), _options(), _granularities(), _formats(), _faults(),
-                     directed_jobs.checks(), directed_bitmaps.checks(), directed_words.checks(),
-                     directed_extents.checks(), directed_schedules.checks(),
-                     directed_neighbours.checks(), directed_lengths.checks(),
-                     interleavings.checks()])
+    return _in_turn([directed_schedules.checks(), *own, directed_jobs.checks(),
+                     directed_bitmaps.checks(), directed_neighbours.checks(),
+                     directed_extents.checks(), directed_lengths.checks(), _faults(), _options(),
+                     interleavings.checks(), _states(), directed_words.checks(), _granularities(),
+                     _formats()])
 
 
 def _in_turn(families: Sequence[Iterable[Check]]) -> list[Check]:

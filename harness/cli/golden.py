@@ -38,6 +38,7 @@ def golden(options: argparse.Namespace) -> int:
                                  "use tox")
     # pytest is there: only now what is built on it.
     from harness.golden import session
+    from harness.golden.between import between
     from harness.golden.mode import Action
     from harness.golden.review import Choice, review, settle_all
 
@@ -53,17 +54,43 @@ def golden(options: argparse.Namespace) -> int:
             for name in session.prune(ROOT):
                 print(f"removed: {store.path(name).name}")
             return 0
+        case "diff" if options.variants:
+            before, after = options.variants
+            print("\n".join(between(store, before, after, only=options.tests)))
+            return 0
         case action:
             check_outputs(options)
             told: list[Outcome] = []
+            does = Action.PROPOSE if action == "update" else Action(action)
             with contextlib.redirect_stdout(sys.stderr if on_stderr(options) else sys.stdout):
-                code = session.run(Action(action), options.tests, options.qemu_build or (),
-                                   root=ROOT, tell=told.append)
+                code = session.run(does, options.tests, options.qemu_build or (), root=ROOT,
+                                   more=plugin_options(options), tell=told.append)
+                if action == "update" and told:
+                    code = update(options, store, told[0], code)
             for outcome in told:
                 plain = as_json(outcome)
                 write_outputs(options, [suite_of(outcome, store)], plain,
                               lambda plain=plain: golden_page(plain))  # type: ignore[misc]
             return code
+
+
+def plugin_options(options: argparse.Namespace) -> list[str]:
+    """What the user wants of the plugin, in its own words."""
+    wanted = {"trust": options.trust, "save": options.save_logs, "against": options.against}
+    return [f"--golden-{name}={Path(value).absolute() if name != 'trust' else value}"
+            for name, value in wanted.items() if value is not None]
+
+
+def update(options: argparse.Namespace, store: Store, outcome: Outcome, code: int) -> int:
+    """Have the user settle what a run proposes."""
+    from harness.cli.golden_update import settle_proposals
+
+    sys.stdout.flush()
+    reviewed = settle_proposals(store, outcome.ledger, yes=options.yes, review_one=ask)
+    if reviewed == type(reviewed)():
+        print("nothing to write" if code == 0 else "nothing is written", file=sys.stderr)
+        return code
+    return max(code, report(reviewed))
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
@@ -109,9 +136,11 @@ def _line(each: Settled) -> int:
 
 def ask(change: Pending, read: Callable[[str], str] | None = None) -> Choice:
     """Show a change, and have the user say what to do with it."""
-    from harness.golden.review import Choice
+    from harness.golden.meaning import sentences
+    from harness.golden.review import Choice, listed
 
-    print(f"\n{change.change}: {', '.join(change.names)}\n{change.difference}")
+    words = "".join(f"    {each}\n" for each in sentences(change.meaning))
+    print(f"\n{change.change}: {listed(change.names)}\n{words}{change.difference}")
     while True:
         try:
             answer = (read or input)(f"[{KEYS}] ").strip()

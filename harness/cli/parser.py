@@ -182,13 +182,27 @@ def _golden(commands: Any) -> None:
     parser = _command(
         commands, "golden", "check, show or renew the golden outputs of tests/iotests",
         "golden check", "golden diff 101", "golden update --qemu-build ~/qemu/build",
-        "golden review", "golden accept 101", "golden prune")
+        "golden review", "golden accept 101", "golden prune",
+        "golden diff 1001 --variants no-snapshot-access no-copy-bitmap-on-filter",
+        "golden check --qemu-build debian:bookworm --save-logs logs",
+        "golden diff --qemu-build ~/qemu/build --against logs")
     parser.add_argument(
         "action", choices=("check", "diff", "update", "review", "accept", "reject", "prune"),
-        help="compare; compare and show all; make what model and QEMU agree on golden; walk "
-        "through what waits for review; settle it in bulk; remove what no test has")
+        help="compare; compare and show all; make what model and QEMU agree on golden, after "
+        "asking; walk through what waits for review; settle it in bulk; remove what no test has")
     parser.add_argument("tests", nargs="*", metavar="TEST",
                         help="golden names, or beginnings of them (default: all)")
+    parser.add_argument("--yes", action="store_true", help="update: write without asking")
+    parser.add_argument("--trust", choices=("qemu",),
+                        help="update: where model and QEMU differ, write what QEMU says, and name "
+                        "what the model lacks (default: refuse)")
+    parser.add_argument("--save-logs", metavar="DIR",
+                        help="check, diff: keep QEMU's log of each test in a folder")
+    parser.add_argument("--against", metavar="DIR",
+                        help="check, diff: compare QEMU with such a folder, of another QEMU")
+    parser.add_argument("--variants", nargs=2, metavar=("FROM", "TO"),
+                        help="diff: of two variants of the golden outputs, no QEMU asked; named "
+                        "by the marks in their names, joined by +, or today")
     _build_option(parser, repeated=True)
     _outputs(parser)
 

@@ -21,6 +21,8 @@ class Action(StrEnum):
     """Compare; all differences are shown; nothing is written."""
     UPDATE = "update"
     """Show all differences, and make what model and QEMU agree on the golden output."""
+    PROPOSE = "propose"
+    """Leave that beside the golden output, for somebody who is then asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Mode:
     action: Action
     read_only: bool = False
     """Nothing may be written: a continuous integration run, or a diff."""
+    trusts_qemu: bool = False
+    """Where model and QEMU differ, QEMU's log is proposed."""
     note: str = ""
     """What the user should know about how this came to be; may be empty."""
 
@@ -44,14 +48,15 @@ def is_set(environment: Mapping[str, str], variable: str) -> bool:
     return environment.get(variable, "").strip().lower() not in ("", "0", "false", "no")
 
 
-def mode(asked: str | None, environment: Mapping[str, str]) -> Mode:
+def mode(asked: str | None, environment: Mapping[str, str], *,
+         trusts_qemu: bool = False) -> Mode:
     """The mode, from ``--golden`` (None: not given) and the environment."""
     regenerate = next((name for name in REGENERATE if is_set(environment, name)), None)
     action = Action(asked) if asked else Action.UPDATE if regenerate else Action.CHECK
     if not is_set(environment, "CI"):
-        return Mode(action, read_only=action is Action.DIFF)
+        return Mode(action, read_only=action is Action.DIFF, trusts_qemu=trusts_qemu)
     note = ""
-    if action is Action.UPDATE:
+    if action in (Action.UPDATE, Action.PROPOSE):
         by = f"--golden={action}" if asked else f"{regenerate}=1"
         action, note = Action.CHECK, f"CI is set, so nothing is written: {by} only checks"
     return Mode(action, read_only=True, note=note)

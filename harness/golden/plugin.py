@@ -20,6 +20,7 @@ from harness.lockstep.trace import save
 
 from .hosts import Hosts
 from .ledger import Ledger, covers
+from .logs import Logs
 from .mode import Action, Mode, mode
 from .scenario import Host, Scenario
 from .settle import Settled, settle
@@ -38,7 +39,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("golden", "golden outputs of iotests")
     group.addoption("--golden", choices=[each.value for each in Action], default=None,
                     help="check: compare (default); diff: compare and show all differences; "
-                         "update: make what model and QEMU agree on the golden output")
+                         "update: make what model and QEMU agree on the golden output; "
+                         "propose: leave it beside the golden output")
+    group.addoption("--golden-trust", choices=["qemu"], default=None,
+                    help="what to propose where model and QEMU differ (default: nothing)")
+    group.addoption("--golden-save", type=Path, metavar="DIR", default=None,
+                    help="write the log of each test as QEMU gave it into this folder")
+    group.addoption("--golden-against", type=Path, metavar="DIR", default=None,
+                    help="compare QEMU's logs with those in this folder, saved from another QEMU, "
+                         "instead of with golden outputs")
     group.addoption("--qemu-build", action="append", metavar="PATH", default=[],
                     help="a QEMU build: a build tree, a folder of binaries or one binary; may be "
                          "repeated (default: QEMU_BUILD, else what is on PATH)")
@@ -101,7 +110,9 @@ class GoldenOutputs:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._mode: Mode = mode(config.getoption("--golden"), os.environ)
+        self._mode: Mode = mode(config.getoption("--golden"), os.environ,
+                                trusts_qemu=config.getoption("--golden-trust") == "qemu")
+        self._logs = Logs(config.getoption("--golden-save"), config.getoption("--golden-against"))
         self._store = Store(config.rootpath / config.getini("golden_dir"))
         self.ledger = Ledger()
         self.hosts = Hosts(config.getoption("--qemu-build"))
@@ -167,8 +178,9 @@ class GoldenOutputs:
         test, varies = _golden_of(item)
         failures = []
         try:
-            for each in settle(scenario, test, varies, self._store, self._mode,
-                               without_snapshots=_without_snapshots(item)):
+            for each in self._logs.settle(scenario, test) or settle(
+                    scenario, test, varies, self._store, self._mode,
+                    without_snapshots=_without_snapshots(item)):
                 item.user_properties.append((PROPERTY, each.to_json()))
                 if not each.ok:
                     failures.append(each.text)

@@ -7,12 +7,14 @@ it is shown once and settled once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatch
 
 from .differences import difference
+from .meaning import meaning, says_all
 from .store import Change, Store
 
 
@@ -24,6 +26,8 @@ class Pending:
     change: Change
     difference: str
     """As it is in the first of them."""
+    meaning: Counter[str] = field(default_factory=Counter)
+    """In words, and in how many places of all of them; empty if they are new outputs."""
 
 
 class Choice(StrEnum):
@@ -47,9 +51,11 @@ class Reviewed:
 
 
 def pending(store: Store, only: Sequence[str] = ()) -> list[Pending]:
-    """What waits for review, change by change; ``only``: names or globs to choose by."""
-    found: dict[tuple[Change, tuple[str, ...]], list[str]] = {}
-    shown: dict[str, str] = {}
+    """What waits for review, change by change; ``only``: names or globs to choose by.
+
+    The same meaning, or where words do not say all of it the same lines, is one change.
+    """
+    found: dict[tuple[Change, Collection[str]], Pending] = {}
     for name in store.pending():
         new = store.read_pending(name)
         if new is None or not chosen(name, only):
@@ -59,11 +65,14 @@ def pending(store: Store, only: Sequence[str] = ()) -> list[Pending]:
             store.reject(name)  # settled by other means meanwhile
             continue
         titles = (store.path(name).name, store.pending_path(name).name)
-        shown[name] = difference(store.read(name) or "", new, titles)
-        lines = tuple(line for line in shown[name].splitlines()[2:] if line[0] in "+-")
-        found.setdefault((change, lines), []).append(name)
-    return [Pending(tuple(names), change, shown[names[0]])
-            for (change, _), names in sorted(found.items(), key=lambda item: item[1])]
+        old = store.read(name)
+        shown = difference(old or "", new, titles)
+        means = Counter() if old is None else meaning(old, new)
+        lines = tuple(line for line in shown.splitlines()[2:] if line[0] in "+-")
+        key = (change, frozenset(means) if says_all(means) else lines)
+        before = found.get(key) or Pending((), change, shown)
+        found[key] = replace(before, names=(*before.names, name), meaning=before.meaning + means)
+    return sorted(found.values(), key=lambda each: each.names)
 
 
 def chosen(name: str, only: Sequence[str]) -> bool:
@@ -83,9 +92,15 @@ def settle_all(store: Store, choice: Choice, only: Sequence[str] = ()) -> Review
 
 def review(store: Store, ask: Callable[[Pending], Choice], only: Sequence[str] = ()) -> Reviewed:
     """Walk through what waits; ``ask`` shows a change and says what to do with it."""
+    return settle_changes(store, pending(store, only), ask)
+
+
+def settle_changes(store: Store, changes: Iterable[Pending],
+                   ask: Callable[[Pending], Choice]) -> Reviewed:
+    """Do with each change what ``ask`` says."""
     done: dict[Choice, list[str]] = {Choice.ACCEPT: [], Choice.REJECT: [], Choice.SKIP: []}
     standing: Choice | None = None
-    for each in pending(store, only):
+    for each in changes:
         choice = standing or ask(each)
         if choice.isupper():
             standing = choice = Choice(choice.lower())
@@ -96,3 +111,12 @@ def review(store: Store, ask: Callable[[Pending], Choice], only: Sequence[str] =
                 store.reject(name)
             done[choice].append(name)
     return Reviewed(*(tuple(done[each]) for each in (Choice.ACCEPT, Choice.REJECT, Choice.SKIP)))
+
+
+def listed(names: Collection[str]) -> str:
+    """Golden names, several variants of a test counted."""
+    tests: dict[str, list[str]] = {}
+    for name in names:
+        tests.setdefault(name.split("@")[0], []).append(name)
+    return ", ".join(found[0] if len(found) == 1 else f"{test} ({len(found)} variants)"
+                     for test, found in tests.items())

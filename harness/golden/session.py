@@ -50,15 +50,16 @@ def golden_store(root: Path = ROOT) -> Store:
 
 
 def run(action: Action, tests: Sequence[str] = (), builds: Sequence[str] = (), *,
-        workers: int = 1, root: Path = ROOT,
+        workers: int = 1, root: Path = ROOT, more: Sequence[str] = (),
         tell: Callable[[Outcome], None] = lambda outcome: None) -> int:
     """Run the iotests, or those named, and check, show or update their golden outputs.
 
     ``tests``: golden names, or beginnings of them such as ``101``.  The exit code of the harness:
-    0 all agree (or are updated), 1 something differs, 2 usage, 130 interrupted.  ``tell`` is
-    given what came of it.  Raises EnvironmentProblem if there is no such test.
+    0 all agree (or are updated), 1 something differs, 2 usage, 130 interrupted.  ``more``: other
+    options of the plugin.  ``tell`` is given what came of it.  Raises EnvironmentProblem if
+    there is no such test.
     """
-    arguments = [f"--golden={action}", "--quiet", *_where(root)]
+    arguments = [f"--golden={action}", "--quiet", *more, *_where(root)]
     arguments += [f"--qemu-build={build}" for build in builds]
     if tests:
         arguments += ["-k", " or ".join(_keyword(test) for test in tests)]

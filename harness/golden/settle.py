@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from harness.lockstep.verdict import Failed
 from model.capabilities import Capabilities
 
+from .meaning import meaning, sentences
 from .mode import Action, Mode
 from .scenario import Scenario
 from .sides import model_text
+from .steps import without_marks
 from .store import Change, Store, variant, variants
 from .verdict import Verdict, Witnesses
 
@@ -73,7 +76,9 @@ def settle(scenario: Scenario, test: str, varies: Collection[str], store: Store,
     witnesses = scenario.witnesses(store.read(own))
     ours = _OURS if without_snapshots else _OURS - _ANCIENT
     logs = _ModelLogs(scenario, test, varies, witnesses.model)
-    wrong = _wrongly_declared(scenario, varies, ours, logs)
+    # A model that is wrong about a build has nothing to say about what other builds do.
+    wrong = "" if witnesses.verdict().diverges else _wrongly_declared(
+        scenario, varies, ours, logs)
     if wrong:
         yield Settled(own, witnesses.verdict(), text=f"{test}: {wrong}", ok=False)
         return
@@ -102,7 +107,13 @@ def _own(name: str, witnesses: Witnesses, scenario: Scenario, store: Store,
     said = [f"{name}: {verdict.value}{why}"]
     if scenario.failure is not None:
         said.append(scenario.failure.summary)
+    if verdict.diverges and mode.trusts_qemu and mode.action is Action.PROPOSE:
+        return _trusting(name, witnesses, scenario, store, said)
+    said += _in_words(witnesses)
     written = pending = False
+    if verdict.confirmed and mode.action is Action.PROPOSE:
+        store.write_pending(name, witnesses.model)
+        return Settled(name, verdict, change, pending=True, witnesses=witnesses)
     if verdict.confirmed and mode.action is Action.UPDATE:
         store.write(name, witnesses.model)
         written = True
@@ -110,11 +121,41 @@ def _own(name: str, witnesses: Witnesses, scenario: Scenario, store: Store,
         store.write_pending(name, witnesses.model)
         pending = True
         said.append(f"it waits for review as {store.pending_path(name).name}: {ACCEPT} {name}")
-    elif verdict.diverges and mode.action is Action.UPDATE:
-        said.append("nothing is written: a log that diverges from the model is not fit for it")
+    elif verdict.diverges and mode.action in (Action.UPDATE, Action.PROPOSE):
+        said.append("nothing is written: a log that diverges from the model is not fit for it; "
+                    "golden update --trust qemu writes it all the same")
     explained = witnesses.explain(store.path(name).name, mode.limit)
     return Settled(name, verdict, change, written, pending,
                    "\n".join([*said, explained]), ok=written, witnesses=witnesses)
+
+
+def _in_words(witnesses: Witnesses) -> list[str]:
+    """What the difference means that the verdict speaks of."""
+    before, after = witnesses.model, witnesses.qemu
+    if not witnesses.verdict().diverges:
+        before, after = witnesses.golden or "", witnesses.model
+    if not before or after is None:
+        return []
+    return [f"    {each}" for each in sentences(meaning(before, after))]
+
+
+def _trusting(name: str, witnesses: Witnesses, scenario: Scenario, store: Store,
+              said: list[str]) -> Settled:
+    """What QEMU said waits for review, and what the model lacks is told."""
+    verdict = witnesses.verdict()
+    if isinstance(scenario.failure, Failed):
+        return Settled(name, verdict, ok=False, text="\n".join(
+            [*said, "nothing is written: QEMU did not come to the end of the scenario"]),
+            witnesses=witnesses)
+    text = without_marks(witnesses.qemu or "")
+    said += ["the model lacks what QEMU does here:", *_in_words(witnesses)]
+    change = store.change(name, text)
+    if change is not None:
+        store.write_pending(name, text)
+    else:
+        said.append("the golden output says the same as QEMU already")
+    return Settled(name, verdict, change, pending=change is not None, text="\n".join(said),
+                   ok=False, witnesses=witnesses)
 
 
 def _other(name: str, witnesses: Witnesses, store: Store, mode: Mode) -> Settled:
@@ -130,9 +171,11 @@ def _other(name: str, witnesses: Witnesses, store: Store, mode: Mode) -> Settled
         store.write_pending(name, witnesses.model)
         said.append(f"it waits for review as {store.pending_path(name).name}: run {UPDATE} on "
                     f"such a QEMU, or {ACCEPT} {name}")
+    if mode.action is Action.PROPOSE:
+        return Settled(name, verdict, store.change(name, witnesses.model), pending=pending)
     return Settled(name, verdict, store.change(name, witnesses.model), pending=pending,
                    text="\n".join([*said, witnesses.explain(store.path(name).name, mode.limit)]),
-                   ok=mode.action is Action.UPDATE, witnesses=witnesses)
+                   ok=mode.action in (Action.UPDATE, Action.PROPOSE), witnesses=witnesses)
 
 
 class _ModelLogs:

@@ -150,7 +150,12 @@ class Store:
         text = self.read_pending(name)
         if text is None:
             raise StoreError(f"nothing waits for review under the name {name!r}")
-        return self.write(name, text)
+        change = self.change(name, text)
+        try:
+            self.pending_path(name).replace(self.path(name))
+        except OSError as why:
+            raise StoreError(f"cannot write {self.path(name)}: {why.strerror}") from why
+        return change
 
     def reject(self, name: str) -> None:
         """Drop the pending text of ``name``, if there is one."""

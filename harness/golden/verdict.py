@@ -22,6 +22,7 @@ from enum import Enum
 from typing import Final
 
 from .differences import difference
+from .steps import without_marks
 
 
 class Verdict(Enum):
@@ -76,7 +77,8 @@ class Witnesses:
             return Verdict.PASS if self.golden == self.model else Verdict.GOLDEN_STALE
         if self.golden == self.model:
             return Verdict.QEMU_DEVIATES
-        return Verdict.MODEL_WRONG if self.golden == self.qemu else Verdict.NO_TWO_AGREE
+        said = without_marks(self.qemu)
+        return Verdict.MODEL_WRONG if self.golden == said else Verdict.NO_TWO_AGREE
 
     def explain(self, golden_name: str, limit: int | None = None) -> str:
         """The differences that the verdict speaks of, a few lines or (no limit) all of them."""

@@ -48,7 +48,7 @@ def test_reviewing(store: Store, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("builtins.input", lambda prompt: next(answers))
     assert main(["golden", "review"]) == 1, "something still waits"
     shown = capsys.readouterr().out
-    assert "changed: 101-a\n--- 101-a.out\n" in shown
+    assert "changed: 101-a\n    instead of: old, there is: new\n--- 101-a.out\n" in shown
     assert shown.endswith("accepted: 101-a\nstill waits: 102-b\n")
 
 
@@ -59,7 +59,7 @@ def test_nobody_there_to_answer(store: Store, capsys: pytest.CaptureFixture[str]
     with pytest.raises(EnvironmentProblem, match="nobody is there to answer"):
         ask(CHANGE, nobody)
     assert ask(CHANGE, lambda prompt: "R") is Choice.REJECT_ALL
-    assert "101-a, 101-a@no-x" in capsys.readouterr().out
+    assert "changed: 101-a (2 variants)\n" in capsys.readouterr().out
 
 
 def test_without_scenarios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

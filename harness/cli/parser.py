@@ -114,7 +114,7 @@ def _verify(commands: Any) -> None:
     _results(parser)
 
 
-def _looks(parser: argparse.ArgumentParser, but: str = "") -> None:
+def _looks(parser: Any, but: str = "") -> None:
     parser.add_argument("--looks", action="store_true",
                         help="after each operation look at all there is to see (content, block "
                              "status, allocation), not only at what it answered and the bitmaps"
@@ -132,8 +132,11 @@ def _replay(commands: Any) -> None:
                        help="on the model alone, in place of a QEMU")
     parser.add_argument("--stop-at", type=_positive, metavar="N",
                         help="stop after operation number N")
+    watched = parser.add_mutually_exclusive_group()  # looks are steps that the trace has not
+    watched.add_argument("--record", action="store_true",
+                        help="put down what is seen, beside the trace, for report elsewhere")
     _reproducer_option(parser)
-    _looks(parser)
+    _looks(watched)
     parser.add_argument("-v", "--verbose", action="store_true",
                         help="show the bitmaps after each step")
 

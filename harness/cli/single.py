@@ -17,7 +17,7 @@ from harness.exploration.grounds import Ground, SimulatedGround, where
 from harness.exploration.investigate import build_of
 from harness.exploration.subjects import subject_of
 from harness.exploration.sweep import with_looks
-from harness.lockstep import human
+from harness.lockstep import human, recording
 from harness.lockstep import replay as replaying
 from harness.lockstep import shrink as shrinking
 from harness.lockstep.explain import explain
@@ -51,8 +51,16 @@ def replay(options: argparse.Namespace) -> int:
         check(trace, stand, ground, options.trace)
         if options.looks:
             trace = with_looks(trace, ground.plan)
-        verdict = replaying.replay(
-            trace, stand, watch=lambda done: _show(console, done, verbose=options.verbose))
+        watcher = recording.Watcher()
+
+        def watch(done: Done) -> None:
+            watcher.watch(done)
+            _show(console, done, verbose=options.verbose)
+
+        verdict = replaying.replay(trace, stand, watch=watch)
+        if options.record:
+            recording.save(recording.path_of(options.trace), recording.recording(
+                trace, verdict, stand, where(ground), watcher.steps))
         code = _conclude(console, trace, verdict, stand)
         if options.reproducer is not None:
             _hand_over(console, trace, verdict, stand, ground, options.reproducer)

@@ -13,9 +13,10 @@ from harness.errors import EnvironmentProblem, HarnessError
 from harness.exploration.grounds import Ground, where
 from harness.exploration.tally import Find
 from harness.lockstep import human, recording
+from harness.lockstep.recording import Recording
 from harness.lockstep.shrink import Budget, Progress, shrink
 from harness.lockstep.trace import Trace, save
-from harness.lockstep.verdict import Conforms
+from harness.lockstep.verdict import Conforms, Verdict
 from harness.reproducers.handover import NOTHING, Reproducers, write_reproducers
 from harness.systems.failure import SystemFailed
 
@@ -81,13 +82,7 @@ def investigate(kept: Investigated, ground: Ground, seconds: float,
     shrunk = kept.trace.with_suffix(".shrunk.jsonl")
     save(shrunk, result.trace)
     story = kept.trace.with_suffix(".txt")
-    try:
-        with ground.open() as stand:
-            seen = recording.record(result.trace, stand, where(ground), verdict)
-    except HarnessError as why:
-        return dataclasses.replace(kept, again=f"not recorded: {why}", shrunk=shrunk,
-                                   shrunk_length=len(result.trace.steps), summary=verdict.summary,
-                                   steps=lines(result.trace))
+    seen = _seen(result.trace, verdict, ground)
     recording.save(recording.path_of(shrunk), seen)
     try:
         story.write_text(seen.story, encoding="utf-8")
@@ -98,6 +93,15 @@ def investigate(kept: Investigated, ground: Ground, seconds: float,
                                         kept.trace.with_suffix(""))
     return Investigated(kept.find, kept.number, kept.trace, shrunk, len(result.trace.steps), story,
                         verdict.summary, again, lines(result.trace), reproducers)
+
+
+def _seen(trace: Trace, verdict: Verdict, ground: Ground) -> Recording:
+    """What is seen when the trace is done once more, or, if it cannot be, how it ended."""
+    with ground.open() as stand:
+        try:
+            return recording.record(trace, stand, where(ground), verdict)
+        except HarnessError:
+            return recording.recording(trace, verdict, stand, where(ground))
 
 
 def build_of(ground: Ground) -> Build | None:

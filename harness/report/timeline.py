@@ -22,7 +22,7 @@ from model.copy_before_write import CopyBeforeWrite
 from model.errors import RequestFailed
 from model.machine import FilterView, Impossible, Machine
 from model.operations import Discard, Inspect, Operation, Read, Request, Status
-from model.outcome import Observation, Outcome
+from model.outcome import Observation
 from model.rules import RULES
 from model.schedule import Complete, Cut, Expire, Start, request_of
 from model.snapshot_access import SnapshotAccess
@@ -91,10 +91,15 @@ class Timeline:
         for row, step in enumerate(self._trace.steps):
             operation = step.operation if channels is None else sent_as(step.operation, channels)
             used = self._machine.rules.copy()
-            outcome = self._machine.apply(step.number, operation)
+            try:
+                outcome = self._machine.apply(step.number, operation)
+            except Impossible as why:
+                self._row(row, Step(step.number, operation), f"nothing: {why}", ())
+                break
             expected = self._machine.observe()
             fired = sorted(self._machine.rules - used)
-            self._row(row, Step(step.number, operation), outcome, fired)
+            said = human.outcome(outcome, expected_errno(operation, outcome))
+            self._row(row, Step(step.number, operation), said, fired)
             seen = self._seen[row] if row < len(self._seen) else None
             if isinstance(self._machine, ConcurrentMachine):
                 self.sequences.take(row, step.number, operation, self._machine)
@@ -107,11 +112,10 @@ class Timeline:
 
     # Rows
 
-    def _row(self, row: int, step: Step, outcome: Outcome, fired: Sequence[str]) -> None:
+    def _row(self, row: int, step: Step, said: str, fired: Sequence[str]) -> None:
         operation = step.operation
         about = operation if isinstance(operation, Complete) else request_of(operation)
         place = [about.offset, about.offset + about.length] if about is not None else None
-        said = human.outcome(outcome, expected_errno(operation, outcome))
         steps = self._recording.steps if self._recording else ()
         answer = steps[row].answer if row < len(steps) else None
         self._rows.append([

@@ -19,6 +19,8 @@ import pytest
 from harness.builds import STORAGE_DAEMON, TOOLS, Build, find
 from harness.cli import parser
 from harness.errors import HarnessError
+from harness.lockstep import recording, trace
+from harness.report.traces import Told, trace_fields
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs/examples"
@@ -135,6 +137,23 @@ def test_every_example_is_in_the_document() -> None:
     told = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
     for file in EXAMPLES.iterdir():
         assert f"(examples/{file.name})" in told
+
+
+def test_the_trace_of_the_picture_diverges_where_the_picture_does() -> None:
+    """The model's side is computed anew, so the picture cannot grow old unseen."""
+    path = EXAMPLES / "tail.jsonl"
+    fields = trace_fields(Told(trace.load(path), recording.load(recording.path_of(path))))
+    assert fields["verdict"]["number"] == 11
+    grid = fields["timeline"]["grids"][0]
+    assert grid["columns"] == [0, 1, 2, 3, 4, 5, 6, 8, 12, 13]
+    assert grid["counts"][-1] == (10, [11, 4, 7]), "QEMU's"
+    done = sum((1 if value else -1) * (grid["columns"][last] - grid["columns"][first])
+               for _, which, first, last, value in grid["events"] if which == 1)
+    assert done == 5, "the model's"
+
+
+def test_the_picture_is_small() -> None:
+    assert (ROOT / "docs/pictures/divergence.png").stat().st_size < 100_000
 
 
 def test_the_container_has_what_the_readme_installs() -> None:

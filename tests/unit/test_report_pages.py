@@ -11,11 +11,14 @@ import pytest
 
 from harness.cli.main import main
 from harness.lockstep import recording
-from harness.lockstep.trace import TraceError, save
+from harness.lockstep.recording import Recording
+from harness.lockstep.trace import Header, Step, SystemKind, Trace, TraceError, save
 from harness.report.campaign import campaign_page
 from harness.report.comparison import comparison_page
 from harness.report.goldens import golden_page
 from harness.report.traces import Told, trace_page
+from harness.systems.probes import PROBES
+from model.capabilities import Capabilities
 from model.machine import Machine
 from tests.unit.cli_lab import harness, simulate
 from tests.unit.lockstep_lab import THOROUGH
@@ -85,6 +88,18 @@ def test_a_page_of_the_model_alone_says_so() -> None:
     page = trace_page(Told(COPIED))
     assert "as the model does them" in page
     assert page_data(Told(COPIED))["timeline"]["recorded"] is False
+
+
+def test_what_the_model_has_nothing_to_say_of_ends_the_map() -> None:
+    """A probe of a known defect, for one: the model does not do what kills the build."""
+    probe = next(each for each in PROBES if each.capability == "empty_merge_crashes")
+    header = Header(probe.configuration, SystemKind.QSD,
+                    capabilities=Capabilities(empty_merge_crashes=True))
+    steps = tuple(Step(number, each) for number, each in enumerate(probe.operations, start=1))
+    told = Told(Trace(header, steps), Recording("qsd", "crash", "it died", len(steps)))
+    timeline = page_data(told)["timeline"]
+    assert "nothing: " in timeline["texts"][timeline["rows"][-1][6]]
+    assert "it died" in trace_page(told)
 
 
 def test_a_schedule_has_its_requests_with_what_they_wait_for() -> None:

@@ -17,6 +17,8 @@ lockstep.Map = class {
     this.tip = this.part("tip");
     this.bad = timeline.rows.findIndex((row) => row[0] === verdict.number);
     this.places = verdict.differences.flatMap((each) => each.places);
+    const about = timeline.rows[this.bad]?.[4];
+    if (!this.places.length && about) this.places = [about];
     this.grid = 0;
     this.row = this.bad >= 0 ? this.bad : 0;
     this.column = 0;
@@ -65,7 +67,7 @@ lockstep.Map = class {
       this.zoom = zooms.reduce((best, size, index) => (size <= fit && size <= 64 ? index : best), 0);
     }
     this.cell = lockstep.Map.ZOOMS[this.zoom];
-    this.high = this.cell >= 8 ? 24 : 17;
+    this.high = this.cell >= 8 ? 26 : 18;
     const width = Math.max(this.left + this.states_.width * this.cell + this.right, 0);
     const height = lockstep.Map.HEAD + this.rows.length * this.high + 4;
     this.extent.style.width = `${Math.max(width, inner)}px`;
@@ -133,8 +135,8 @@ lockstep.Map = class {
     const filter = states.grid.kind === "filter";
     const first = Math.max(0, Math.floor((this.left - x(0)) / cell));
     const last = Math.min(states.width, Math.ceil((width - this.right - x(0)) / cell));
-    const top = y + 7;
-    const height = high - 8;
+    const top = y + 8;
+    const height = high - 10;
     for (let column = first; column < last; column++) {
       if (filter) {
         const at = [0, 1, 2].map((which) => which * states.width + column);
@@ -154,16 +156,16 @@ lockstep.Map = class {
     const [, , manner, , place] = this.timeline.rows[row];
     if (place && place[1] > place[0] && manner) {
       const [from, wide] = this.extentOf(place, x, true);
-      paint.bar(manner, from, y + 2, wide, row === this.bad ? "bad" : "ink");
+      paint.bar(manner, from, y + 3, wide, row === this.bad ? "bad" : "ink");
+    }
+    if (row === this.row) {
+      paint.frame("accent", x(this.column) - 1, top - 1, cell + 1, height + 2);
     }
     if (row === this.bad) {
       for (const range of this.places) {
         const [from, wide] = this.extentOf(range, x);
         paint.frame("bad", from - 1, top - 1, wide + 1, height + 2);
       }
-    }
-    if (row === this.row) {
-      paint.frame("accent", x(this.column) - 1, top - 1, cell + 1, height + 2);
     }
   }
 
@@ -187,7 +189,7 @@ lockstep.Map = class {
     const { paint, high } = this;
     const [number, actor, , , , said, expected, found] = this.timeline.rows[row];
     const wrong = row === this.bad;
-    const size = high >= 24 ? 12 : 11;
+    const size = high >= 26 ? 12 : 11;
     const middle = y + high / 2 + 1;
     paint.fill(row === this.row ? "accent-soft" : wrong ? "bad-soft" : "paper", 0, y, this.left - 6,
       high);

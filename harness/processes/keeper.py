@@ -9,7 +9,11 @@ for each living process group that it started a file `groups/<number>`.  Who cle
   from a pipe whose only writer is this process.  A parent-death signal (PR_SET_PDEATHSIG) does
   less: it reaches neither grandchildren nor files;
 - if the guardian died as well: the next run, which removes run directories that nobody has
-  locked.  systemd-tmpfiles respects the same lock.
+  locked, and kills what belongs to them.  systemd-tmpfiles respects the same lock.
+
+A child that was started a moment before its parent died may be in no file yet.  It is known by
+its environment, where :data:`MARK` names the run directory.  None is missed: a forked process
+holds the guardian's pipe open until it is the program that it was forked to be.
 """
 
 from __future__ import annotations
@@ -28,12 +32,18 @@ from pathlib import Path
 from harness.errors import EnvironmentProblem
 
 PREFIX = "cbw-lockstep-"
+MARK = "CBW_LOCKSTEP_RUN"
+"""Environment variable of every child: the run directory of its parent."""
 
 _GUARDIAN = """
 trap '' HUP INT TERM
 read -r _
 cd "$1" 2>/dev/null || exit 0
 for group in groups/*; do kill -s KILL -- "-${group#groups/}" 2>/dev/null; done
+for process in $(grep -lszxF -e "$2=$1" /proc/[0-9]*/environ); do
+    process=${process#/proc/}
+    kill -s KILL "${process%/environ}" 2>/dev/null
+done
 cd / && rm -rf -- "$1"
 """
 
@@ -46,7 +56,8 @@ class Keeper:
         (self.directory / "groups").mkdir()
         self._groups: set[int] = set()
         self._guardian = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARDIAN, "cbw-lockstep-guardian", str(self.directory)],
+            ["/bin/sh", "-c", _GUARDIAN, "cbw-lockstep-guardian", str(self.directory),
+             MARK],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -146,8 +157,18 @@ def _sweep(base: Path) -> None:
         try:
             if os.fstat(descriptor).st_uid == os.geteuid():
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _kill_marked(path)
                 shutil.rmtree(path, ignore_errors=True)
         except OSError:
             pass  # its owner lives
         finally:
             os.close(descriptor)
+
+
+def _kill_marked(directory: Path) -> None:
+    """End what the dead owner of a run directory has left running."""
+    mark = f"{MARK}={directory}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)

@@ -30,7 +30,7 @@ from types import TracebackType
 from harness.errors import EnvironmentProblem, HarnessError
 from harness.processes.capture import Capture
 from harness.processes.exit import Exit
-from harness.processes.keeper import keeper
+from harness.processes.keeper import MARK, keeper
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 KILL_TIMEOUT = 30.0  # seconds; a process that survives SIGKILL for so long hangs in the kernel
@@ -141,7 +141,7 @@ class Child:
             try:
                 process = subprocess.Popen(
                     self.argv,
-                    env=os.environ | env,
+                    env=os.environ | env | {MARK: str(guard.directory)},
                     cwd=cwd,
                     stdin=subprocess.DEVNULL,
                     stdout=child_stdout,

@@ -168,9 +168,27 @@ def test_next_run_sweeps_when_the_guardian_died_too(owner: Owner, tmp_path: Path
     owner.process.kill()
     owner.process.wait()
     assert leftovers(tmp_path) == [owner.path.parent]
+    assert not select.select([owner.witness], [], [], 0)[0], "its child lives on"
     Owner(tmp_path, "").finish()
     assert leftovers(tmp_path) == []
-    os.killpg(owner.child, signal.SIGKILL)
+    assert owner.gone(), "its child as well"
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_child_that_is_in_no_file_yet_is_found(owner: Owner, tmp_path: Path,
+                                                 guarded: bool) -> None:
+    """As when its parent died between starting it and writing that down."""
+    (owner.path.parent / "groups" / str(owner.child)).unlink()
+    if not guarded:
+        os.kill(owner.guardian, signal.SIGKILL)
+        assert owner.guardian_gone()
+    owner.process.kill()
+    owner.process.wait()
+    if not guarded:
+        Owner(tmp_path, "").finish()
+    assert owner.gone()
+    assert owner.guardian_gone()
+    assert leftovers(tmp_path) == []
 
 
 def test_the_living_are_not_swept(owner: Owner, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,15 +35,20 @@ from harness.errors import EnvironmentProblem
 PREFIX = "cbw-lockstep-"
 MARK = "CBW_LOCKSTEP_RUN"
 """Environment variable of every child: the run directory of its parent."""
+_ROUNDS = 10
+"""While processes are looked for, those that were not found yet may start others."""
 
 _GUARDIAN = """
 trap '' HUP INT TERM
 read -r _
 cd "$1" 2>/dev/null || exit 0
 for group in groups/*; do kill -s KILL -- "-${group#groups/}" 2>/dev/null; done
-for process in $(grep -lszxF -e "$2=$1" /proc/[0-9]*/environ); do
-    process=${process#/proc/}
-    kill -s KILL "${process%/environ}" 2>/dev/null
+for round in 1 2 3 4 5 6 7 8 9 10; do
+    marked=$(grep -lszxF -e "$2=$1" /proc/[0-9]*/environ) || break
+    for process in $marked; do
+        process=${process#/proc/}
+        kill -s KILL "${process%/environ}" 2>/dev/null
+    done
 done
 cd / && rm -rf -- "$1"
 """
@@ -167,8 +173,17 @@ def _sweep(base: Path) -> None:
 
 def _kill_marked(directory: Path) -> None:
     """End what the dead owner of a run directory has left running."""
-    mark = f"{MARK}={directory}".encode()
+    for _ in range(_ROUNDS):
+        marked = list(_marked(f"{MARK}={directory}".encode()))
+        for process in marked:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        if not marked:
+            break
+
+
+def _marked(mark: bytes) -> Iterator[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if mark in (process / "environ").read_bytes().split(b"\0"):
-                os.kill(int(process.name), signal.SIGKILL)
+                yield int(process.name)

@@ -109,6 +109,10 @@ def _verify(commands: Any) -> None:
                         help="of known defects that the build has: list them (default); let each "
                              "be a divergence; or do nothing at all that one may make the end of "
                              "QEMU, probes included")
+    parser.add_argument("--exhaustive", type=_positive, metavar="N", default=0,
+                        help="instead of drawn traces, every sequence of up to N operations over "
+                             "three clusters, without a budget unless one is given (N of 2: "
+                             "5,700 sequences)")
     parser.add_argument("--no-cache", action="store_true",
                         help="probe the build anew, whatever is known of it")
     _results(parser)

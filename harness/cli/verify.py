@@ -31,7 +31,7 @@ from harness.cli.parser import KnownDefects
 from harness.cli.report import RUN, campaign_report, runs_of
 from harness.cli.results import Divergence, Result, as_json, suite_of
 from harness.cli.summary import show
-from harness.exploration import areas, campaign
+from harness.exploration import areas, campaign, exhaustive
 from harness.exploration.campaign import Budget
 from harness.exploration.explorer import Mission
 from harness.exploration.investigate import Investigated, investigate, keep
@@ -106,15 +106,19 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         progress.phase(f"probing QEMU {build.version}")
         subject = subject_of(build, cache=not options.no_cache,
                              deadly=options.known_defects is not KnownDefects.AVOID)
-        result = Result(build, subject.profile, seed, tuple(area.name for area in chosen),
+        dwelt_on = ((exhaustive.AREA,) if options.exhaustive
+                    else tuple(area.name for area in chosen))
+        result = Result(build, subject.profile, seed, dwelt_on,
                         not_checked=list(subject.not_checked))
         result.divergences += _by_probes(subject, folder, options.known_defects)
         mission = Mission(subject.grounds, subject.shares, result.areas, seed,
-                          directed=not options.no_directed, looks=options.looks)
-        progress.phase(f"verifying QEMU {build.version}, seed {seed}")
+                          directed=not options.no_directed and not options.exhaustive,
+                          looks=options.looks, exhaustive=options.exhaustive)
+        what = exhaustive.words(options.exhaustive) if options.exhaustive else f"seed {seed}"
+        progress.phase(f"verifying QEMU {build.version}, {what}")
         interrupted = False
         seconds = options.seconds
-        if seconds is None and options.steps is None:
+        if seconds is None and options.steps is None and not options.exhaustive:
             seconds = options.default_seconds
         for_load = load_seconds(result, subject.grounds, seconds, options.load)
         for_kills = 0.0 if options.kill_rounds else kill_seconds(
@@ -140,6 +144,9 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
             result.tally = keeper.tally
             shrunk = list(keeper.kept.values())
         result.divergences += _divergences(shrunk, mission, result.tally)
+        if options.exhaustive:
+            result.not_checked += exhaustive.undone(
+                subject.grounds[0].plan, options.exhaustive, result.tally.traces)
         undone = len(mission.checks()) - result.tally.directed
         if undone > 0 and not interrupted:
             result.not_checked.append(f"{undone} of {len(mission.checks())} directed checks: the "

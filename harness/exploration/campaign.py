@@ -8,7 +8,6 @@ and area decide a trace.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -62,13 +61,13 @@ def explore(mission: Mission, budget: Budget, workers: int = 1,
 
 
 def batches(mission: Mission, deadline: float | None, workers: int) -> Generator[Tally]:
-    """The tallies of batch after batch, for ever; close it to stop."""
+    """The tallies of batch after batch, perhaps for ever; close it to stop."""
     if workers > 1:
         yield from crew.batches(mission, deadline, workers)
         return
     explorer = Explorer(mission)
     try:
-        for number in itertools.count():
+        for number in mission.numbers:
             yield explorer.explore([number], deadline)
     finally:
         explorer.close()

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -32,7 +32,7 @@ DEATHS: Final = 3
 class _Worker:
     process: SpawnProcess
     connection: Connection
-    batch: range
+    batch: list[int]
 
     def stop(self) -> None:
         """End the process, which may be in the middle of things: its keeper cleans up."""
@@ -42,14 +42,13 @@ class _Worker:
 
 
 def batches(mission: Mission, deadline: float | None, workers: int) -> Generator[Tally]:
-    """The tallies of batches as they come, for ever; close it to stop the workers."""
-    todo: Iterator[range] = (range(first, first + BATCH) for first in itertools.count(0, BATCH))
+    """The tallies of batches as they come, perhaps for ever; close it to stop the workers."""
+    todo = _batches(mission.numbers)
     crew: list[_Worker] = []
     deaths = 0
     try:
-        for _ in range(workers):
-            crew.append(_start(mission, deadline, next(todo)))
-        while True:
+        crew += [_start(mission, deadline, batch) for batch in itertools.islice(todo, workers)]
+        while crew:
             ready = wait([worker.connection for worker in crew])
             for worker in [each for each in crew if each.connection in ready]:
                 try:
@@ -67,15 +66,27 @@ def batches(mission: Mission, deadline: float | None, workers: int) -> Generator
                 if isinstance(report, str):
                     raise EnvironmentProblem(report)
                 deaths = 0
-                worker.batch = next(todo)
-                worker.connection.send(worker.batch)
+                batch = next(todo, None)
+                if batch is None:
+                    worker.stop()
+                    crew.remove(worker)
+                else:
+                    worker.batch = batch
+                    worker.connection.send(batch)
                 yield report
     finally:
         for worker in crew:
             worker.stop()
 
 
-def _start(mission: Mission, deadline: float | None, batch: range) -> _Worker:
+def _batches(numbers: Iterable[int]) -> Iterator[list[int]]:
+    """The numbers, so many at a time."""
+    left = iter(numbers)
+    while batch := list(itertools.islice(left, BATCH)):
+        yield batch
+
+
+def _start(mission: Mission, deadline: float | None, batch: list[int]) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, mission, deadline), daemon=True)

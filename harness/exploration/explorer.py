@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
+from harness.exploration import exhaustive
 from harness.exploration.alignment import alignments
 from harness.exploration.areas import EVERYTHING, Area, named
 from harness.exploration.building import Check
@@ -40,6 +42,16 @@ class Mission:
     looks: bool = False
     """Whether everything there is to see is looked at after each step of a trace that is drawn,
     not only at its end."""
+    exhaustive: int = 0
+    """0: traces are drawn, without end; else they are all sequences of up to so many operations,
+    on the first ground."""
+
+    @property
+    def numbers(self) -> Iterable[int]:
+        """The numbers of all traces."""
+        if not self.exhaustive:
+            return itertools.count()
+        return range(2 * len(self.checks()) + exhaustive.traces(self.exhaustive))
 
     @property
     def areas(self) -> tuple[Area, ...]:
@@ -109,7 +121,7 @@ class Explorer:
     def _one(self, number: int, tally: Tally) -> None:
         began = time.perf_counter()
         directed, number = self._turn(number)
-        ground, area, trace = self._directed(number) if directed else self._drawn(number)
+        ground, area, trace = self._directed(number) if directed else self._other(number)
         drawn = time.perf_counter()
         tally.drawing += drawn - began
         if trace is None:
@@ -138,6 +150,15 @@ class Explorer:
     def _directed(self, number: int) -> tuple[int, str, Trace]:
         ground, check = self._checks[number]
         return ground, check.area, check.make(self.mission.grounds[ground].plan)
+
+    def _other(self, number: int) -> tuple[int, str, Trace | None]:
+        longest = self.mission.exhaustive
+        if not longest:
+            return self._drawn(number)
+        if number >= exhaustive.traces(longest):
+            return 0, exhaustive.AREA, None
+        plan = self.mission.grounds[0].plan
+        return 0, exhaustive.AREA, exhaustive.trace(plan, number, longest)
 
     def _drawn(self, number: int) -> tuple[int, str, Trace | None]:
         ground, area, index = self.mission.assignment(number)

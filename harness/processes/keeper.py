@@ -44,7 +44,8 @@ read -r _
 cd "$1" 2>/dev/null || exit 0
 for group in groups/*; do kill -s KILL -- "-${group#groups/}" 2>/dev/null; done
 for round in 1 2 3 4 5 6 7 8 9 10; do
-    marked=$(grep -lszxF -e "$2=$1" /proc/[0-9]*/environ) || break
+    marked=$(grep -lszxF -e "$2=$1" /proc/[0-9]*/environ)
+    [ -n "$marked" ] || break
     for process in $marked; do
         process=${process#/proc/}
         kill -s KILL "${process%/environ}" 2>/dev/null

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,8 +97,9 @@ def query_schema(tool: Tool) -> Schema:
         {"execute": "query-qmp-schema", "id": "schema"},
         {"execute": "quit"},
     )
-    # A file, for QEMU would drop what a pipe does not take at once when it quits.
-    with tempfile.TemporaryFile() as out:
+    # A file, for QEMU would drop what a pipe does not take at once when it quits; in memory, for
+    # the disk may be full.
+    with open(os.memfd_create("schema"), "w+b") as out:
         try:
             done = subprocess.run(
                 [*tool.argv, *options],

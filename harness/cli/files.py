@@ -26,11 +26,14 @@ def check_folder(folder: Path) -> None:
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        check_file(folder / ".writable")
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
         for each in made:
             each.rmdir()
     except OSError as why:
-        raise _problem(folder, why) from why
+        raise EnvironmentProblem(f"cannot write to {folder}: {why.strerror}; "
+                                 "--output chooses another place") from why
 
 
 def write(file: Path, text: str) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import pluggy
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import EnvironmentProblem, HarnessError
 from harness.lockstep.trace import save
 
 from .hosts import Hosts
@@ -184,6 +185,8 @@ class GoldenOutputs:
                 item.user_properties.append((PROPERTY, each.to_json()))
                 if not each.ok:
                     failures.append(each.text)
+        except EnvironmentProblem:
+            raise
         except HarnessError as why:
             failures.append(str(why))
         if scenario.failure is not None:
@@ -196,6 +199,16 @@ class GoldenOutputs:
             item.user_properties.append((_BUILD, scenario.label))
         if failures:
             pytest.fail("\n".join(failures), pytrace=False)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(
+            self, item: pytest.Item,
+            call: pytest.CallInfo[None]) -> Generator[None, pluggy.Result[pytest.TestReport]]:
+        """What the machine lacks is said in one line, without a traceback."""
+        outcome = yield
+        if item.stash.get(_SCENARIO, None) is not None and call.excinfo is not None and (
+                isinstance(call.excinfo.value, EnvironmentProblem)):
+            outcome.get_result().longrepr = str(call.excinfo.value)
 
     # Reporting: here a controller gets the reports of its workers
 

@@ -57,7 +57,7 @@ def run(action: Action, tests: Sequence[str] = (), builds: Sequence[str] = (), *
     ``tests``: golden names, or beginnings of them such as ``101``.  The exit code of the harness:
     0 all agree (or are updated), 1 something differs, 2 usage, 130 interrupted.  ``more``: other
     options of the plugin.  ``tell`` is given what came of it.  Raises EnvironmentProblem if
-    there is no such test.
+    there is no such test, and at the first one that the machine cannot do.
     """
     arguments = [f"--golden={action}", "--quiet", *more, *_where(root)]
     arguments += [f"--qemu-build={build}" for build in builds]
@@ -65,9 +65,11 @@ def run(action: Action, tests: Sequence[str] = (), builds: Sequence[str] = (), *
         arguments += ["-k", " or ".join(_keyword(test) for test in tests)]
     if workers > 1:
         arguments += ["-n", str(workers)]
-    spy = _Spy()
+    spy, machine = _Spy(), _Machine()
     began = time.monotonic()
-    code = pytest.main(arguments, plugins=[spy])
+    code = pytest.main(arguments, plugins=[spy, machine])
+    if machine.problem is not None:
+        raise machine.problem
     if spy.ledger is not None:
         tell(Outcome(spy.ledger, tuple(spy.broken), time.monotonic() - began))
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
@@ -100,7 +102,7 @@ def prune(root: Path = ROOT) -> list[str]:
 
 def _where(root: Path) -> list[str]:
     # That this module is imported before pytest could rewrite its assertions is no news.
-    return ["--rootdir", str(root), "-c", str(root / "pyproject.toml"),
+    return ["--rootdir", str(root), "-c", str(root / "pyproject.toml"), "-p", "no:cacheprovider",
             "-W", "ignore::pytest.PytestAssertRewriteWarning", str(root / TESTS)]
 
 
@@ -109,6 +111,17 @@ def _keyword(test: str) -> str:
     name, _, case = test.removeprefix("test_").partition("@")[0].partition(".")
     keyword = "test_" + name.replace("-", "_")
     return f"({keyword} and {case})" if case else keyword
+
+
+class _Machine:
+    """Ends a run when the machine lacks something: no other test would tell more."""
+
+    problem: EnvironmentProblem | None = None
+
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        if call.excinfo is not None and isinstance(call.excinfo.value, EnvironmentProblem):
+            self.problem = call.excinfo.value
+            item.session.shouldstop = str(self.problem)
 
 
 class _Spy:

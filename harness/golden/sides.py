@@ -13,6 +13,7 @@ from harness.lockstep.compare import compare, compare_observations
 from harness.lockstep.differences import Difference
 from harness.lockstep.trace import Step
 from harness.lockstep.verdict import Diverges, Failed, Failure
+from harness.processes import insist_on_room
 from harness.systems.base import System
 from harness.systems.failure import SystemFailed
 from harness.systems.known_defects import spelled
@@ -184,16 +185,20 @@ class SystemSide:
             self._observed = system.observe([BitmapRef(*each) for each in expected.digests])
             lines += renderer.events(self._observed.events)
         except SystemFailed as failure:
+            insist_on_room()
             lines.append(f"*** {failure.verdict}: {failure}")
             self.failure = self.failure or Failed(len(self.steps) - 1, step, failure)
             self.close()
             return
         differences = compare(entry.operation, outcome, answer)
+        if differences:
+            insist_on_room()
         if differences and shown == renderer.answer(
                 entry.operation, of_outcome(entry.operation, outcome)):
             lines += _words(differences)
         observed = compare_observations(expected, self._observed)
         if observed != self._known:
+            insist_on_room()
             lines += _words(observed)
         self._known = observed
         if self.failure is None and differences + observed:

@@ -178,7 +178,8 @@ class Store:
     @staticmethod
     def _remove(path: Path) -> None:
         try:
-            path.unlink(missing_ok=True)
+            if path.exists():  # in a folder that nobody may write to, unlink fails in any case
+                path.unlink(missing_ok=True)
         except OSError as why:
             raise StoreError(f"cannot remove {path}: {why.strerror}") from why
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
+from harness.processes import insist_on_room
 from harness.systems.base import Answer, System, sent_as
 from harness.systems.failure import SystemFailed
 from model.operations import BitmapRef, Operation
@@ -75,7 +76,8 @@ def run(
 
     ``steps`` may be made while they are done: the next one is asked for only when the one before
     is compared, so that the model's state can decide it.  A schedule that comes too late for a
-    time-out ends there, as what follows cannot be judged.
+    time-out ends there, as what follows cannot be judged.  Raises EnvironmentProblem if what went
+    wrong may be the fault of a full disk.
     """
     channels = frozenset(system.channels)
     index = -1
@@ -88,6 +90,7 @@ def run(
             answer = system.apply(step.number, step.operation)
             overlapping = settled(model, system, step.operation)
         except SystemFailed as failure:
+            insist_on_room()
             return Failed(index, step, failure, channels=channels)
         except OutOfTime:
             return Conforms(index)
@@ -95,12 +98,14 @@ def run(
         try:
             found = system.observe([BitmapRef(node, name) for node, name in expected.digests])
         except SystemFailed as failure:
+            insist_on_room()
             return Failed(index, step, failure, observing=True, channels=channels)
         differences = (compare(step.operation, outcome, answer) + overlapping
                        + compare_observations(expected, found))
         if watch is not None:
             watch(Done(index, step, outcome, answer, expected, found, differences))
         if differences:
+            insist_on_room()
             return Diverges(index, step, differences, found, channels)
     return Conforms(index + 1)
 

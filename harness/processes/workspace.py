@@ -7,11 +7,15 @@ import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from harness.errors import EnvironmentProblem
 from harness.processes.keeper import keeper
 
 SOCKET_PATH_LIMIT = 107  # bytes: sun_path of unix(7), less its terminator
+ROOM: Final = 64 << 20
+"""Bytes.  Where fewer are free, an image may be what did not fit: QEMU asks for long ranges at
+once, and nothing of one is taken that does not fit whole."""
 
 
 class Workspace:
@@ -49,6 +53,19 @@ class Workspace:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def insist_on_room() -> None:
+    """Raise EnvironmentProblem where workspaces have next to no room left on their disk.
+
+    To be called before anything that went wrong is held against the system under test.
+    """
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if free < ROOM:
+        raise EnvironmentProblem(
+            f"only {free >> 10} KiB are free in {folder}, too little to trust what went wrong "
+            "there; TMPDIR chooses another place")
 
 
 def _make_folder(base: Path) -> Path:

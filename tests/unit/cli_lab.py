@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,8 @@ from model.capabilities import Capabilities
 
 ROOT = Path(__file__).parents[2]
 TODAY = Capabilities()
+FULL = SimpleNamespace(total=1 << 30, used=(1 << 30) - (1 << 20), free=(1 << 20) - 1)
+"""What ``shutil.disk_usage`` says of a disk that is nearly full."""
 
 
 def fake_build(name: str = "simulated") -> Build:

@@ -15,7 +15,7 @@ from harness.exploration import investigate
 from harness.lockstep.trace import load
 from harness.systems.known_defects import KNOWN
 from harness.systems.probes import Found
-from tests.unit.cli_lab import fake_build, simulate
+from tests.unit.cli_lab import FULL, fake_build, simulate
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,19 @@ def test_a_lying_build_diverges(monkeypatch: pytest.MonkeyPatch,
     assert f"python -m harness replay {shrunk[0]}" in said
     # The trace shows it again.
     assert main(["replay", str(shrunk[0])]) in (0, 1)
+
+
+@pytest.mark.parametrize("lie", ["wrong-byte", "crash"])
+def test_a_full_disk_is_no_divergence(lie: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch, lie, truthful_for=6)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: FULL)
+    assert _verify("--steps", "300", "--area", "access", "--no-directed") == 2
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].startswith("harness: only 1023 KiB are free in ")
+    assert "TMPDIR chooses another place" in said.err
+    assert said.out == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("lie", ["crash", "hang", "hang-up", "garbage", "exit"])

@@ -13,6 +13,7 @@ from harness.golden.ledger import covers
 from harness.golden.mode import Action
 from harness.golden.store import Store, variants
 from harness.systems import lies, simulated  # noqa: F401  (else each run inside imports them anew)
+from tests.unit.cli_lab import FULL
 from tests.unit.test_golden_plugin import CONFTEST, TEST
 
 
@@ -45,6 +46,17 @@ def test_a_run_ends_with_the_exit_codes_of_the_harness(
     assert session.run(Action.CHECK, builds=["/nowhere"], root=root) == 2
     monkeypatch.setenv("TEST_LIE", "crash")
     assert session.run(Action.CHECK, root=root) == 1
+
+
+def test_a_run_on_a_full_disk_ends_without_a_verdict(
+        root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert session.run(Action.UPDATE, root=root) == 0
+    monkeypatch.setattr("shutil.disk_usage", lambda path: FULL)
+    assert session.run(Action.CHECK, root=root) == 0
+    monkeypatch.setenv("TEST_LIE", "wrong-byte")
+    with pytest.raises(EnvironmentProblem, match=r"only 1023 KiB are free.*TMPDIR"):
+        session.run(Action.CHECK, root=root)
+    assert "Traceback" not in capsys.readouterr().out
 
 
 def test_what_no_test_has_can_be_removed(root: Path) -> None:

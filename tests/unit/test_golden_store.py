@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,19 @@ def test_a_folder_in_the_way_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
         assert str(store.path("a")) in str(caught.value)
     assert sorted(path.name for path in store.folder.iterdir()) == ["a.out"]
+
+
+def test_nothing_is_done_to_a_folder_where_nothing_is_to_be_done(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be read-only, where unlink fails also for what is not there."""
+    store = Store(tmp_path)
+    store.write("101-write", "text\n")
+    store.write_pending("102-bitmap", "text\n")
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert store.write("101-write", "text\n") is None
+    with pytest.raises(StoreError, match=r"cannot remove .*: Read-only file system"):
+        store.reject("102-bitmap")

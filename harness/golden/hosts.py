@@ -14,7 +14,7 @@ from harness.builds.build import INSTALL
 from harness.errors import EnvironmentProblem
 from harness.lockstep.trace import SystemKind
 from harness.systems.base import System
-from harness.systems.capabilities import find_profile
+from harness.systems.capabilities import NothingToVerify, find_profile
 from harness.systems.qmp_system import QmpSystem
 from harness.systems.starting import starter
 from model.capabilities import Capabilities
@@ -91,18 +91,30 @@ class Hosts:
     def host(self, spec: str | None) -> Host:
         """The build that ``spec`` names; None: the only one.
 
-        A build that was asked for by name must be there: raises EnvironmentProblem.  If nothing
-        was named and nothing is on PATH, the model speaks alone.
+        A build that was asked for by name must be there, and one that is there must start:
+        raises EnvironmentProblem.  If nothing was named and PATH has nothing to test, the model
+        speaks alone.
         """
         spec = spec or next(iter(self._specs), None)
         if spec not in self._known:
-            try:
-                self._known[spec] = BuildHost(find(spec))
-            except EnvironmentProblem as why:
-                if spec is not None or os.environ.get("QEMU_BUILD"):
-                    raise
-                self._known[spec] = NoQemu(str(why))
+            self._known[spec] = self._look_for(spec)
         return self._known[spec]
+
+    @staticmethod
+    def _look_for(spec: str | None) -> BuildHost | NoQemu:
+        named = spec is not None or bool(os.environ.get("QEMU_BUILD"))
+        try:
+            build = find(spec)
+        except EnvironmentProblem as why:
+            if named:
+                raise
+            return NoQemu(str(why))
+        try:
+            return BuildHost(build)
+        except NothingToVerify as why:
+            if named:
+                raise
+            return NoQemu(str(why))
 
     def close(self) -> None:
         """Leave nothing behind."""

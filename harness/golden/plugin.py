@@ -78,6 +78,8 @@ def qemu_build(request: pytest.FixtureRequest, golden_hosts: Any) -> Host:
     """The build that the test runs on: the only one, or each one given in turn."""
     try:
         host: Host = golden_hosts.host(getattr(request, "param", None))
+    except EnvironmentProblem:
+        raise
     except HarnessError as why:
         pytest.fail(str(why), pytrace=False)
     return host
@@ -206,7 +208,7 @@ class GoldenOutputs:
             call: pytest.CallInfo[None]) -> Generator[None, pluggy.Result[pytest.TestReport]]:
         """What the machine lacks is said in one line, without a traceback."""
         outcome = yield
-        if item.stash.get(_SCENARIO, None) is not None and call.excinfo is not None and (
+        if "iotest" in getattr(item, "fixturenames", ()) and call.excinfo is not None and (
                 isinstance(call.excinfo.value, EnvironmentProblem)):
             outcome.get_result().longrepr = str(call.excinfo.value)
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import EnvironmentProblem
-from harness.golden import session
+from harness.builds import Build
+from harness.errors import EnvironmentProblem, HarnessError
+from harness.golden import hosts, session
 from harness.golden.ledger import covers
 from harness.golden.mode import Action
 from harness.golden.store import Store, variants
 from harness.systems import lies, simulated  # noqa: F401  (else each run inside imports them anew)
-from tests.unit.cli_lab import FULL
+from harness.systems.capabilities import NothingToVerify
+from tests.unit.cli_lab import FULL, fake_build
 from tests.unit.test_golden_plugin import CONFTEST, TEST
 
 
@@ -91,3 +93,25 @@ def test_tests_that_cannot_be_collected_make_nothing_unused(root: Path) -> None:
 def test_which_arguments_name_all_iotests(tmp_path: Path, arguments: list[str],
                                           whole: bool) -> None:
     assert covers(arguments, tmp_path, tmp_path / "tests/iotests") is whole
+
+
+@pytest.mark.parametrize(("problem", "named", "alone"), [
+    (NothingToVerify("it is too old"), False, True),
+    (NothingToVerify("it is too old"), True, False),
+    (EnvironmentProblem("no space left"), False, False),
+    (EnvironmentProblem("no space left"), True, False),
+])
+def test_without_qemu_the_model_speaks_alone_but_not_instead_of_one(
+        monkeypatch: pytest.MonkeyPatch, problem: HarnessError, named: bool, alone: bool) -> None:
+    def look(build: Build) -> None:
+        raise problem
+
+    monkeypatch.delenv("QEMU_BUILD", raising=False)
+    monkeypatch.setattr(hosts, "find", fake_build)
+    monkeypatch.setattr(hosts, "BuildHost", look)
+    found = hosts.Hosts(["/a/build"] if named else [])
+    if alone:
+        assert found.host(None).label == "no QEMU"
+    else:
+        with pytest.raises(type(problem), match=str(problem)):
+            found.host(None)

@@ -13,6 +13,7 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -183,4 +184,9 @@ def _reason(output: list[str]) -> str:
             "apt-get install a newer debian-archive-keyring"
         )
     errors = (line for line in output if line.startswith(("E:", "dpkg-deb: error:")))
-    return next(errors, output[-1] if output else "it says nothing")
+    error = next(errors, output[-1] if output else "it says nothing")
+    # apt tells why a mirror cannot be reached below the line of what could not be brought.
+    causes = (below.strip() for line, below in pairwise(output)
+              if line.startswith("Err:") and below.startswith("  "))
+    cause = next(causes, "")
+    return error if cause in error else f"{error} ({cause})"

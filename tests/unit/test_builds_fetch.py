@@ -207,6 +207,22 @@ def test_missing_mirror(archive: Archive, tmp_path: Path) -> None:
     assert "apt-get failed: E: " in refused(archive, tmp_path / "suite")
 
 
+def test_unreachable_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What apt-get says through a proxy that is not there."""
+    write_script(tmp_path / "bin/apt-get", """cat <<'END'
+Err:1 http://deb.debian.org/debian bookworm InRelease
+  Could not connect to 127.0.0.1:9 (127.0.0.1). - connect (111: Connection refused)
+E: The repository 'http://deb.debian.org/debian bookworm Release' does not have a Release file.
+END
+exit 100""")
+    write_script(tmp_path / "bin/dpkg", "echo amd64")
+    write_script(tmp_path / "bin/dpkg-deb", "true")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    with pytest.raises(EnvironmentProblem, match=r"does not have a Release file\. \(Could not "
+                                                 r"connect to .*Connection refused\)"):
+        fetch("debian:bookworm", tmp_path / "suite", keyring=Path(__file__))
+
+
 @needs_apt
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
 def test_without_root(archive: Archive) -> None:

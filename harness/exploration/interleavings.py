@@ -19,7 +19,9 @@ from harness.exploration.schedules import Schedule
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.bitmap import divide_up
+from model.concurrent_machine import ConcurrentMachine
 from model.configuration import KIB, Configuration, Image, Protocol
+from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
 from model.operations import Operation, Request, Via
 from model.schedule import Complete, Start
 
@@ -39,6 +41,8 @@ class Small:
     failures: int = 0
     """How many storage requests may fail, with EIO; any of them."""
     on_cbw_error: str | None = None
+    job: Backup | None = None
+    """Begins first; the requests are then to its disk."""
 
     @property
     def breaks(self) -> bool:
@@ -46,8 +50,8 @@ class Small:
         return self.on_cbw_error == BREAK
 
     def configuration(self, times: int) -> Configuration:
-        """The images, with room for so many interleavings."""
-        size = self.clusters * CLUSTER * times
+        """The images, with room for so many interleavings; a job always has all of the disk."""
+        size = self.clusters * CLUSTER * (times if self.job is None else 1)
         return Configuration((
             Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
             Image(TARGET, size, protocol=Protocol.HELD)))
@@ -63,6 +67,17 @@ def _discard(cluster: float, count: float = 1) -> Request:
 
 def _read(cluster: float, count: float = 1) -> Request:
     return ops.Read(SNAPSHOT, int(cluster * CLUSTER), int(count * CLUSTER), Via.NBD_DF)
+
+
+def _below(request: Request) -> Request:
+    """The same, of the disk of a job."""
+    return replace(request, node=SOURCE)
+
+
+def _job(workers: int, on_error: OnError = OnError.STOP) -> Backup:
+    return Backup("job", SOURCE, TARGET, Sync.FULL, filter_node="job-filter",
+                  auto_finalize=False, max_workers=workers, max_chunk=CLUSTER,
+                  on_source_error=on_error, on_target_error=on_error)
 
 
 def _give_up(cluster: float, count: float = 1) -> Request:
@@ -83,6 +98,11 @@ SMALL: Final = (
     Small("write-write-failing-snapshot", 248, 2, (_write(0, 1.5), _write(1)), 1, BREAK),
     Small("writes-apart-failing-snapshot", 412, 2, (_write(0), _write(1)), 1, BREAK),
     Small("write-give-up-failing", 48, 1, (_write(0), _give_up(0)), 1),
+    Small("job-write", 5, 2, (_below(_write(1)),), job=_job(1)),
+    Small("job-write-write", 630, 2, (_below(_write(0)), _below(_write(1, 0.5))), job=_job(2)),
+    Small("job-write-failing", 11, 1, (_below(_write(0)),), 1, job=_job(1)),
+    Small("job-write-failing-again", 48, 1, (_below(_write(0)),), 2,
+          job=_job(1, OnError.IGNORE)),
 )
 """The named ones."""
 
@@ -96,26 +116,33 @@ Path = tuple[Operation, ...]
 
 def paths(small: Small, plan: Plan) -> Iterator[Path]:
     """Every interleaving, always in the same order."""
+    configuration = small.configuration(1)
+    beginning = opening(small)
     todo: list[Path] = [()]
     while todo:
         done = todo.pop()
-        building = Schedule(plan, small.configuration(1))
-        building.add_all((*opening(small), *done))
-        after = list(_next(small, building, done))
-        if after:
-            todo.extend((*done, step) for step in reversed(after))
-        else:
-            yield done
+        machine = ConcurrentMachine(configuration, plan.capabilities)
+        for number, step in enumerate((*beginning, *done), start=1):
+            machine.apply(number, step)
+        # One way to go on is gone with this machine, the others later with machines of their own.
+        while after := list(_next(small, machine, done)):
+            todo.extend((*done, step) for step in reversed(after[1:]))
+            done = (*done, after[0])
+            machine.apply(len(beginning) + len(done), after[0])
+        yield done
 
 
-def _next(small: Small, building: Schedule, done: Path) -> Iterator[Operation]:
+def _next(small: Small, machine: ConcurrentMachine, done: Path) -> Iterator[Operation]:
     """What may come next."""
+    if small.job is not None and not done:
+        yield Start(small.job)
+        return
     started = [step.request for step in done if isinstance(step, Start)]
     for request in small.requests:
-        if request not in started and building.held.deadly(Start(request)) is None:
+        if request not in started and machine.deadly(Start(request)) is None:
             yield Start(request)
     failed = sum(isinstance(step, Complete) and step.error is not None for step in done)
-    pending = building.held.pending()
+    pending = machine.pending()
     for index, asked in enumerate(pending):
         complete = Complete(asked.node, asked.kind, asked.offset, asked.length,
                             younger=pending[:index].count(asked))
@@ -145,10 +172,13 @@ def bundle(small: Small, plan: Plan, number: int) -> Trace:
             building.add_all((*_closing(), *opening(small)))
         place = index * small.clusters * CLUSTER
         for step in path:
-            if not building.add(_moved(step, place)):
+            moved = step if small.job else _moved(step, place)
+            if not building.add(moved):
                 raise AssertionError("what is possible in one place is so in another")
         if small.breaks:
             building.add(ops.Read(SNAPSHOT, place, small.clusters * CLUSTER, Via.NBD_DF))
+        if small.job is not None:
+            building.add_all((JobResume(small.job.job), JobFinalize(small.job.job)))
     building.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))
     return building.trace()
 
@@ -175,6 +205,8 @@ def _moved(step: Operation, distance: int) -> Operation:
 
 def opening(small: Small) -> tuple[Operation, ...]:
     """The graph."""
+    if small.job is not None:
+        return (ops.Export(SOURCE),)
     return (ops.AddFilter(FILTER, SOURCE, TARGET, on_cbw_error=small.on_cbw_error),
             ops.AddSnapshot(SNAPSHOT, FILTER), ops.Export(FILTER), ops.Export(SNAPSHOT))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The parts of ``verify`` that need no trace: load, kills, and QEMU's own breakpoints."""
+"""The parts of ``verify`` that need no trace: load, kills, ends, and QEMU's own breakpoints."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from harness.builds import STORAGE_DAEMON, SYSTEM
 from harness.cli.results import Divergence, Result
 from harness.clients.libnbd import libnbd_available
 from harness.exploration.breakpoints import SCENARIOS, check
+from harness.exploration.ends import ENDS
+from harness.exploration.ends import check as check_end
 from harness.exploration.grounds import Ground, RealGround
 from harness.exploration.kills import kill_rounds
 from harness.exploration.load import put_load
 from harness.lockstep.trace import SystemKind
+from harness.systems.held_daemon import HeldDaemon
 from harness.systems.qemu_system import QemuSystem
 from harness.systems.starting import starter
 from model.configuration import Configuration
@@ -24,7 +27,8 @@ _KILLS = 0.03
 """The part of a budget in which QEMU is killed again and again."""
 _LEAST, _MOST = 3.0, 120.0  # seconds
 _ENOUGH = 20.0
-"""A budget of so many seconds has room for breakpoints, which take two or three."""
+"""A budget of so many seconds has room for breakpoints and for ends, which take two or three
+each."""
 
 
 def load_seconds(result: Result, grounds: Sequence[Ground], seconds: float | None,
@@ -95,3 +99,24 @@ def verify_breakpoints(result: Result) -> None:
             result.divergences += [
                 Divergence(AREA, f"breakpoint: {each}", system=SystemKind.QEMU_SYSTEM.value)
                 for each in check(scenario, start_system, result.profile.capabilities)]
+
+
+def has_ends(result: Result, grounds: Sequence[Ground], seconds: float | None) -> bool:
+    """Whether it is checked what ends while requests are under way."""
+    return (_has(grounds, SystemKind.QSD) and libnbd_available() and AREA in result.areas
+            and (seconds is None or seconds >= _ENOUGH))
+
+
+def verify_ends(result: Result) -> None:
+    """Do each of :data:`harness.exploration.ends.ENDS`, and add to the result what came of it."""
+    with starter(result.build, STORAGE_DAEMON) as start:
+        def begin(configuration: Configuration) -> HeldDaemon:
+            system = start(configuration)
+            assert isinstance(system, HeldDaemon)
+            return system
+
+        for end in ENDS:
+            result.tally.operations["end with requests under way"] += 1
+            result.divergences += [
+                Divergence(AREA, f"end: {each}", system=SystemKind.QSD.value)
+                for each in check_end(end, begin, result.profile.capabilities)]

@@ -19,9 +19,11 @@ from harness.cli.console import Progress
 from harness.cli.files import check_folder, write
 from harness.cli.load import (
     has_breakpoints,
+    has_ends,
     kill_seconds,
     load_seconds,
     verify_breakpoints,
+    verify_ends,
     verify_kills,
     verify_load,
 )
@@ -129,6 +131,8 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         try:
             if mission.directed and has_breakpoints(result, subject.grounds, seconds):
                 verify_breakpoints(result)
+            if mission.directed and has_ends(result, subject.grounds, seconds):
+                verify_ends(result)
             budget = Budget(left, options.steps)
             result.tally = explore(options, budget, mission, keeper, progress)
             if for_load:

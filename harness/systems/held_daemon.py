@@ -102,13 +102,18 @@ class HeldDaemon(QsdSystem):
         self.storage.let_go()
         return super().apply(number, operation)
 
-    def settle(self, awaited: Awaited) -> Standing:
-        """See :meth:`harness.systems.concurrent.ConcurrentSystem.settle`."""
+    def settle(self, awaited: Awaited, *, fences: bool = True) -> Standing:
+        """See :meth:`harness.systems.concurrent.ConcurrentSystem.settle`.
+
+        Without ``fences``, as a QEMU that is on its way out answers none, only what is awaited is
+        waited for.
+        """
         wanted = Counter(awaited.pending)
         answers: dict[int, Answer] = {}
         with self._verdicts("quiet"):
             self._await(wanted, set(awaited.answers), answers)
-            self._quieten(answers)
+            if fences:
+                self._quieten(answers)
         self._quiet = time.monotonic()
         return Standing(tuple(each.asked for each in self.storage.pending()), answers,
                         self._late(awaited.timed))
@@ -157,6 +162,10 @@ class HeldDaemon(QsdSystem):
                                    timeout=self.timeout)
         self._cleanup.callback(client.close)
         return client
+
+    def hang_up(self, export: str) -> None:
+        """Close all connections to an export that have nothing under way."""
+        self._disconnect(export)
 
     def _disconnect(self, export: str) -> None:
         super()._disconnect(export)

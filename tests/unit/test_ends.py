@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What ends while requests are under way: real daemons, and some that are too hasty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from harness.builds import STORAGE_DAEMON, Build, find
+from harness.clients.libnbd import libnbd_problem
+from harness.errors import EnvironmentProblem
+from harness.exploration.ends import ENDS, End, check
+from harness.exploration.subjects import subject_of
+from harness.storage.images import ImageStore
+from harness.systems.base import Answer
+from harness.systems.concurrent import Awaited, Standing
+from harness.systems.held_daemon import HeldDaemon
+from model.capabilities import Capabilities
+from model.content import Content
+from model.operations import Operation
+
+
+@pytest.fixture(scope="module")
+def build() -> Build:
+    problem = libnbd_problem()
+    if problem is not None:
+        pytest.skip(problem)
+    try:
+        found = find()
+        found.tool(STORAGE_DAEMON)
+    except EnvironmentProblem as why:
+        pytest.skip(str(why))
+    return found
+
+
+@pytest.fixture(scope="module")
+def capabilities(build: Build) -> Capabilities:
+    return subject_of(build).profile.capabilities
+
+
+@pytest.fixture
+def store(build: Build) -> Iterator[ImageStore]:
+    with closing(ImageStore(build)) as found:
+        yield found
+
+
+def by_name(end: End) -> str:
+    return end.name
+
+
+@pytest.mark.parametrize("end", ENDS, ids=by_name)
+def test_it_ends_as_it_must(build: Build, store: ImageStore, capabilities: Capabilities,
+                            end: End) -> None:
+    assert check(end, lambda images: HeldDaemon(build, images, store), capabilities) == []
+
+
+class Hasty(HeldDaemon):
+    """A daemon whose storage holds nothing any more once something is to end."""
+
+    _done = False
+
+    def apply(self, number: int, operation: Operation) -> Answer:
+        self._done = True
+        return super().apply(number, operation)
+
+    def settle(self, awaited: Awaited, *, fences: bool = True) -> Standing:
+        if not self._done:
+            self.storage.let_go()
+        self._done = False
+        return super().settle(awaited, fences=fences)
+
+
+@pytest.mark.parametrize("end", ENDS, ids=by_name)
+def test_who_does_not_wait_is_noticed(build: Build, store: ImageStore,
+                                      capabilities: Capabilities, end: End) -> None:
+    assert check(end, lambda images: Hasty(build, images, store), capabilities)
+
+
+class Forgetful(HeldDaemon):
+    """A daemon that loses a write on its way out."""
+
+    def wrongly_stored(self, node: str, expected: Content) -> tuple[int, bytes] | None:
+        self.storage.disks["src"].zero(0, 512)
+        return super().wrongly_stored(node, expected)
+
+
+@pytest.mark.parametrize("end", ENDS, ids=by_name)
+def test_a_lost_write_is_noticed(build: Build, store: ImageStore, capabilities: Capabilities,
+                                 end: End) -> None:
+    found = check(end, lambda images: Forgetful(build, images, store), capabilities)
+    assert any("src" in each for each in found)

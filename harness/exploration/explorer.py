@@ -175,7 +175,7 @@ class Explorer:
             return why, 0
         with TraceWriter(self._workspace.file("current.trace"), trace.header) as recorder, \
                 closing(system):
-            verdict = run(trace.steps, system, model, recorder=recorder)
+            verdict = run(trace.steps, system, model, recorder=recorder, ends=True)
         tally.rules.update(rules_of(model))
         if isinstance(model, Machine):
             done = verdict.steps if isinstance(verdict, Conforms) else verdict.index + 1

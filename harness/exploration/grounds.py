@@ -47,11 +47,14 @@ class RealGround:
     build: Build
     plan: Plan
     timeout: float = TIMEOUT
+    stacks: bool = False
+    """Whether the stacks of a system that crashes or hangs are wanted."""
 
     @contextmanager
     def open(self) -> Iterator[Stand]:
         """A stand that starts a process for each trace."""
-        with starter(self.build, TOOLS[self.plan.system], self.timeout) as start:
+        with starter(self.build, TOOLS[self.plan.system], self.timeout,
+                     stacks=self.stacks) as start:
             yield Stand(start, model_of(self.plan.capabilities))
 
 

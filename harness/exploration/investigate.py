@@ -10,13 +10,13 @@ from pathlib import Path
 
 from harness.builds import Build
 from harness.errors import EnvironmentProblem, HarnessError
-from harness.exploration.grounds import Ground, where
+from harness.exploration.grounds import Ground, RealGround, where
 from harness.exploration.tally import Find
 from harness.lockstep import human, recording
 from harness.lockstep.recording import Recording
 from harness.lockstep.shrink import Budget, Progress, shrink
 from harness.lockstep.trace import Trace, save
-from harness.lockstep.verdict import Conforms, Verdict
+from harness.lockstep.verdict import Conforms, Failed, Verdict
 from harness.reproducers.handover import NOTHING, Reproducers, write_reproducers
 from harness.systems.failure import SystemFailed
 
@@ -97,6 +97,8 @@ def investigate(kept: Investigated, ground: Ground, seconds: float,
 
 def _seen(trace: Trace, verdict: Verdict, ground: Ground) -> Recording:
     """What is seen when the trace is done once more, or, if it cannot be, how it ended."""
+    if isinstance(ground, RealGround) and isinstance(verdict, Failed):
+        ground = dataclasses.replace(ground, stacks=True)
     with ground.open() as stand:
         try:
             return recording.record(trace, stand, where(ground), verdict)

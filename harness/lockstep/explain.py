@@ -213,8 +213,11 @@ def _rules(failure: Failure, retold: Retold) -> list[str]:
 
 
 def _last_words(failure: Failure) -> list[str]:
-    if isinstance(failure, Failed) and isinstance(failure.failure, (SystemCrashed, SystemHungUp)):
-        said = failure.failure.stderr
-        if said:
-            return ["QEMU's last words", *(f"  {line}" for line in said)]
-    return []
+    if not isinstance(failure, Failed):
+        return []
+    lines: list[str] = []
+    if isinstance(failure.failure, (SystemCrashed, SystemHungUp)) and failure.failure.stderr:
+        lines += ["QEMU's last words", *(f"  {line}" for line in failure.failure.stderr)]
+    if failure.failure.details:
+        lines += ["How QEMU stands", *(f"  {line}" for line in failure.failure.details)]
+    return lines

@@ -40,7 +40,7 @@ def replay(
     model = stand.model(trace.configuration)
     system = stand.start(trace.configuration)
     try:
-        return run(trace.steps, system, model, recorder=recorder, watch=watch)
+        return run(trace.steps, system, model, recorder=recorder, watch=watch, ends=True)
     finally:
         system.close()
 

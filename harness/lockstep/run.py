@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from harness.processes import insist_on_room
 from harness.systems.base import Answer, System, sent_as
 from harness.systems.failure import SystemFailed
-from model.operations import BitmapRef, Operation
+from model.machine import Machine
+from model.operations import BitmapRef, Operation, Restart
 from model.outcome import Observation, Outcome
 
 from .compare import compare, compare_observations
@@ -71,13 +72,15 @@ def run(
     *,
     recorder: Recorder | None = None,
     watch: Watch | None = None,
+    ends: bool = False,
 ) -> Verdict:
     """Do the steps on both, until the first difference or failure.
 
     ``steps`` may be made while they are done: the next one is asked for only when the one before
     is compared, so that the model's state can decide it.  A schedule that comes too late for a
-    time-out ends there, as what follows cannot be judged.  Raises EnvironmentProblem if what went
-    wrong may be the fault of a full disk.
+    time-out ends there, as what follows cannot be judged.  ``ends``: when all is done the system
+    is told to end by itself.  One that does not, as a request has leaked inside of it, hangs.
+    Raises EnvironmentProblem if what went wrong may be the fault of a full disk.
     """
     channels = frozenset(system.channels)
     index = -1
@@ -107,7 +110,25 @@ def run(
         if differences:
             insist_on_room()
             return Diverges(index, step, differences, found, channels)
+    if ends and index >= 0 and isinstance(system, EndsByItself) and _may_end(model):
+        try:
+            system.shut_down()
+        except SystemFailed as failure:
+            return Failed(index, step, failure, channels=channels, ending=True)
     return Conforms(index + 1)
+
+
+@runtime_checkable
+class EndsByItself(Protocol):
+    """A system that can be told to end."""
+
+    def shut_down(self) -> None:
+        """Have it end by itself; raises SystemFailed if it does not, or not well."""
+
+
+def _may_end(model: Model) -> bool:
+    """Whether no known defect makes a bad end."""
+    return not isinstance(model, Machine) or model.deadly(Restart()) is None
 
 
 Looks = Callable[[], Iterable[Operation]]

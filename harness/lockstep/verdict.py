@@ -69,7 +69,8 @@ class Diverges:
 class Failed:
     """The system crashed, hung, hung up or answered garbage; there the run ended.
 
-    ``observing``: not in the operation itself but when it was looked at after it.
+    ``observing``: not in the operation itself but when it was looked at after it; ``ending``: when
+    it was told to end after it.
     """
 
     index: int
@@ -78,6 +79,7 @@ class Failed:
     observing: bool = False
     channels: frozenset[Via] = field(default=ALL_CHANNELS, repr=False)
     """Those of the system; see ``harness.systems.base.sent_as``."""
+    ending: bool = False
 
     @property
     def places(self) -> Ranges:
@@ -96,7 +98,7 @@ class Failed:
     @property
     def summary(self) -> str:
         """The verdict in one line."""
-        when = "after" if self.observing else "at"
+        when = "after" if self.observing else "at the end, after" if self.ending else "at"
         return (f"{self.failure.verdict} {when} operation {self.step.number} "
                 f"({human.operation(self.step.operation)}): {self.failure}")
 

@@ -22,6 +22,8 @@ class SystemFailed(HarnessError):
 
     verdict: ClassVar[str] = "failed"
     """One word for summaries."""
+    details: tuple[str, ...] = ()
+    """What else is known, line by line: where each request stands, stacks."""
 
 
 class SystemCrashed(SystemFailed):

@@ -54,6 +54,10 @@ class Flights:
         """How many requests have no answer yet."""
         return len(self._flying)
 
+    def numbers(self) -> list[int]:
+        """The numbers of those, in order."""
+        return sorted(self._flying)
+
     def watched(self) -> dict[int, int]:
         """The descriptors to wait for, each with its poll(2) events."""
         return dict(client.waits_for() for _, client in self._flying.values())

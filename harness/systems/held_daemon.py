@@ -25,6 +25,7 @@ from harness.systems import commands
 from harness.systems.base import Answer, sent_as
 from harness.systems.concurrent import Awaited, Standing
 from harness.systems.daemon import QsdSystem
+from harness.systems.failure import SystemFailed, SystemHung
 from harness.systems.flights import Flights
 from model import operations as ops
 from model.concurrent_machine import MOST_IN_FLIGHT
@@ -123,6 +124,20 @@ class HeldDaemon(QsdSystem):
         disk = self.storage.disks[node]
         wrong = disk.wrong(expected)
         return None if wrong is None else (wrong[0], disk.read(wrong[0], wrong[1] - wrong[0]))
+
+    def shut_down(self) -> None:
+        """See :meth:`QmpSystem.shut_down`; storage holds nothing back any more."""
+        self.storage.let_go()
+        super().shut_down()
+
+    def _standing(self, why: SystemFailed) -> tuple[str, ...]:
+        if not isinstance(why, SystemHung) or not hasattr(self, "_under_way"):
+            return ()
+        return (*(f"request {number}: sent, not answered"
+                  for number in self._under_way.numbers()),
+                *(f"storage: {each.asked.kind} of {each.asked.node} "
+                  f"{each.asked.length} at {each.asked.offset} is held"
+                  for each in self.storage.pending()))
 
     # Start
 

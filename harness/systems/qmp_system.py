@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, cast
 
 from harness.builds import Build
 from harness.clients.deadline import Deadline
-from harness.clients.errors import PeerGone, PeerNonsense, PeerSilent, RequestFailed
+from harness.clients.errors import PeerGone, PeerSilent, RequestFailed
 from harness.clients.libnbd import libnbd_available, require_libnbd
 from harness.clients.nbd_types import NbdDisconnected, NbdRefused
 from harness.clients.qemu_io import QemuIoNotOpened
@@ -20,20 +20,21 @@ from harness.clients.qmp import QmpRefused
 from harness.errors import EnvironmentProblem
 from harness.processes import Workspace
 from harness.storage.images import ImageStore
-from harness.storage.monitored import END_TIMEOUT, Monitored
+from harness.storage.monitored import Monitored
 from harness.storage.place import FilePlace, Place
 from harness.storage.raw_server import RawServer
-from harness.systems import commands
+from harness.systems import commands, post_mortem
 from harness.systems.base import WHOLE, Answer, sent_as
 from harness.systems.command import Command
 from harness.systems.connections import Connections, Key
-from harness.systems.failure import SystemCrashed, SystemGarbled, SystemHung, SystemHungUp
+from harness.systems.failure import SystemCrashed, SystemFailed, SystemHung
 from harness.systems.inspection import Reader, Snapshot, inspect, melted
 from harness.systems.job_watch import JobWatch, is_about_jobs, job_views
 from harness.systems.node_names import NodeNames, child_of
 from harness.systems.observation import bitmaps_by_node, bitmaps_of, cluster_size
 from harness.systems.readers import ThroughNbd, ThroughQemuIo
 from harness.systems.requests import by_nbd, by_qemu_io, changes
+from harness.systems.verdicts import translated
 from model import operations as ops
 from model.configuration import Configuration, Protocol
 from model.errors import Errno, QmpError
@@ -60,8 +61,10 @@ class QmpSystem:
                  timeout: float, *, core: bool = False) -> None:
         """Start the build's ``tool`` and attach the images that ``store`` makes.
 
-        ``timeout`` (seconds) bounds every request and command.  Raises EnvironmentProblem.
+        ``timeout`` (seconds) bounds every request and command.  ``core``: should it crash or hang,
+        its stacks are wanted.  Raises EnvironmentProblem.
         """
+        self._wants_stacks = core
         self.build = build
         self.configuration = configuration
         self.timeout = timeout
@@ -85,7 +88,7 @@ class QmpSystem:
             self._cleanup.callback(self._clients.close)
             self._launch = partial(
                 Monitored, build.tool(tool), self._arguments(self.workspace), timeout=timeout,
-                core=core, output=self.output)
+                core=core, cwd=self.workspace.path if core else None, output=self.output)
             self.process = self._launch()
             self._cleanup.callback(lambda: self.process.close())
             self._channels = self._channels_of(build)
@@ -387,16 +390,20 @@ class QmpSystem:
     def _verdicts(self, asked: str) -> Iterator[None]:
         """Tell how the system failed, when a client only tells that its peer did."""
         try:
-            yield
-        except PeerGone as why:
-            end = self.process.child.wait(END_TIMEOUT)
-            if end is not None:
-                raise SystemCrashed(end) from why
-            raise SystemHungUp(why.channel, why.asked or asked, self.stderr()) from why
-        except PeerSilent as why:
-            end = self.process.child.exit
-            if end is not None:
-                raise SystemCrashed(end) from why
-            raise SystemHung(why.asked or asked, why.seconds) from why
-        except PeerNonsense as why:
-            raise SystemGarbled(why.channel, why.asked or asked, why.detail) from why
+            with translated(lambda: self.process, asked):
+                yield
+        except SystemFailed as why:
+            why.details = why.details or (*self._standing(why), *self._stacks(why))
+            raise
+
+    def _standing(self, why: SystemFailed) -> tuple[str, ...]:
+        """Where requests stand, for people."""
+        return ()
+
+    def _stacks(self, why: SystemFailed) -> tuple[str, ...]:
+        child = self.process.child
+        if self._wants_stacks and isinstance(why, SystemHung):
+            return post_mortem.of_hang(child.pid)
+        if self._wants_stacks and isinstance(why, SystemCrashed) and why.signal:
+            return post_mortem.of_crash(self.process.tool.path, self.workspace.path)
+        return ()

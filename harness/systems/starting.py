@@ -26,18 +26,21 @@ _KINDS: Final[dict[str, type[QsdSystem] | type[QemuSystem]]] = {
 
 
 @contextmanager
-def starter(build: Build, tool: str, timeout: float = TIMEOUT) -> Iterator[Start]:
+def starter(build: Build, tool: str, timeout: float = TIMEOUT, *,
+            stacks: bool = False) -> Iterator[Start]:
     """What starts systems that run ``tool``, STORAGE_DAEMON or SYSTEM; they share images that
     take long to make, until the end of the ``with`` block.
 
-    Images on held storage are a storage daemon's.
+    Images on held storage are a storage daemon's.  ``stacks``: those of a system that crashes or
+    hangs are wanted, which takes seconds.
     """
     kind = _KINDS[tool]
 
     def start(configuration: Configuration) -> QmpSystem:
         held = kind is QsdSystem and any(
             image.protocol is Protocol.HELD for image in configuration.images)
-        return (HeldDaemon if held else kind)(build, configuration, store, timeout=timeout)
+        return (HeldDaemon if held else kind)(build, configuration, store, timeout=timeout,
+                                                core=stacks)
 
     with closing(ImageStore(build)) as store:
         yield start

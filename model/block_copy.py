@@ -171,12 +171,15 @@ class BlockCopy:
         chunk = max(self.cluster_size, BUFFER)
         return min(chunk, limits.chunk) if limits.chunk else chunk
 
-    @rule("block-copy.memory", source="block-copy: the copies of one node share 128 MiB")
     def _take_memory(self, copy: CopyTask) -> Program[None]:
+        if self.memory < copy.memory:
+            yield self._until_there_is_memory(copy.memory)
+        self.memory -= copy.memory
+
+    @rule("block-copy.memory", source="block-copy: the copies of one node share 128 MiB")
+    def _until_there_is_memory(self, size: int) -> Wait:
         """A task waits until what all tasks have in hand is at most 128 MiB with it."""
-        size = copy.memory
-        yield Wait(lambda: self.memory >= size, "memory for the copy")
-        self.memory -= size
+        return Wait(lambda: self.memory >= size, "memory for the copy")
 
     @rule("block-copy.claims-clusters", source="one copy of each cluster (block-copy)")
     def _begin(self, start: int, end: int) -> CopyTask:
@@ -213,11 +216,8 @@ class BlockCopy:
             task.end = stop
         return is_zero
 
-    @rule("block-copy.failed-clusters-come-back", source="a failed copy can be tried again "
-          "(experiment)")
     def _run(self, task: CopyTask, is_zero: bool | None,
              call: CopyCall) -> Program[None]:
-        """A task that fails puts all its clusters back into the copy bitmap."""
         end = min(task.end, self.source.size)
         reading = False
         try:
@@ -235,7 +235,7 @@ class BlockCopy:
         except RequestFailed as why:
             if call.failure is None:
                 call.failure, call.failed_reading = why.error, reading
-            self._put_back(task)
+            self._failed(task)
             return
         self._end(task)
         if self.progress is not None:
@@ -261,6 +261,12 @@ class BlockCopy:
     def _has_read(self, read: Reading) -> bool:
         return read not in self.target.reading
 
+    @rule("block-copy.failed-clusters-come-back", source="a failed copy can be tried again "
+          "(experiment)")
+    def _failed(self, task: CopyTask) -> None:
+        """A task that fails puts all its clusters back into the copy bitmap."""
+        self._put_back(task)
+
     def _put_back(self, task: CopyTask) -> None:
         self.copy_bitmap.set(task.start, task.end)
         self._end(task)
@@ -275,16 +281,20 @@ class BlockCopy:
             in_flight = sum(task.end - task.start for task in self.in_flight)
             self.progress.set_remaining(self.copy_bitmap.count + in_flight)
 
-    @rule("block-copy.waits-for-others", source="one copy of each cluster (block-copy)")
     def _wait_for_others(self, start: int, end: int) -> Program[bool]:
-        """A request with nothing left to copy waits for the tasks of others on its clusters, one
-        after the other; says whether it has to look again, as those may have failed."""
+        """Says whether the request has to look again."""
         other = next((task for task in self.in_flight
                       if task.start < end and start < task.end), None)
         if other is not None:
-            yield Wait(lambda: other not in self.in_flight, "somebody else's copy to end")
+            yield self._end_of(other)
             return True
         return self.copy_bitmap.next_dirty(start, end, self.cluster_size) is not None
+
+    @rule("block-copy.waits-for-others", source="one copy of each cluster (block-copy)")
+    def _end_of(self, other: CopyTask) -> Wait:
+        """A request with nothing left to copy waits for the tasks of others on its clusters, one
+        after the other, and then looks again, as those may have failed."""
+        return Wait(lambda: other not in self.in_flight, "somebody else's copy to end")
 
     @rule("block-copy.need-not-copy", source="discard through snapshot-access: do not copy "
           "these clusters")

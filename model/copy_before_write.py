@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from .bitmap import DirtyBitmap, align_down, align_up
 from .block_copy import BlockCopy, CopyCall
@@ -150,11 +150,7 @@ class CopyBeforeWrite(Node):
             self.done.set(start, end)
         yield from self._wait_for_frozen(start, end)
 
-    @rule("cbw.timeout", source="option cbw-timeout of copy-before-write (QEMU 7.1)")
     def _copy_in_time(self, start: int, end: int) -> Program[None]:
-        """With ``cbw-timeout``, a copy that takes longer fails with ETIMEDOUT.  The requests that
-        it has under way go on in the background and no new ones start; what they still copy
-        successfully need not be copied again."""
         call = CopyCall()
         if not self.options.timeout:
             yield from self.block_copy.copy(start, end, call)
@@ -168,10 +164,17 @@ class CopyBeforeWrite(Node):
                    last=True)
         self.timers.remove(timer)
         if not copy.finished:
-            call.cancelled = True
-            raise RequestFailed(Errno.ETIMEDOUT)
+            self._time_is_up(call)
         if failures:
             raise RequestFailed(failures[0])
+
+    @rule("cbw.timeout", source="option cbw-timeout of copy-before-write (QEMU 7.1)")
+    def _time_is_up(self, call: CopyCall) -> NoReturn:
+        """With ``cbw-timeout``, a copy that takes longer fails with ETIMEDOUT.  The requests that
+        it has under way go on in the background and no new ones start; what they still copy
+        successfully need not be copied again."""
+        call.cancelled = True
+        raise RequestFailed(Errno.ETIMEDOUT)
 
     @rule("cbw.failed-copy", source="option on-cbw-error of copy-before-write")
     def _copy_failed(self, error: Errno) -> None:

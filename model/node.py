@@ -117,7 +117,7 @@ class Node:
         self._check(start, end)
         if start < end:
             change = self._write(start, content)
-            yield from self._dirtying(*self._widened(start, end),
+            yield from self._dirtying(*self._aligned(start, end),
                                       self._lasting(change) if durable else change)
         elif durable:
             yield from self.flush()
@@ -137,7 +137,7 @@ class Node:
             return
         change = (self._zero_aligned(start, end, how) if self.zeroes_fast or not how.fast
                   else self._cannot_zero_fast())
-        yield from self._dirtying(*self._widened(start, end), change)
+        yield from self._dirtying(*self._aligned(start, end), change)
 
     def _zero_aligned(self, start: int, end: int, how: Zeroing) -> Program[None]:
         """Parts of a block of the request alignment are zeroed by writing the block as data."""
@@ -249,6 +249,10 @@ class Node:
             self.changes += 1
             for bitmap in self.bitmaps:
                 bitmap.record(start, end)
+
+    def _aligned(self, start: int, end: int) -> tuple[int, int]:
+        unit = self.request_alignment
+        return (start, end) if start % unit == end % unit == 0 else self._widened(start, end)
 
     @rule("node.writes-are-widened", source="request_alignment of the block layer (experiment)")
     def _widened(self, start: int, end: int) -> tuple[int, int]:

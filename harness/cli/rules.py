@@ -11,6 +11,7 @@ from typing import Final
 from harness.cli.console import output
 from harness.cli.markdown import semantics
 from harness.errors import HarnessError
+from harness.exploration import confirmed
 from model import concurrent_machine  # noqa: F401  every rule is declared by importing its module
 from model.rules import RULES, Rule
 
@@ -27,11 +28,25 @@ def rules(options: argparse.Namespace) -> int:
         print(semantics(), end="")
         return 0
     console = output()
-    for each in chosen(options.words):
+    known = confirmed.load()
+    wanted = chosen(options.words)
+    fired = [each for each in wanted if _fired(each, known)]
+    never = [each for each in wanted if each not in fired]
+    if never:
+        console.print(f"never fired on a real QEMU by verify, as far as is known here: "
+                      f"{len(never)}", style="bold red")
+    for each in (*never, *fired):
         console.print(each.name, style="bold")
-        for line in _lines(each):
+        for line in (*_lines(each), *_fired(each, known)):
             console.print(line)
     return 0
+
+
+def _fired(each: Rule, known: confirmed.Confirmed) -> list[str]:
+    """On which QEMU how often, in at most one line."""
+    counts = [f"{counts[each.name]:,} on {version}" for version, counts in known.items()
+              if counts[each.name]]
+    return [textwrap.indent(f"fired: {', '.join(counts)}", "    ")] if counts else []
 
 
 def chosen(words: Iterable[str]) -> list[Rule]:

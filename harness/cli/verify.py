@@ -33,10 +33,10 @@ from harness.cli.parser import KnownDefects
 from harness.cli.report import RUN, campaign_report, runs_of
 from harness.cli.results import Divergence, Result, as_json, suite_of
 from harness.cli.summary import show
-from harness.exploration import areas, campaign, exhaustive
+from harness.exploration import areas, campaign, confirmed, exhaustive
 from harness.exploration.campaign import Budget
 from harness.exploration.explorer import Mission
-from harness.exploration.investigate import Investigated, investigate, keep
+from harness.exploration.investigate import Investigated, build_of, investigate, keep
 from harness.exploration.subjects import Subject, subject_of
 from harness.exploration.tally import Find, Tally
 from harness.lockstep.shrink import Statistics
@@ -147,6 +147,8 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
             interrupted = True
             result.tally = keeper.tally
             shrunk = list(keeper.kept.values())
+        if any(build_of(ground) for ground in mission.grounds):
+            confirmed.add(build.version, result.tally.rules)
         result.divergences += _divergences(shrunk, mission, result.tally)
         if options.exhaustive:
             result.not_checked += exhaustive.undone(

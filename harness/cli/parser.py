@@ -113,6 +113,12 @@ def _verify(commands: Any) -> None:
                         help="instead of drawn traces, every sequence of up to N operations over "
                              "three clusters, without a budget unless one is given (N of 2: "
                              "5,700 sequences)")
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument("--corpus", type=Path, metavar="DIR",
+                      help="where the traces of finds are kept, one of each kind, which later "
+                           "runs do first (default: in the user's cache)")
+    kept.add_argument("--no-corpus", action="store_true",
+                      help="neither do earlier finds first nor keep new ones")
     parser.add_argument("--no-cache", action="store_true",
                         help="probe the build anew, whatever is known of it")
     _results(parser)

@@ -33,14 +33,14 @@ from harness.cli.parser import KnownDefects
 from harness.cli.report import RUN, campaign_report, runs_of
 from harness.cli.results import Divergence, Result, as_json, suite_of
 from harness.cli.summary import show
-from harness.exploration import areas, campaign, confirmed, exhaustive
+from harness.exploration import areas, campaign, confirmed, corpus, exhaustive
 from harness.exploration.campaign import Budget
 from harness.exploration.explorer import Mission
 from harness.exploration.investigate import Investigated, build_of, investigate, keep
 from harness.exploration.subjects import Subject, subject_of
 from harness.exploration.tally import Find, Tally
 from harness.lockstep.shrink import Statistics
-from harness.lockstep.trace import Header, Step, Trace, save
+from harness.lockstep.trace import Header, Step, Trace, load, save
 from harness.systems.capabilities import describe
 from harness.systems.known_defects import recognised, spelled
 from harness.systems.probes import PROBES, Found
@@ -116,6 +116,10 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         mission = Mission(subject.grounds, subject.shares, result.areas, seed,
                           directed=not options.no_directed and not options.exhaustive,
                           looks=options.looks, exhaustive=options.exhaustive)
+        folder_of_corpus = _corpus(options, mission)
+        if folder_of_corpus is not None:
+            mission = dataclasses.replace(
+                mission, corpus=corpus.kept(folder_of_corpus, mission.grounds))
         what = exhaustive.words(options.exhaustive) if options.exhaustive else f"seed {seed}"
         progress.phase(f"verifying QEMU {build.version}, {what}")
         interrupted = False
@@ -143,6 +147,8 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
                 verify_kills(result, for_kills or math.inf, options.kill_rounds)
             progress.phase("looking into divergences" if keeper.kept else "done")
             shrunk = look_into(list(keeper.kept.values()), mission, progress)
+            if folder_of_corpus is not None:
+                _keep(shrunk, folder_of_corpus)
         except KeyboardInterrupt:
             interrupted = True
             result.tally = keeper.tally
@@ -159,6 +165,20 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
                                       "budget was spent before they were done")
     result.elapsed = time.monotonic() - begun
     return result, interrupted
+
+
+def _corpus(options: argparse.Namespace, mission: Mission) -> Path | None:
+    """Where finds are kept for later runs; None: nowhere, as for simulations."""
+    if options.no_corpus:
+        return None
+    real = any(build_of(ground) for ground in mission.grounds)
+    folder: Path | None = options.corpus
+    return folder or (corpus.default_folder() if real else None)
+
+
+def _keep(shrunk: Sequence[Investigated], folder: Path) -> None:
+    for each in shrunk:
+        corpus.keep(each.find, load(each.shrunk) if each.shrunk else each.find.trace, folder)
 
 
 def explore(options: argparse.Namespace, budget: Budget, mission: Mission, keeper: _Keeper,

@@ -14,14 +14,15 @@ from harness.exploration import exhaustive
 from harness.exploration.alignment import alignments
 from harness.exploration.areas import EVERYTHING, Area, named
 from harness.exploration.building import Check
+from harness.exploration.corpus import Kept
 from harness.exploration.directed import checks
 from harness.exploration.grounds import Ground
 from harness.exploration.sweep import with_looks
 from harness.exploration.tally import Find, Tally
 from harness.exploration.traces import GROUP, TraceSource
-from harness.lockstep.replay import Stand
+from harness.lockstep.replay import Stand, check_possible
 from harness.lockstep.run import Model, run
-from harness.lockstep.trace import Trace, TraceWriter
+from harness.lockstep.trace import Trace, TraceError, TraceWriter
 from harness.lockstep.verdict import Conforms, Failed, Failure
 from harness.processes import Workspace
 from harness.systems.failure import SystemFailed
@@ -45,13 +46,16 @@ class Mission:
     exhaustive: int = 0
     """0: traces are drawn, without end; else they are all sequences of up to so many operations,
     on the first ground."""
+    corpus: tuple[Kept, ...] = ()
+    """Traces that come before all others; their numbers are not among those of the others."""
 
     @property
     def numbers(self) -> Iterable[int]:
         """The numbers of all traces."""
         if not self.exhaustive:
             return itertools.count()
-        return range(2 * len(self.checks()) + exhaustive.traces(self.exhaustive))
+        others = 2 * len(self.checks()) + exhaustive.traces(self.exhaustive)
+        return range(len(self.corpus) + others)
 
     @property
     def areas(self) -> tuple[Area, ...]:
@@ -120,8 +124,13 @@ class Explorer:
 
     def _one(self, number: int, tally: Tally) -> None:
         began = time.perf_counter()
-        directed, number = self._turn(number)
-        ground, area, trace = self._directed(number) if directed else self._other(number)
+        known = len(self.mission.corpus)
+        directed = False
+        if number < known:
+            ground, area, trace = self._kept(self.mission.corpus[number])
+        else:
+            directed, number = self._turn(number - known)
+            ground, area, trace = self._directed(number) if directed else self._other(number)
         drawn = time.perf_counter()
         tally.drawing += drawn - began
         if trace is None:
@@ -146,6 +155,17 @@ class Explorer:
         if number >= 2 * checks:
             return False, number - checks
         return number % 2 == 0, number // 2
+
+    def _kept(self, kept: Kept) -> tuple[int, str, Trace | None]:
+        """A trace of the corpus, unless it is impossible here, or would kill by a known defect."""
+        stand = self._stand(kept.ground)
+        plan = self.mission.grounds[kept.ground].plan
+        try:
+            check_possible(kept.trace, stand.model(kept.trace.configuration),
+                           channels=plan.channels)
+        except TraceError:
+            return kept.ground, kept.area, None
+        return kept.ground, kept.area, kept.trace
 
     def _directed(self, number: int) -> tuple[int, str, Trace]:
         ground, check = self._checks[number]

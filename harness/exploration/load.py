@@ -21,6 +21,7 @@ from harness.clients.errors import PeerGone
 from harness.clients.nbd import NbdClient, poll_any
 from harness.clients.nbd_types import Completion, Token
 from harness.exploration.load_oracle import BLOCK, Disk, PointInTime, Wrong
+from harness.exploration.memory import Sample, growth, resident
 from harness.lockstep import human
 from harness.lockstep.origin import origins
 from harness.systems.failure import SystemFailed
@@ -43,6 +44,11 @@ DEPTH: Final = 8
 """Requests that each client has under way."""
 ROUND: Final = 1500
 """Requests from one point in time to the next."""
+ROUNDS: Final = 4
+"""Rounds on one system."""
+LONG: Final = 100.0
+"""A load of so many seconds has time to see whether QEMU goes on growing."""
+MORE_ROUNDS: Final = 32
 _DENIED: Final = int(seen_through(Via.NBD, Errno.EACCES))
 _PATIENCE: Final = 30.0
 _SLOWNESS: Final = (0, 0, 0, 1, 1, 2, 4, 8, 16)
@@ -95,11 +101,17 @@ def put_load(start: Callable[[Configuration], QmpSystem], capabilities: Capabili
         system = start(IMAGES[number % len(IMAGES)])
         try:
             run = _Run(system, capabilities, load, random.Random(f"{seed}/{number}"))
-            for number_of_round in range(4):
+            samples: list[Sample] = []
+            for number_of_round in range(ROUNDS if seconds < LONG else MORE_ROUNDS):
                 run.round(gives_up=bool(number_of_round & 1))
                 load.rounds += 1
+                samples.append(Sample(load.requests, resident(system.process.child.pid) or 0))
                 if load.violations or time.monotonic() - begun >= seconds:
                     break
+            more = growth(samples)
+            if more is not None:
+                load.violations.append(f"memory: QEMU grows by {more:.0f} bytes a request, to "
+                                       f"{samples[-1].resident // MIB} MiB")
         finally:
             system.close()
         number += 1

@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+
 import pytest
 
 from harness import stamps
 from harness.builds import STORAGE_DAEMON, Build, find
 from harness.clients.libnbd import libnbd_problem
 from harness.errors import EnvironmentProblem
+from harness.exploration import load
 from harness.exploration.load import put_load
 from harness.exploration.load_oracle import BLOCK, Disk, PointInTime
+from harness.exploration.memory import Sample, growth, resident
 from harness.exploration.subjects import subject_of
 from harness.systems import held_daemon
 from harness.systems.starting import starter
+from model.configuration import MIB
 from model.content import ZERO, Stamp
 
 FIRST = -1
@@ -128,9 +134,9 @@ def build() -> Build:
 def test_load(build: Build) -> None:
     capabilities = subject_of(build).profile.capabilities
     with starter(build, STORAGE_DAEMON) as start:
-        load = put_load(start, capabilities, 3, 1)
-    assert load.violations == []
-    assert load.fleecing > 0
+        found = put_load(start, capabilities, 3, 1)
+    assert found.violations == []
+    assert found.fleecing > 0
 
 
 def test_load_finds_what_storage_makes_wrong(
@@ -148,5 +154,49 @@ def test_load_finds_what_storage_makes_wrong(
 
     monkeypatch.setattr(held_daemon.HeldStorage, "_do", forged)
     with starter(build, STORAGE_DAEMON) as start:
-        load = put_load(start, capabilities, 5, 1)
-    assert any("must hold" in each for each in load.violations)
+        found = put_load(start, capabilities, 5, 1)
+    assert any("must hold" in each for each in found.violations)
+
+
+# Memory
+
+
+def samples(*mib: float) -> list[Sample]:
+    return [Sample(1000 * index, int(each * MIB)) for index, each in enumerate(mib)]
+
+
+@pytest.mark.parametrize("mib", [
+    [20.0 + index for index in range(20)],
+    [20 + index / 2 + index % 3 for index in range(40)],
+])
+def test_who_goes_on_growing_is_caught(mib: list[float]) -> None:
+    more = growth(samples(*mib))
+    assert more is not None
+    assert 100 < more < 10_000
+
+
+@pytest.mark.parametrize("mib", [
+    [20.0] * 20,
+    [*range(10, 20), *[20.0] * 30],
+    [*[20.0] * 10, *[40.0] * 15],
+    [20.0, 25.0] * 10,
+    [20 + index / 10 for index in range(20)],
+    [20.0 + index for index in range(15)],
+])
+def test_caches_and_allocators_are_let_be(mib: list[float]) -> None:
+    assert growth(samples(*mib)) is None
+
+
+def test_memory_is_measured() -> None:
+    assert resident(os.getpid()) > 10 * MIB  # type: ignore[operator]
+    assert resident(1 << 30) is None
+
+
+def test_load_finds_a_qemu_that_grows(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = itertools.count(20 * MIB, MIB)
+    monkeypatch.setattr(load, "resident", lambda pid: next(sizes))
+    monkeypatch.setattr(load, "ROUNDS", 16)
+    monkeypatch.setattr(load, "ROUND", 20)
+    with starter(build, STORAGE_DAEMON) as start:
+        found = put_load(start, subject_of(build).profile.capabilities, 20, 1)
+    assert any(each.startswith("memory: QEMU grows by ") for each in found.violations)

@@ -68,4 +68,5 @@ class Capabilities:
     aborted_group_hangs: bool = _deviation()
     concluded_job_query_crashes: bool = _deviation()
     filtered_job_filter_aborts: bool = _deviation()
+    threaded_client_aborts: bool = _deviation()
     cbw_timeout_wraps: bool = _deviation()

@@ -20,10 +20,12 @@ from harness import stamps
 from harness.clients.errors import PeerGone
 from harness.clients.nbd import NbdClient, poll_any
 from harness.clients.nbd_types import Completion, Token
+from harness.clients.qmp import QmpRefused
 from harness.exploration.load_oracle import BLOCK, Disk, PointInTime, Wrong
 from harness.exploration.memory import Sample, growth, resident
 from harness.lockstep import human
 from harness.lockstep.origin import origins
+from harness.systems.commands import command_of
 from harness.systems.failure import SystemFailed
 from harness.systems.held_daemon import HeldDaemon
 from harness.systems.qmp_system import QmpSystem
@@ -53,6 +55,7 @@ _DENIED: Final = int(seen_through(Via.NBD, Errno.EACCES))
 _PATIENCE: Final = 30.0
 _SLOWNESS: Final = (0, 0, 0, 1, 1, 2, 4, 8, 16)
 """For how many turns storage holds a request."""
+_THREAD: Final = "load-thread"
 _TURN: Final = 0.001
 """Seconds until storage completes more, if there is no answer."""
 
@@ -67,7 +70,10 @@ IMAGES: Final = (
                    Image("tmp", SIZE, protocol=Protocol.HELD))),
     *(Configuration((Image("src", SIZE, filled=((0, SIZE),)), Image("tmp", SIZE, target)))
       for target in (Format.RAW, Format.QCOW2)))
-"""What the load is put on, in turn: storage that completes requests in any order, and files."""
+"""What the load is put on, in turn: storage that completes requests in any order, and files.
+
+Every second time the exports, and so all nodes, are in an I/O thread: storage, clients and QMP
+then race, and what comes is any of a set of outcomes."""
 
 
 @dataclass
@@ -100,7 +106,8 @@ def put_load(start: Callable[[Configuration], QmpSystem], capabilities: Capabili
     while not load.violations and (not number or time.monotonic() - begun < seconds):
         system = start(IMAGES[number % len(IMAGES)])
         try:
-            run = _Run(system, capabilities, load, random.Random(f"{seed}/{number}"))
+            run = _Run(system, capabilities, load, random.Random(f"{seed}/{number}"),
+                       threaded=bool(number & 1) and not capabilities.threaded_client_aborts)
             samples: list[Sample] = []
             for number_of_round in range(ROUNDS if seconds < LONG else MORE_ROUNDS):
                 run.round(gives_up=bool(number_of_round & 1))
@@ -112,6 +119,8 @@ def put_load(start: Callable[[Configuration], QmpSystem], capabilities: Capabili
             if more is not None:
                 load.violations.append(f"memory: QEMU grows by {more:.0f} bytes a request, to "
                                        f"{samples[-1].resident // MIB} MiB")
+        except SystemFailed as why:
+            load.violations.append(f"{why.verdict}: {why}")
         finally:
             system.close()
         number += 1
@@ -134,8 +143,12 @@ class _Run:
     """Load on one system."""
 
     def __init__(self, system: QmpSystem, capabilities: Capabilities, load: Load,
-                 dice: random.Random) -> None:
+                 dice: random.Random, *, threaded: bool) -> None:
+        """``threaded``: what is exported runs in a thread of its own."""
         self._system = system
+        self._threaded = threaded
+        if threaded:
+            system.process.qmp.execute("object-add", {"qom-type": "iothread", "id": _THREAD})
         self._storage = system.storage if isinstance(system, HeldDaemon) else None
         self._socket = system.workspace.socket("nbd")
         self._capabilities = capabilities
@@ -171,9 +184,20 @@ class _Run:
     def _do_all(self, operations: Iterable[Operation]) -> None:
         for operation in operations:
             self._operations += 1
+            if self._threaded and isinstance(operation, ops.Export):
+                self._export(operation)
+                continue
             answer = self._system.apply(self._operations, operation)
             if answer.refused is not None:
                 self._violated(f"{human.operation(operation)}: {answer.refused}")
+
+    def _export(self, operation: ops.Export) -> None:
+        name, arguments = command_of(operation)
+        try:
+            self._system.process.qmp.execute(name, {
+                **arguments, "iothread": _THREAD, "fixed-iothread": True})
+        except QmpRefused as why:
+            self._violated(f"{human.operation(operation)} in a thread of its own: {why.desc}")
 
     def _client(self, stack: ExitStack, export: str, *, structured: bool = True) -> NbdClient:
         return stack.enter_context(NbdClient.connect(

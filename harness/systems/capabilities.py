@@ -146,10 +146,11 @@ def ask_all(start: Start, known: Capabilities,
     if deadly:
         found.append(probes.aborted_group(start))
         if libnbd_available() and known.snapshot_access:
-            found.append(probes.overlapping_reads(start))
+            found += [probes.overlapping_reads(start), probes.threaded_client(start)]
     else:
         found += [_assumed(name, known)
-                  for name in ("aborted_group_hangs", "overlapping_snapshot_reads_abort")]
+                  for name in ("aborted_group_hangs", "overlapping_snapshot_reads_abort",
+                               "threaded_client_aborts")]
     if known.on_cbw_error:
         found.append(probes.timeout_wraps(start))
     return found

@@ -307,6 +307,32 @@ def aborted_group(start: Start) -> Found:
     return Found(name, False, "two jobs of one name are accepted")
 
 
+THREAD: Final = "probe-thread"
+
+
+def threaded_client(start: Start) -> Found:
+    """A client that comes and leaves, of an export in an I/O thread."""
+    name = "threaded_client_aborts"
+    export, arguments = command_of(ops.Export("src"))
+    try:
+        with closing(start(_images(_FILLED))) as system:
+            assert isinstance(system, QmpSystem)
+            qmp = system.process.qmp
+            qmp.execute("object-add", {"qom-type": "iothread", "id": THREAD})
+            qmp.execute(export, {**arguments, "iothread": THREAD})
+            with _connection(system, "src") as client:
+                client.read(0, 1)
+            system.apply(1, ops.Inspect("src"))
+    except SystemCrashed as why:
+        known = KNOWN[name].shows in (why.assertion or "")
+        return Found(name, known, None if known else str(why))
+    except PeerGone:
+        return _crashed(system, name, KNOWN[name].shows)
+    except SystemFailed as why:
+        return Found(name, False, str(why))
+    return Found(name, False)
+
+
 WRAPPING: Final = 43
 """Seconds: modulo 2^32 ns these are 50 ms."""
 _RATE: Final = 4 * CLUSTER

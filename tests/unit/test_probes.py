@@ -132,7 +132,8 @@ def test_a_strange_answer_is_a_divergence_even_on_an_old_build() -> None:
 
 def test_every_deviation_is_probed_and_described() -> None:
     asked = {probe.capability for probe in probes.PROBES} | {
-        "overlapping_snapshot_reads_abort", "cbw_timeout_wraps", "aborted_group_hangs"}
+        "overlapping_snapshot_reads_abort", "cbw_timeout_wraps", "aborted_group_hangs",
+        "threaded_client_aborts"}
     deviations = {each.name for each in dataclasses.fields(Capabilities)
                   if each.metadata["deviation"]}
     assert deviations <= asked

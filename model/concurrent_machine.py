@@ -26,7 +26,7 @@ from .operations import Operation, Read, Request, Status
 from .outcome import Outcome
 from .program import Program, StorageRequest
 from .rules import rule
-from .schedule import Complete, Cut, Expire, Start
+from .schedule import Back, Complete, Cut, Expire, Gone, Start
 from .small_steps import Pending, SmallSteps
 from .snapshot_access import SnapshotAccess
 
@@ -58,6 +58,8 @@ class ConcurrentMachine(Machine):
         self._started: dict[int, Operation] = {}
         self._timers: dict[int, list[Timer]] = {}
         self._steps: SmallSteps[int, Outcome] = SmallSteps(self._completes_at_once)
+        self._away: set[str] = set()
+        """The nodes whose storage has no server now."""
 
     def _completes_at_once(self, request: StorageRequest) -> bool:
         return request.node not in self._held or request.kind.tells_nothing_new
@@ -79,6 +81,10 @@ class ConcurrentMachine(Machine):
                 return self._expire()
             case Cut(node):
                 return self._cut(node)
+            case Gone(node):
+                return self._gone(node)
+            case Back(node):
+                return self._back(node)
         if self.busy:
             raise Impossible(f"{operation.name} while requests are under way")
         return super().apply(number, operation)
@@ -86,7 +92,7 @@ class ConcurrentMachine(Machine):
     @property
     def busy(self) -> bool:
         """Whether anything is under way, in front of or behind the guest's back."""
-        return bool(self._steps.unanswered or self._steps.pending)
+        return bool(self._steps.unanswered or self._steps.pending or self._away)
 
     def _start(self, number: int, start: Start) -> Outcome:
         if isinstance(start.request, Backup):
@@ -152,6 +158,29 @@ class ConcurrentMachine(Machine):
             raise Impossible("cutting a connection with nothing, or equal requests, pending")
         return Outcome()
 
+    @rule("storage.waited-for", source="option reconnect-delay of the nbd driver (experiment)")
+    def _gone(self, node: str) -> Outcome:
+        """While the server of an image's storage is gone, and ``reconnect-delay`` has not passed,
+        what needs it waits, and nothing fails; nobody above notices but by the time it takes."""
+        if node not in self._held or node in self._away:
+            raise Impossible(f"no server that is there serves {node}")
+        self._insist_on_distinct(node)
+        self._away.add(node)
+        return Outcome()
+
+    def _back(self, node: str) -> Outcome:
+        if node not in self._away:
+            raise Impossible(f"the server of {node} is not gone")
+        self._insist_on_distinct(node)
+        self._away.remove(node)
+        return Outcome()
+
+    def _insist_on_distinct(self, node: str) -> None:
+        """Of equal requests, nobody could tell which one is asked again first."""
+        pending = [each.request for each in self._steps.pending if each.request.node == node]
+        if len(set(pending)) < len(pending):
+            raise Impossible("losing a connection with equal requests pending")
+
     def _running_timers(self) -> list[Timer]:
         return [timer for node in self.graph.nodes.values() if isinstance(node, CopyBeforeWrite)
                 for timer in node.timers]
@@ -165,7 +194,7 @@ class ConcurrentMachine(Machine):
 
     def _sent(self) -> list[Pending]:
         """The storage requests that QEMU has sent, oldest first."""
-        pending = list(self._steps.pending)
+        pending = [each for each in self._steps.pending if each.request.node not in self._away]
         nodes = Counter(each.request.node for each in pending)
         flushes = sum(each.request.kind is RequestKind.FLUSH for each in pending)
         if flushes > 1 or any(count > MOST_IN_FLIGHT for count in nodes.values()):

@@ -71,6 +71,22 @@ class Cut(Operation):
     node: str
 
 
+@dataclass(frozen=True, slots=True)
+class Gone(Operation):
+    """The server of an image's storage is gone: the connection is lost, and no other is made."""
+
+    name: ClassVar[str] = "gone"
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Back(Operation):
+    """The server that is gone is back, well before QEMU gives up on it (``reconnect-delay``)."""
+
+    name: ClassVar[str] = "back"
+    node: str
+
+
 def request_of(operation: Operation) -> Request | None:
     """The request that the operation is, or starts."""
     if isinstance(operation, Start):

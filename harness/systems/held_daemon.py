@@ -35,7 +35,7 @@ from model.errors import Errno, QmpError
 from model.job_operations import Backup
 from model.operations import Operation, Request
 from model.program import StorageRequest
-from model.schedule import Complete, Cut, Expire, Start
+from model.schedule import Back, Complete, Cut, Expire, Gone, Start
 
 FENCES: Final = 8
 """Rounds of the event loop in which nothing comes, until it counts as quiet."""
@@ -94,6 +94,13 @@ class HeldDaemon(QsdSystem):
                 return Answer()
             case Cut(node):
                 self.storage.cut(node)
+                return Answer()
+            case Gone(node):
+                self.storage.stall(node)
+                self.storage.cut(node)
+                return Answer()
+            case Back(node):
+                self.storage.resume(node)
                 return Answer()
             case Expire():
                 self._not_before = self._quiet + max(self._timeouts, default=0)

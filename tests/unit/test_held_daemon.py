@@ -28,7 +28,7 @@ from model.configuration import KIB, Configuration, Image, Protocol
 from model.content import stamped
 from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
 from model.operations import AddFilter, AddSnapshot, Export, Inspect, Operation, Read, Via, Write
-from model.schedule import Complete, Cut, Expire, Start
+from model.schedule import Back, Complete, Cut, Expire, Gone, Start
 
 K = 64 * KIB
 IMAGES = Configuration((
@@ -136,6 +136,35 @@ def test_a_connection_lost_is_made_again(daemon: HeldDaemon, capabilities: Capab
                  complete("src", "read", 0), Cut("tmp"), complete("tmp", "write", 0),
                  complete("src", "write", 0), complete("src", "read", 1), *LOOKS)
     assert isinstance(verdict, Conforms), verdict.summary
+
+
+@pytest.mark.parametrize("node", ["src", "tmp"])
+def test_a_server_that_is_gone_is_waited_for(
+        node: str, daemon: HeldDaemon, capabilities: Capabilities) -> None:
+    """A guest's write and a fleecing read are under way, others begin while the server is gone."""
+    other = {"src": complete("tmp", "write", 1), "tmp": complete("src", "read", 0)}[node]
+    verdict = do(daemon, capabilities, *GRAPH, write(0), write(1), complete("src", "read", 1),
+                 Gone(node), other, read(2), read(1), Back(node),
+                 *([complete("tmp", "write", 1)] if node == "tmp" else
+                   [complete("src", "read", 0)]),
+                 complete("tmp", "write", 0))
+    assert isinstance(verdict, Conforms), verdict.summary
+
+
+def test_a_server_is_gone_before_anybody_needs_it(
+        daemon: HeldDaemon, capabilities: Capabilities) -> None:
+    verdict = do(daemon, capabilities, *GRAPH, Gone("tmp"), write(0), complete("src", "read", 0),
+                 Back("tmp"), complete("tmp", "write", 0), complete("src", "write", 0), *LOOKS)
+    assert isinstance(verdict, Conforms), verdict.summary
+
+
+def test_who_does_not_wait_for_its_server_is_caught(
+        daemon: HeldDaemon, capabilities: Capabilities) -> None:
+    """As if the server that is gone were there."""
+    daemon.storage.stall = daemon.storage.resume  # type: ignore[method-assign]
+    verdict = do(daemon, capabilities, *GRAPH, write(0), Gone("src"))
+    assert isinstance(verdict, Diverges)
+    assert isinstance(verdict.differences[0], PendingDiffers)
 
 
 def test_copies_of_more_tasks_than_are_sent_at_a_time(

@@ -18,16 +18,20 @@ from harness.lockstep.concurrent import PendingDiffers, StoredDiffers
 from harness.lockstep.run import run
 from harness.lockstep.trace import Step
 from harness.lockstep.verdict import Conforms, Diverges, Verdict
+from harness.storage import held
 from harness.storage.images import ImageStore
+from harness.systems import held_daemon
 from harness.systems.base import Answer
-from harness.systems.concurrent import ConcurrentSystem
+from harness.systems.concurrent import Awaited, ConcurrentSystem
 from harness.systems.held_daemon import HeldDaemon
 from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine
-from model.configuration import KIB, Configuration, Image, Protocol
+from model.configuration import KIB, Configuration, Image, Protocol, RequestKind
 from model.content import stamped
+from model.errors import Errno
 from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
 from model.operations import AddFilter, AddSnapshot, Export, Inspect, Operation, Read, Via, Write
+from model.program import StorageRequest
 from model.schedule import Back, Complete, Cut, Expire, Gone, Start
 
 K = 64 * KIB
@@ -158,10 +162,29 @@ def test_a_server_is_gone_before_anybody_needs_it(
     assert isinstance(verdict, Conforms), verdict.summary
 
 
+@pytest.mark.parametrize("node", ["src", "tmp"])
+def test_who_waits_too_long_for_its_server_fails(
+        node: str, build: Build, store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ``reconnect-delay`` the guest's write fails: its copy does, or what it is to copy."""
+    monkeypatch.setattr(held, "RECONNECT_DELAY", 1)
+    monkeypatch.setattr(held_daemon, "PATIENCE", 20.0)
+    with closing(HeldDaemon(build, IMAGES, store)) as daemon:
+        for number, operation in enumerate(GRAPH, start=1):
+            assert daemon.apply(number, operation).refused is None
+        daemon.apply(5, Gone(node))
+        daemon.apply(6, write(0))
+        if node == "tmp":
+            copied = StorageRequest("src", RequestKind.READ, 0, K)
+            assert daemon.settle(Awaited((copied,))).pending == (copied,)
+            daemon.apply(7, complete("src", "read", 0))
+        assert daemon.settle(Awaited(answers=(6,))).answers[6].error == Errno.EIO
+
+
 def test_who_does_not_wait_for_its_server_is_caught(
         daemon: HeldDaemon, capabilities: Capabilities) -> None:
     """As if the server that is gone were there."""
-    daemon.storage.stall = daemon.storage.resume  # type: ignore[method-assign]
+    for deed in ("stall", "cut"):
+        setattr(daemon.storage, deed, lambda node: None)
     verdict = do(daemon, capabilities, *GRAPH, write(0), Gone("src"))
     assert isinstance(verdict, Diverges)
     assert isinstance(verdict.differences[0], PendingDiffers)

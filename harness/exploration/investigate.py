@@ -16,7 +16,7 @@ from harness.lockstep import human, recording
 from harness.lockstep.recording import Recording
 from harness.lockstep.shrink import Budget, Progress, shrink
 from harness.lockstep.trace import Trace, save
-from harness.lockstep.verdict import Conforms, Failed, Verdict
+from harness.lockstep.verdict import Conforms, Failed, Failure, Verdict
 from harness.reproducers.handover import NOTHING, Reproducers, write_reproducers
 from harness.systems.failure import SystemFailed
 
@@ -88,9 +88,7 @@ def investigate(kept: Investigated, ground: Ground, seconds: float,
         story.write_text(seen.story, encoding="utf-8")
     except OSError as why:
         raise EnvironmentProblem(f"cannot write {story}: {why.strerror}") from why
-    with ground.open() as stand:
-        reproducers = write_reproducers(result.trace, verdict, stand, build_of(ground),
-                                        kept.trace.with_suffix(""))
+    reproducers = _handed_over(result.trace, verdict, ground, kept.trace.with_suffix(""))
     return Investigated(kept.find, kept.number, kept.trace, shrunk, len(result.trace.steps), story,
                         verdict.summary, again, lines(result.trace), reproducers)
 
@@ -104,6 +102,16 @@ def _seen(trace: Trace, verdict: Verdict, ground: Ground) -> Recording:
             return recording.record(trace, stand, where(ground), verdict)
         except HarnessError:
             return recording.recording(trace, verdict, stand, where(ground))
+
+
+def _handed_over(trace: Trace, failure: Failure, ground: Ground, base: Path) -> Reproducers:
+    try:
+        with ground.open() as stand:
+            return write_reproducers(trace, failure, stand, build_of(ground), base)
+    except Exception as why:
+        # As above: the find is worth more than the files about it.
+        traceback.print_exc()
+        return Reproducers(f"no reproducer, by a defect of the harness: {why}")
 
 
 def build_of(ground: Ground) -> Build | None:

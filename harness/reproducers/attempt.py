@@ -34,16 +34,17 @@ class Attempt:
             f"NOT AS EXPECTED at operation {number} ")
 
 
-def attempt(text: str, build: Build) -> Attempt:
-    """Run the shell form with the build's programs; raises EnvironmentProblem if it hangs."""
+def attempt(text: str, build: Build, patience: int = PATIENCE) -> Attempt:
+    """Run the shell form with the build's programs; raises HarnessError if the script hangs."""
     tools = [tool for name in _VARIABLES if (tool := build.tools.get(name)) is not None]
     env = {name: value for tool in tools for name, value in tool.env.items()}
     env |= {_VARIABLES[tool.name]: " ".join(tool.argv) for tool in tools}
     with Workspace() as workspace:
         file = workspace.file("reproducer.sh")
         file.write_text(text, encoding="utf-8")
-        done = run(["sh", str(file)], name="reproducer", cwd=workspace.path, timeout=3 * PATIENCE,
-                   env=env | {"PATIENCE": str(PATIENCE), "PYTHON": sys.executable,
-                              "TMPDIR": str(workspace.path)})
+        done = run(["sh", str(file)], name="reproducer", cwd=workspace.path,
+                   timeout=3 * patience + PATIENCE, env=env | {
+                       "PATIENCE": str(patience), "PYTHON": sys.executable,
+                       "TMPDIR": str(workspace.path)})
     lines = done.stdout.decode(errors="replace").strip().splitlines()
     return Attempt(done.exit.code, lines[-1] if lines else "")

@@ -18,7 +18,7 @@ from harness.lockstep.differences import (
     JobsDiffer,
 )
 from harness.lockstep.trace import Step, SystemKind, Trace
-from harness.lockstep.verdict import Diverges, Failure
+from harness.lockstep.verdict import Diverges, Failed, Failure
 from harness.reproducers.patterns import Patterns
 from harness.reproducers.script import (
     OK,
@@ -30,6 +30,7 @@ from harness.reproducers.script import (
     Command,
     Digest,
     Disk,
+    End,
     Jobs,
     Part,
     Piece,
@@ -51,6 +52,7 @@ from model.job_operations import Backup, JobOperation, Transaction
 from model.machine import Impossible, Machine
 from model.operations import Operation, Request, Via
 from model.outcome import BitmapView, JobView, Observation, Outcome
+from model.schedule import Complete, Cut, Expire, Start
 from model.snapshot_access import SnapshotAccess
 
 SOCKET: Final = "nbd.sock"
@@ -140,6 +142,8 @@ class _Writer:
             acts.append(_jobs(expected.jobs))
         if failure is not None:
             acts += _looks(failure, expected, jobs_seen=jobs)
+            if isinstance(failure, Failed) and failure.ending:
+                acts.append(End())
         return Part(step.number, human.operation(operation), tuple(acts))
 
     def _foretold(self, step: Step) -> tuple[Operation, Outcome]:
@@ -176,6 +180,8 @@ class _Writer:
             case ops.Attach(node):
                 yield _command(commands.attach_command(node, self._plugged), outcome)
                 self._plugged = self._plugged or outcome.refused is None
+            case Start() | Complete() | Expire() | Cut():
+                raise NoReproducer(f"{operation.name} is part of a schedule; replay the trace")
             case _:
                 gone = operation.node if isinstance(operation, ops.Unexport) else None
                 yield _command(commands.command_of(operation), outcome, gone)
@@ -315,7 +321,7 @@ def _command(command: QmpCommand, outcome: Outcome, gone: str | None = None) -> 
 def _looks(failure: Failure, expected: Observation, *, jobs_seen: bool) -> Iterator[Act]:
     """What is looked at in the end: where the difference was, or, after a crash, everything."""
     differences = failure.differences if isinstance(failure, Diverges) else ()
-    everything = not isinstance(failure, Diverges) and failure.observing
+    everything = isinstance(failure, Failed) and failure.observing
     shown = {each.node: expected.bitmaps.get(each.node, ()) for each in differences
              if isinstance(each, BitmapsDiffer)}
     for node, views in (expected.bitmaps if everything else shown).items():

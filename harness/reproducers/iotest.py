@@ -21,6 +21,7 @@ from harness.reproducers.script import (
     Command,
     Digest,
     Disk,
+    End,
     Jobs,
     Script,
 )
@@ -66,6 +67,8 @@ def _check(script: Script) -> None:
     if any((disk.image.protocol is Protocol.NBD and disk.image.format is not Format.RAW)
            or disk.image.format is Format.LUKS for disk in script.disks):
         raise NoReproducer("no iotest for LUKS images, and for formats over NBD: see the shell's")
+    if script.has(End):
+        raise NoReproducer("no iotest of how QEMU ends: see the shell's")
     if script.asks_monitor and script.has(Again):
         raise NoReproducer("no iotest where the human monitor's QEMU is restarted: see the "
                            "shell's")

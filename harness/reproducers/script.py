@@ -117,7 +117,12 @@ class Again:
     attach: tuple[Command, ...]
 
 
-Act: TypeAlias = Command | Ask | AskNbd | Bitmaps | Digest | Jobs | Again
+@dataclass(frozen=True, slots=True)
+class End:
+    """QEMU is told to end, and must, with exit status 0; nothing comes after it."""
+
+
+Act: TypeAlias = Command | Ask | AskNbd | Bitmaps | Digest | Jobs | Again | End
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from harness.reproducers.script import (
     Command,
     Digest,
     Disk,
+    End,
     Jobs,
     Piece,
     Script,
@@ -59,7 +60,7 @@ def shell(script: Script, name: str) -> str:
         system=script.system is SystemKind.QEMU_SYSTEM, raw_server=raw_server,
         libnbd=script.has(AskNbd), client=(TEMPLATES / "client.py.j2").read_text().rstrip(),
         views=script.has(Bitmaps, Jobs), viewer=(TEMPLATES / "views.py.j2").read_text().rstrip(),
-        digests=script.has(Digest), jobs=script.has(Jobs), again=script.has(Again),
+        digests=script.has(Digest), jobs=script.has(Jobs), again=script.has(Again, End),
         monitor=script.asks_monitor, qemu_io=script.has(Ask),
         waits_for_exports=any(isinstance(act, Command) and act.gone is not None
                               for part in script.parts for act in part.acts),
@@ -182,6 +183,8 @@ def _act(act: Act) -> Iterator[str]:
             yield f"digest {sha256} {command}"
         case Jobs(lines):
             yield f"rested {quote(', '.join(lines) or 'none')}"
+        case End():
+            yield from ("stop QUIT", "say 'AS EXPECTED'", "exit 0")
         case Again():
             yield f"stop {'KILL' if act.kill else 'QUIT'}"
             yield "start"

@@ -216,6 +216,20 @@ def test_overlap_alone_has_no_reproducer() -> None:
         script_of(trace((Export("src"),), images=held))
 
 
+def test_a_bad_end_is_asked_for(subject: Subject) -> None:
+    what = trace(THOROUGH[:6])
+    failure = dataclasses.replace(in_the_end(what), observing=False, ending=True)
+    script = compiled(what, failure, model_of(subject.profile.capabilities), "99", WORDS[0])
+    text = shell(script, "x.sh")
+    assert attempt(text, subject.build) == Attempt(AS_EXPECTED, "AS EXPECTED")
+    deaf = text.replace('{"execute": "quit"}', '{"execute": "query-version"}')
+    tried = attempt(deaf, subject.build, patience=3)
+    assert tried.shows(6)
+    assert tried.said.endswith("no answer in 3 s")
+    with pytest.raises(NoReproducer, match="how QEMU ends"):
+        iotest(script)
+
+
 # Form
 
 

@@ -96,3 +96,5 @@ class Check:
     area: str
     name: str
     make: Make
+    due: int = 0
+    """When it has its turn: when its family has had so many steps, about."""

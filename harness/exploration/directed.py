@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from harness.exploration import (
@@ -62,20 +63,25 @@ def checks(system: SystemKind) -> list[Check]:
     A qemu-system is given only those that are about its own channels, the human monitor's; all
     others would ask the same code as they ask of a storage daemon.
     """
-    own = [_ranges(), _ends()]
+    own = [(400, _ranges()), (300, _ends())]
     if system is SystemKind.QEMU_SYSTEM:
         return _in_turn(own)
-    return _in_turn([directed_schedules.checks(), *own, directed_jobs.checks(),
-                     directed_bitmaps.checks(), directed_neighbours.checks(),
-                     directed_extents.checks(), directed_lengths.checks(), _faults(), _options(),
-                     interleavings.checks(), _states(), directed_words.checks(), _granularities(),
-                     _formats()])
+    return _in_turn([
+        (60, directed_schedules.checks()), (20, directed_jobs.checks()),
+        (20, directed_extents.checks()), (30, _faults()), *own,
+        (100, directed_bitmaps.checks()), (100, directed_lengths.checks()),
+        (150, _options()), (80, _granularities()), (80, _formats()),
+        (500, directed_neighbours.checks()), (100, directed_words.checks()),
+        (600, interleavings.checks()), (700, _states())])
 
 
-def _in_turn(families: Sequence[Iterable[Check]]) -> list[Check]:
-    """One of each family after the other, so that a short run has some of all."""
-    rounds = itertools.zip_longest(*families)
-    return [check for each in rounds for check in each if check is not None]
+def _in_turn(families: Sequence[tuple[int, Iterable[Check]]]) -> list[Check]:
+    """The checks of all families, of each of which it is said how many steps a check has, about.
+    At any time all families have had the same number of steps: a short run has some of all, and
+    of what takes few steps much."""
+    checks = [replace(check, due=number * steps)
+              for steps, family in families for number, check in enumerate(family, start=1)]
+    return sorted(checks, key=lambda check: check.due)
 
 
 def _channels(plan: Plan) -> tuple[Via, Via]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from typing import Final
 
 from harness.exploration import exhaustive
 from harness.exploration.alignment import alignments
@@ -27,6 +28,10 @@ from harness.lockstep.verdict import Conforms, Failed, Failure
 from harness.processes import Workspace
 from harness.systems.failure import SystemFailed
 from model.machine import Machine
+
+DRAWN: Final = 20
+"""While a family of directed checks does so many steps, one trace is drawn and done: seven times
+as many steps, so that exploration has as much as seven families."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,10 @@ class Mission:
         """The directed checks, each with the index of its ground."""
         if not self.directed:
             return []
-        return [(ground, check) for ground, each in enumerate(self.grounds)
-                for check in checks(each.plan.system)
-                if EVERYTHING.name in self.area_names or check.area in self.area_names]
+        chosen = [(ground, check) for ground, each in enumerate(self.grounds)
+                  for check in checks(each.plan.system)
+                  if EVERYTHING.name in self.area_names or check.area in self.area_names]
+        return sorted(chosen, key=lambda each: each[1].due)
 
     def assignment(self, number: int) -> tuple[int, int, int]:
         """Trace ``number``: index of its ground, index of its area, its index in the area."""
@@ -85,6 +91,19 @@ class Mission:
             if place < 0:
                 return ground, area, index
         raise AssertionError("shares changed")
+
+
+def turns(due: Sequence[int]) -> list[tuple[bool, int]]:
+    """The order in which directed checks and drawn traces take turns, until no checks are left:
+    whether it is a check, and which of its sort.  A run of any length has both."""
+    order: list[tuple[bool, int]] = []
+    drawn = 0
+    for number, steps in enumerate(due):
+        while (drawn + 1) * DRAWN <= steps:
+            order.append((False, drawn))
+            drawn += 1
+        order.append((True, number))
+    return order
 
 
 @functools.cache
@@ -107,6 +126,7 @@ class Explorer:
     def __post_init__(self) -> None:
         self._workspace = self.stack.enter_context(Workspace())
         self._checks = self.mission.checks()
+        self._turns = turns([check.due for _, check in self._checks])
 
     def explore(self, numbers: Sequence[int], deadline: float | None = None) -> Tally:
         """Do these traces; none is begun after the deadline, by ``time.monotonic``, which is the
@@ -149,12 +169,10 @@ class Explorer:
             tally.found(find_of(failure, cut, area, ground))
 
     def _turn(self, number: int) -> tuple[bool, int]:
-        """Whether trace ``number`` is a directed check, and which of its sort it is.  As long as
-        there are directed checks, every second trace is one: a run of any length has both."""
-        checks = len(self._checks)
-        if number >= 2 * checks:
-            return False, number - checks
-        return number % 2 == 0, number // 2
+        """Whether trace ``number`` is a directed check, and which of its sort it is."""
+        if number < len(self._turns):
+            return self._turns[number]
+        return False, number - len(self._checks)
 
     def _kept(self, kept: Kept) -> tuple[int, str, Trace | None]:
         """A trace of the corpus, unless it is impossible here, or would kill by a known defect."""

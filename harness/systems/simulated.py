@@ -8,7 +8,8 @@ it shows that each oracle can fail: see :mod:`harness.systems.lies`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from itertools import groupby
 from typing import Final, Protocol
 
 from harness import stamps
@@ -17,7 +18,7 @@ from harness.systems.lies import Chance, Lie
 from model.channels import seen_through
 from model.content import ZERO, Content
 from model.operations import BitmapRef, Inspect, Operation, Request, Status, Via
-from model.outcome import Observation, Outcome
+from model.outcome import Extent, Observation, Outcome
 
 ALL_CHANNELS: Final = frozenset(Via)
 
@@ -96,12 +97,17 @@ class Simulated:
         """Nothing to leave behind."""
 
 
+def _decided(extents: Sequence[Extent]) -> tuple[tuple[int, int], ...]:
+    """One status for each extent, neighbours with the same being one."""
+    runs = groupby(extents, key=lambda extent: max(extent.allowed))
+    return tuple((sum(extent.length for extent in run), status) for status, run in runs)
+
+
 def rendered(operation: Operation, outcome: Outcome) -> Answer:
     """What a client sees of an outcome: bytes for stamps, the errno of its channel."""
     via = operation.via if isinstance(operation, Request) else Via.NBD
     error = None if outcome.error is None else int(seen_through(via, outcome.error))
-    extents = None if outcome.extents is None else tuple(
-        (extent.length, max(extent.allowed)) for extent in outcome.extents)
+    extents = None if outcome.extents is None else _decided(outcome.extents)
     if extents is not None and isinstance(operation, Status) and operation.one:
         extents = extents[:1]
     data: bytes | None = None

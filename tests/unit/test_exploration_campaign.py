@@ -16,7 +16,7 @@ from harness.errors import EnvironmentProblem
 from harness.exploration.areas import named
 from harness.exploration.building import Plan
 from harness.exploration.campaign import Budget, explore
-from harness.exploration.explorer import Explorer, Mission
+from harness.exploration.explorer import DRAWN, Explorer, Mission, turns
 from harness.exploration.grounds import Ground, SimulatedGround
 from harness.exploration.tally import Tally
 from harness.exploration.traces import TraceSource
@@ -118,15 +118,22 @@ def test_workers_that_keep_dying_end_the_run(tmp_path: os.PathLike[str]) -> None
         _first_batch(Mortal(os.path.join(tmp_path, "died"), always=True))
 
 
+def _directed(mission: Mission) -> list[int]:
+    """The numbers of the traces that are directed checks."""
+    order = turns([check.due for _, check in mission.checks()])
+    return [number for number, (directed, _) in enumerate(order) if directed]
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 def test_directed_checks_conform_on_the_model(part: int) -> None:
     mission = Mission((TRUTHFUL,), (1,), ("everything",), 1, directed=True)
-    count = len(mission.checks())
+    directed = _directed(mission)
+    count = len(directed)
     # Neighbours, which have work in common.
-    numbers = range(part * count // PARTS, (part + 1) * count // PARTS)
+    numbers = directed[part * count // PARTS:(part + 1) * count // PARTS]
     explorer = Explorer(mission)
     try:
-        tally = explorer.explore([2 * number for number in numbers])
+        tally = explorer.explore(numbers)
         assert (tally.directed, tally.traces) == (len(numbers), len(numbers))
         assert not tally.finds
     finally:
@@ -134,14 +141,14 @@ def test_directed_checks_conform_on_the_model(part: int) -> None:
 
 
 def test_directed_checks_take_turns_with_exploration() -> None:
-    mission = Mission((TRUTHFUL,), (1,), ("tails",), 1, directed=True)
-    count = len(mission.checks())
+    assert turns([DRAWN - 1, DRAWN, 3 * DRAWN]) == [
+        (True, 0), (False, 0), (True, 1), (False, 1), (False, 2), (True, 2)]
+    mission = Mission((TRUTHFUL,), (1,), ("classic",), 1, directed=True)
+    last = _directed(mission)[-1]
     explorer = Explorer(mission)
     try:
-        tally = explorer.explore(range(0, 2 * count, 2))
-        assert (tally.directed, tally.traces) == (count, count)
-        tally = explorer.explore([1, 3, 2 * count, 2 * count + 1])
-        assert (tally.directed, tally.traces) == (0, 4)
+        tally = explorer.explore(range(last - 2, last + 3))
+        assert (tally.directed, tally.traces) == (1, 5)
         assert not tally.finds
     finally:
         explorer.close()
@@ -158,8 +165,7 @@ def test_directed_checks_catch_lies(lie: str) -> None:
     mission = Mission((SimulatedGround(Plan(), lie),), (1,), ("everything",), 1, directed=True)
     explorer = Explorer(mission)
     try:
-        assert any(explorer.explore([2 * number]).finds
-                   for number in range(len(mission.checks())))
+        assert any(explorer.explore([number]).finds for number in _directed(mission))
     finally:
         explorer.close()
 

@@ -69,7 +69,7 @@ def checks(system: SystemKind) -> list[Check]:
     return _in_turn([
         (60, directed_schedules.checks()), (20, directed_jobs.checks()),
         (20, directed_extents.checks()), (30, _faults()), *own,
-        (100, directed_bitmaps.checks()), (100, directed_lengths.checks()),
+        (50, directed_bitmaps.checks()), (100, directed_lengths.checks()),
         (150, _options()), (80, _granularities()), (80, _formats()),
         (500, directed_neighbours.checks()), (100, directed_words.checks()),
         (600, interleavings.checks()), (700, _states())])

@@ -32,10 +32,6 @@ SIZE: Final = 16 * CLUSTER
 
 def checks() -> Iterator[Check]:
     """All of them."""
-    yield Check("transactions", "each action done, and undone by each way to fail", _undone)
-    yield Check("transactions", "actions that build on one another", _building)
-    yield Check("transactions", "jobs and bitmaps at once", _jobs_at_once)
-    yield Check("transactions", "jobs that end together", _groups)
     yield Check("bitmaps", "bitmaps in use by an export, a job and a transaction", _in_use)
     for cluster in (512, 64 * KIB):
         yield Check("persistence", f"bitmaps kept by an image, cluster {cluster} bytes",
@@ -45,6 +41,10 @@ def checks() -> Iterator[Check]:
     yield Check("jobs", "a job whose filter has a snapshot", _snapshot_of_a_job)
     yield Check("jobs", "jobs that discard what they have copied", _discarding)
     yield Check("bitmaps", "granularities that nobody has asked for", _defaults)
+    yield Check("transactions", "jobs and bitmaps at once", _jobs_at_once)
+    yield Check("transactions", "jobs that end together", _groups)
+    yield Check("transactions", "each action done, and undone by each way to fail", _undone)
+    yield Check("transactions", "actions that build on one another", _building)
 
 
 def _disks(size: int = SIZE) -> Configuration:

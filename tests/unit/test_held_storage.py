@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import select
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from harness.clients.libnbd import libnbd_problem
 from harness.clients.nbd import NbdClient
 from harness.clients.nbd_types import NbdError
 from harness.errors import HarnessError
+from harness.processes import run as run_program
 from harness.stamps import data
 from harness.storage.held import Fate, HeldStorage
 from harness.storage.held_disk import HeldDisk
@@ -183,6 +185,35 @@ def test_block_status_follows_what_is_done(storage: HeldStorage) -> None:
         assert pending.asked == StorageRequest("other", RequestKind.STATUS, 0, 512)
         storage.complete(pending, Errno.EIO)
         assert client.poll(10)[0].errno == Errno.EIO
+
+
+def test_qemu_asks_it_all(storage: HeldStorage) -> None:
+    """QEMU's own client: structured replies, block status, zeroes of each sort, trim, FUA."""
+    try:
+        tools = find(None).tools
+        image_tool, io_tool = tools["qemu-img"], tools["qemu-io"]
+    except (HarnessError, KeyError) as why:
+        pytest.skip(str(why))
+    storage.add("other", SIZE, ExportOffer(SIZE, status=True, fua=True))
+    address = f"nbd+unix:///other?socket={storage.path}"
+    asked = ("write -f -P 7 0 64k", "write -z 64k 64k", "write -P 8 128k 128k",
+             "write -z -u 128k 64k", "discard 192k 64k", "flush")
+    done = run_program([*io_tool.argv, "-f", "raw", "-d", "unmap", "-t", "writeback",
+                        *(word for each in asked for word in ("-c", each)), address],
+                       env=io_tool.env)
+    assert done.exit.code == 0, done
+    seen = [(each.asked.kind, each.asked.offset, each.flags) for each in storage.log
+            if each.asked.kind not in (RequestKind.READ, RequestKind.STATUS)]
+    assert seen[:5] == [
+        (RequestKind.WRITE, 0, Flag.FUA), (RequestKind.ZERO, 64 << 10, Flag.NO_HOLE),
+        (RequestKind.WRITE, 128 << 10, Flag.NONE), (RequestKind.ZERO, 128 << 10, Flag.NONE),
+        (RequestKind.DISCARD, 192 << 10, Flag.NONE)]
+    assert seen[-1][0] is RequestKind.FLUSH
+    done = run_program([*image_tool.argv, "map", "--output=json", "-f", "raw", address],
+                       env=image_tool.env)
+    runs = [(each["start"] >> 10, each["length"] >> 10, each["zero"], each["data"])
+            for each in json.loads(done.stdout)]
+    assert runs == [(0, 64, False, True), (64, 64, True, True), (128, 896, True, False)]
 
 
 def test_zeroes_that_must_be_fast_can_be_refused(storage: HeldStorage) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from harness.builds import STORAGE_DAEMON, Build, find
 from harness.clients.libnbd import libnbd_problem
 from harness.errors import EnvironmentProblem
-from harness.exploration.building import Plan
+from harness.exploration import directed_schedules
+from harness.exploration.building import Check, Plan
 from harness.exploration.interleavings import SMALL, Small, bundle, bundles, paths
 from harness.exploration.subjects import subject_of
 from harness.lockstep.concurrent import PendingDiffers, StoredDiffers
@@ -251,6 +253,12 @@ def test_interleavings_are_counted(small: Small) -> None:
     assert sum(1 for _ in paths(small, Plan())) == small.count
 
 
+def test_the_interleavings_are_told() -> None:
+    told = Path("docs/concurrency.md").read_text(encoding="utf-8")
+    assert f"names {len(SMALL)} small configurations" in told
+    assert f" {sum(small.count for small in SMALL)} of them in today's QEMU" in told
+
+
 @pytest.mark.parametrize("small", [each for each in SMALL if each.count < 100],
                          ids=lambda each: each.name)
 def test_every_interleaving(build: Build, store: ImageStore, capabilities: Capabilities,
@@ -263,6 +271,16 @@ def test_every_interleaving(build: Build, store: ImageStore, capabilities: Capab
             verdict = run(trace.steps, daemon, ConcurrentMachine(trace.configuration,
                                                                  capabilities))
         assert isinstance(verdict, Conforms), verdict.summary
+
+
+@pytest.mark.parametrize("check", list(directed_schedules.checks())[:-1],
+                         ids=lambda each: each.name)
+def test_each_rule_on_purpose(build: Build, store: ImageStore, capabilities: Capabilities,
+                              check: Check) -> None:
+    trace = check.make(Plan(capabilities=capabilities))
+    with closing(HeldDaemon(build, trace.configuration, store)) as daemon:
+        verdict = run(trace.steps, daemon, ConcurrentMachine(trace.configuration, capabilities))
+    assert isinstance(verdict, Conforms), verdict.summary
 
 
 class Meddled(HeldDaemon):

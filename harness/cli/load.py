@@ -9,8 +9,8 @@ from harness.builds import STORAGE_DAEMON, SYSTEM
 from harness.cli.results import Divergence, Result
 from harness.clients.libnbd import libnbd_available
 from harness.exploration.breakpoints import SCENARIOS, check
-from harness.exploration.ends import ENDS
-from harness.exploration.ends import check as check_end
+from harness.exploration.directed.ends import ENDS
+from harness.exploration.directed.ends import check as check_end
 from harness.exploration.grounds import Ground, RealGround
 from harness.exploration.kills import kill_rounds
 from harness.exploration.load import put_load
@@ -108,7 +108,8 @@ def has_ends(result: Result, grounds: Sequence[Ground], seconds: float | None) -
 
 
 def verify_ends(result: Result) -> None:
-    """Do each of :data:`harness.exploration.ends.ENDS`, and add to the result what came of it."""
+    """Do each of :data:`harness.exploration.directed.ends.ENDS`; the result has what came of
+    it."""
     with starter(result.build, STORAGE_DAEMON) as start:
         def begin(configuration: Configuration) -> HeldDaemon:
             system = start(configuration)

@@ -16,7 +16,7 @@ from harness.exploration.alignment import alignments
 from harness.exploration.areas import EVERYTHING, Area, named
 from harness.exploration.building import Check
 from harness.exploration.corpus import Kept
-from harness.exploration.directed import checks
+from harness.exploration.directed.catalogue import checks
 from harness.exploration.grounds import Ground
 from harness.exploration.sweep import with_looks
 from harness.exploration.tally import Find, Tally

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.exploration import directed_schedules, schedules
+from harness.exploration import schedules
 from harness.exploration.areas import AREAS, Area
 from harness.exploration.building import Check, Plan
 from harness.exploration.choices import Choices
+from harness.exploration.directed import schedules as directed_schedules
 from harness.lockstep.concurrent import AnsweredEarly
 from harness.lockstep.replay import Stand, replay
 from harness.lockstep.shrink import Budget, shrink

@@ -11,7 +11,7 @@ import pytest
 from harness.builds import STORAGE_DAEMON, Build, find
 from harness.clients.libnbd import libnbd_problem
 from harness.errors import EnvironmentProblem
-from harness.exploration.ends import ENDS, End, check
+from harness.exploration.directed.ends import ENDS, End, check
 from harness.exploration.subjects import subject_of
 from harness.storage.images import ImageStore
 from harness.systems.base import Answer

@@ -12,9 +12,9 @@ import pytest
 from harness.builds import STORAGE_DAEMON, Build, find
 from harness.clients.libnbd import libnbd_problem
 from harness.errors import EnvironmentProblem
-from harness.exploration import directed_schedules
 from harness.exploration.building import Check, Plan
-from harness.exploration.interleavings import SMALL, Small, bundle, bundles, paths
+from harness.exploration.directed import schedules as directed_schedules
+from harness.exploration.directed.interleavings import SMALL, Small, bundle, bundles, paths
 from harness.exploration.subjects import subject_of
 from harness.lockstep.concurrent import PendingDiffers, StoredDiffers
 from harness.lockstep.run import run

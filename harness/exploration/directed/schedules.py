@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 
-from harness.exploration import directed_failing, schedules
+from harness.exploration import schedules
 from harness.exploration.building import Check, Plan
+from harness.exploration.directed import failing
+from harness.exploration.directed.script import CLUSTER, Script, disks, look, side_by_side
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT, SNAPSHOT
-from harness.exploration.script import CLUSTER, Script, disks, look, side_by_side
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import MIB, Configuration, Format, Image, Protocol, RequestKind
@@ -27,10 +28,10 @@ def checks() -> Iterator[Check]:
     """All of them, those that find most first."""
     for area, name, make in (
             ("concurrency", "guest writes and fleecing reads", _locking),
-            ("failures", "copies that fail, guest's request broken", directed_failing.failing),
-            ("timeouts", "copies out of time, guest's request broken", directed_failing.late),
-            ("failures", "copies that fail, snapshot broken", directed_failing.breaking),
-            ("timeouts", "copies out of time, snapshot broken", directed_failing.late_and_broken),
+            ("failures", "copies that fail, guest's request broken", failing.failing),
+            ("timeouts", "copies out of time, guest's request broken", failing.late),
+            ("failures", "copies that fail, snapshot broken", failing.breaking),
+            ("timeouts", "copies out of time, snapshot broken", failing.late_and_broken),
             ("concurrency", "a job and guest writes", _jobs),
             ("concurrency", "filters over filters", _stacked),
             ("concurrency", "the source shows through the target", _classic),

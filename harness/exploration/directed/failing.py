@@ -4,9 +4,17 @@
 from __future__ import annotations
 
 from harness.exploration.building import Plan
+from harness.exploration.directed.script import (
+    CLOSING,
+    CLUSTER,
+    ROOM,
+    Script,
+    disks,
+    look,
+    side_by_side,
+)
 from harness.exploration.images import SOURCE, TARGET
 from harness.exploration.openings import SNAPSHOT
-from harness.exploration.script import CLOSING, CLUSTER, ROOM, Script, disks, look, side_by_side
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import RequestKind

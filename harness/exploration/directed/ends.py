@@ -18,9 +18,9 @@ from harness.clients.errors import PeerGone
 from harness.clients.qmp import QmpRefused, QmpTimeout
 from harness.clients.qmp_session import QmpEvent
 from harness.exploration.building import Plan
+from harness.exploration.directed.script import Script, disks
 from harness.exploration.images import SOURCE, TARGET
 from harness.exploration.openings import FILTER, SNAPSHOT
-from harness.exploration.script import Script, disks
 from harness.lockstep import human
 from harness.lockstep.compare import compare
 from harness.lockstep.run import run

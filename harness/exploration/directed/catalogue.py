@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""All directed checks, in the order in which they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from harness.exploration.building import Check
+from harness.exploration.directed import (
+    bitmaps,
+    extents,
+    graphs,
+    interleavings,
+    jobs,
+    lengths,
+    neighbours,
+    requests,
+    schedules,
+    words,
+)
+from harness.lockstep.trace import SystemKind
+
+
+def checks(system: SystemKind) -> list[Check]:
+    """All of them, in the order in which they are done.
+
+    A qemu-system is given only those that are about its own channels, the human monitor's; all
+    others would ask the same code as they ask of a storage daemon.
+    """
+    own = [(400, requests.ranges()), (300, requests.ends())]
+    if system is SystemKind.QEMU_SYSTEM:
+        return _in_turn(own)
+    return _in_turn([
+        (60, schedules.checks()), (20, jobs.checks()),
+        (20, extents.checks()), (30, graphs.faults()), *own,
+        (50, bitmaps.checks()), (100, lengths.checks()),
+        (150, graphs.options()), (80, graphs.granularities()), (80, graphs.formats()),
+        (500, neighbours.checks()), (100, words.checks()),
+        (600, interleavings.checks()), (700, requests.states())])
+
+
+def _in_turn(families: Sequence[tuple[int, Iterable[Check]]]) -> list[Check]:
+    """The checks of all families, of each of which it is said how many steps a check has, about.
+    At any time all families have had the same number of steps: a short run has some of all, and
+    of what takes few steps much."""
+    checks = [replace(check, due=number * steps)
+              for steps, family in families for number, check in enumerate(family, start=1)]
+    return sorted(checks, key=lambda check: check.due)

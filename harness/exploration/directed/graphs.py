@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directed checks of what there is once of each: options, formats, faults, granularities."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from harness.exploration.building import Builder, Check, Make, Plan
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH, disks
+from harness.exploration.sweep import sweep
+from harness.lockstep.trace import Trace
+from model import operations as ops
+from model.configuration import (
+    KIB,
+    MIB,
+    Configuration,
+    Fault,
+    Format,
+    Image,
+    Protocol,
+    RequestKind,
+)
+from model.operations import BitmapRef, OnCbwError, Operation, Via
+
+# Options of the filter.
+
+
+def options() -> Iterator[Check]:
+    yield Check("options", "options of the filter", _every_option)
+
+
+def _every_option(plan: Plan) -> Trace:
+    size = 3 * MIB + 512
+    builder = Builder(plan, Configuration((
+        Image("src", size), Image("tmp", size), Image("other", CLUSTER))))
+    builder.add_all((ops.BitmapAdd("src", "b0"), ops.BitmapAdd("other", "small"),
+                     ops.BitmapAdd("tmp", "elsewhere", 4 * KIB),
+                     ops.BitmapAdd("src", "held"), ops.BitmapAdd("src", "off", disabled=True),
+                     ops.Export("src", writable=False, bitmaps=(BitmapRef("src", "held"),))))
+    for options in _option_values():
+        builder.add(ops.AddFilter("cbw", "src", "tmp", **options))
+        builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.RemoveNode("cbw")))
+    for file, target in ((None, "tmp"), ("src", None), (None, None), ("nope", "tmp"),
+                         ("src", "nope"), ("nope", "nope"), ("src", "src"), ("tmp", "src")):
+        builder.add_all((ops.AddFilter("cbw", file, target), ops.RemoveNode("cbw")))
+    builder.add_all((ops.AddSnapshot("snap", "nope"), ops.AddSnapshot("src", "src"),
+                     ops.RemoveNode("nope")))
+    for granularity in (0, 1, 256, 512, 513, 768, 1 * MIB, 1 << 31):
+        builder.add_all((ops.BitmapAdd("src", "g", granularity), ops.BitmapRemove("src", "g")))
+    return builder.trace()
+
+
+def _option_values() -> Iterator[dict[str, Any]]:
+    yield from ({"on_cbw_error": value} for value in (*OnCbwError, "foo", ""))
+    yield from ({"cbw_timeout": value} for value in (0, 1, 45, (1 << 32) - 1, 1 << 32, -1))
+    yield from ({"min_cluster_size": value} for value in (
+        0, 1, 3, 512, 513, CLUSTER - 1, CLUSTER, CLUSTER + 1, 2 * CLUSTER, 96 * KIB, 1 * MIB,
+        2 * MIB, 4 * MIB, 1 << 31, 1 << 32, 1 << 62, (1 << 63) - 1, 1 << 63))
+    for node, name in (("src", "b0"), ("src", "nope"), ("nope", "b0"), ("other", "small"),
+                       ("tmp", "elsewhere"), ("src", "held"), ("src", "off")):
+        yield {"bitmap": BitmapRef(node, name)}
+
+
+# Bitmaps coarser and finer than the cluster.
+
+
+def granularities() -> Iterator[Check]:
+    for granularity, smallest in itertools.product(
+            (512, 4 * KIB, CLUSTER, 128 * KIB, 1 * MIB), (CLUSTER, 256 * KIB)):
+        yield Check("bitmaps", f"granularity {granularity // 512} sectors, cluster "
+                    f"{smallest // KIB} KiB", _filter_with_bitmap(granularity, smallest))
+
+
+def _filter_with_bitmap(granularity: int, cluster: int) -> Make:
+    def make(plan: Plan) -> Trace:
+        size = 9 * cluster + 512
+        target = Image("tmp", size, Format.QCOW2, cluster_size=cluster)
+        builder = Builder(plan, disks(size, target=target))
+        builder.add_all((ops.BitmapAdd("src", "b0", granularity), ops.Export("src"),
+                         ops.Write("src", cluster - 1, 1), ops.Write("src", 3 * cluster - 1, 2),
+                         ops.Write("src", 5 * cluster + 512, 512), ops.Write("src", size - 1, 1),
+                         ops.Unexport("src"),
+                         ops.AddFilter("cbw", "src", "tmp", BitmapRef("src", "b0")),
+                         *GRAPH[1:], ops.BitmapClear("src", "b0")))
+        builder.add_all(ops.Write("cbw", place * cluster + 1, cluster)
+                        for place in range(0, 9, 2))
+        builder.add_all(sweep(builder.scene))
+        return builder.trace()
+
+    return make
+
+
+# Formats.
+
+
+def formats() -> Iterator[Check]:
+    for each in Format:
+        yield Check("formats", f"temporary image in {each}", _temporary(each, Protocol.FILE))
+    for each in (Format.RAW, Format.QCOW2):
+        yield Check("formats", f"temporary image in {each} over NBD",
+                    _temporary(each, Protocol.NBD))
+    yield Check("classic", "source as backing file, read directly", _classic)
+
+
+def _temporary(wanted: Format, protocol: Protocol) -> Make:
+    def make(plan: Plan) -> Trace:
+        size = 3 * MIB + 512
+        builder = Builder(plan, disks(size, target=Image("tmp", size, wanted, protocol)))
+        builder.add_all(GRAPH)
+        builder.add_all(_work(size))
+        builder.add_all(sweep(builder.scene))
+        return builder.trace()
+
+    return make
+
+
+def _classic(plan: Plan) -> Trace:
+    size = 9 * CLUSTER + 512
+    builder = Builder(plan, disks(size, target=Image("tmp", size, Format.QCOW2, backing="src")))
+    builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.Export("cbw"),
+                     ops.Export("tmp", writable=False)))
+    builder.add_all(_work(size))
+    builder.add_all(ops.Read("tmp", offset, CLUSTER) for offset in range(0, size - 512, CLUSTER))
+    builder.add_all(sweep(builder.scene))
+    return builder.trace()
+
+
+def _work(size: int) -> tuple[Operation, ...]:
+    """A little of everything that a guest does."""
+    return (ops.Write("cbw", 512, 1), ops.Write("cbw", CLUSTER - 1, 2),
+            ops.Zero("cbw", 2 * CLUSTER, CLUSTER), ops.Zero("cbw", 3 * CLUSTER, 512, unmap=True),
+            ops.Discard("cbw", 4 * CLUSTER, 2 * CLUSTER), ops.Write("cbw", size - 1, 1),
+            ops.Flush("cbw"))
+
+
+# Storage that fails.
+
+
+def faults() -> Iterator[Check]:
+    for node, kind, policy in itertools.product(
+            ("src", "tmp"), (RequestKind.READ, RequestKind.WRITE), OnCbwError):
+        yield Check("faults", f"{kind} of {node} fails, {policy}", _fault(node, kind, policy))
+
+
+def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
+    def make(plan: Plan) -> Trace:
+        size = 4 * CLUSTER
+        faults = (Fault(kind, 0), Fault(kind, 2 * CLUSTER, "ENOSPC", once=True))
+        disks = [Image("src", size, filled=((0, size),), faults=faults if node == "src" else ()),
+                 Image("tmp", size, faults=faults if node == "tmp" else ())]
+        builder = Builder(plan, Configuration(tuple(disks)))
+        builder.add_all((ops.AddFilter("cbw", "src", "tmp", on_cbw_error=policy), *GRAPH[1:]))
+        for place in (3, 0, 2, 0, 2, 1):
+            builder.add(ops.Write("cbw", place * CLUSTER, CLUSTER))
+            builder.add_all(ops.Read("snap", each * CLUSTER, CLUSTER, Via.NBD_DF)
+                            for each in range(4))
+        return builder.trace()
+
+    return make

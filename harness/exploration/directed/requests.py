@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directed checks of requests of every range: every offset and length between the places that
+matter, in three clusters and at the end of a disk, for every kind of request."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias
+
+from harness.exploration.building import Builder, Check, Make, Plan
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN, disks
+from harness.exploration.scene import SECTOR
+from harness.lockstep.trace import SystemKind, Trace
+from model import operations as ops
+from model.configuration import Format, Image
+from model.operations import Request, Via
+
+REACH: Final = 3 * CLUSTER
+"""Requests of one case stay within so much."""
+STRIDE: Final = 4 * CLUSTER
+"""From case to case on one disk: a cluster between them that nobody touches."""
+TAIL: Final = 3 * SECTOR
+
+POINTS: Final = (0, 1, 511, 512, CLUSTER - 512, CLUSTER - 1, CLUSTER, CLUSTER + 1,
+                 2 * CLUSTER - 1, 2 * CLUSTER, 2 * CLUSTER + 512, REACH - 1, REACH)
+END_POINTS: Final = (0, CLUSTER - 1, CLUSTER, CLUSTER + 1, CLUSTER + 512, CLUSTER + TAIL - 512,
+                     CLUSTER + TAIL - 1, CLUSTER + TAIL)
+"""On a disk of one cluster and a tail."""
+
+Ask: TypeAlias = Callable[[int, int, Via], Request]
+"""A request for an offset and a length, through a channel."""
+
+
+def _channels(plan: Plan) -> tuple[Via, Via]:
+    """What changes go through, and what short reads do.
+
+    The human monitor prints what is read as text: long reads through it take long.
+    """
+    if plan.system is SystemKind.QEMU_SYSTEM:
+        return Via.MONITOR, Via.MONITOR
+    return Via.NBD, Via.NBD_DF
+
+
+def _pairs(points: Sequence[int]) -> list[tuple[int, int]]:
+    return list(itertools.combinations(points, 2))
+
+
+# Guest requests and snapshot discards of every range, each on clusters that are as at the start.
+
+
+def _changes(node: str) -> dict[str, Ask]:
+    return {
+        "write": lambda offset, length, via: ops.Write(node, offset, length, via),
+        "zero": lambda offset, length, via: ops.Zero(node, offset, length, via),
+        "zero with unmap": lambda offset, length, via: ops.Zero(
+            node, offset, length, via, unmap=True),
+        "discard": lambda offset, length, via: ops.Discard(node, offset, length, via),
+    }
+
+
+def ranges() -> Iterator[Check]:
+    cases: list[tuple[str, str, Ask]] = [
+        ("access", f"guest {name}, every range", ask) for name, ask in _changes("cbw").items()]
+    cases.append(("discard", "snapshot discard, every range", _changes("snap")["discard"]))
+    for area, name, ask in cases:
+        yield Check(area, name, _on_fresh_clusters(ask))
+
+
+def _on_fresh_clusters(ask: Ask) -> Make:
+    def make(plan: Plan) -> Trace:
+        via, _ = _channels(plan)
+        pairs = _pairs(POINTS)
+        size = len(pairs) * STRIDE
+        builder = Builder(plan, disks(size))
+        builder.add_all(GRAPH)
+        for index, (start, end) in enumerate(pairs):
+            base = index * STRIDE
+            if builder.add(ask(base + start, end - start, via)):
+                builder.add(ops.Read("cbw", base, STRIDE, Via.NBD_DF))
+                builder.add_all(ops.Read("snap", base + offset, CLUSTER, Via.NBD_DF)
+                                for offset in range(0, REACH, CLUSTER))
+        builder.add_all(ops.Inspect(node) for node in ("src", "tmp", "snap"))
+        return builder.trace()
+
+    return make
+
+
+# The end of a disk that is no whole cluster: only one a disk, so the graph is made anew each time.
+
+
+def ends() -> Iterator[Check]:
+    for name, ask in {**_changes("cbw"), "snapshot discard": _changes("snap")["discard"]}.items():
+        yield Check("tails", f"{name} at the end of the disk, every range", _at_the_end(ask))
+
+
+def _at_the_end(ask: Ask) -> Make:
+    def make(plan: Plan) -> Trace:
+        via, look = _channels(plan)
+        size = CLUSTER + TAIL
+        builder = Builder(plan, disks(size))
+        for start, end in _pairs(END_POINTS):
+            builder.add_all(GRAPH)
+            if builder.add(ask(start, end - start, via)):
+                builder.add(ops.Read("snap", 0, CLUSTER, Via.NBD_DF))
+                builder.add(ops.Read("snap", CLUSTER, TAIL, look))
+            builder.add_all(TAKE_DOWN)
+        builder.add_all(ops.Inspect(node) for node in ("src", "tmp"))
+        return builder.trace()
+
+    return make
+
+
+# Every way to look at clusters in every state.
+
+
+def states() -> Iterator[Check]:
+    for target in (Format.RAW, Format.QCOW2):
+        for touch in ("write", "zero with unmap"):
+            yield Check("status", f"looks at clusters in every state, {target}, {touch}",
+                        _looks(target, _changes("cbw")[touch]))
+
+
+def _looks(target: Format, touch: Ask) -> Make:
+    """Clusters that are untouched, copied, given up, or copied and given up, side by side."""
+
+    def make(plan: Plan) -> Trace:
+        patterns = list(itertools.product((False, True), repeat=4))
+        size = len(patterns) * STRIDE
+        builder = Builder(plan, disks(size, target=Image("tmp", size, target)))
+        builder.add_all(GRAPH)
+        places = [index * STRIDE for index in range(len(patterns))]
+        for base, pattern in zip(places, patterns, strict=True):
+            for place, (done, given_up) in enumerate(zip(pattern[:2], pattern[2:], strict=True)):
+                offset = base + place * CLUSTER
+                if done:
+                    builder.add(touch(offset, CLUSTER, Via.NBD))
+                if given_up:
+                    builder.add(ops.Discard("snap", offset, CLUSTER))
+        for base in places:
+            for start, end in _pairs(POINTS[:10:2]):
+                for via in (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE):
+                    builder.add(ops.Read("snap", base + start, end - start, via))
+                builder.add(ops.Status("snap", base + start, end - start))
+            builder.add(ops.Status("snap", base, STRIDE, one=True))
+            builder.add(ops.Status("snap", base, STRIDE, context=ops.Context.DEPTH))
+            builder.add(ops.Status("cbw", base, STRIDE))
+        return builder.trace()
+
+    return make
+
+

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.exploration.areas import AREAS
-from harness.exploration.directed import checks
+from harness.exploration.directed.catalogue import checks
 from harness.exploration.grounds import Ground
 from harness.exploration.traces import TraceSource
 from harness.lockstep.run import run

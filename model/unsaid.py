@@ -55,11 +55,10 @@ def check_request(configuration: Configuration, request: Request) -> None:
 def check_pieces(configuration: Configuration, node: Node, request: Request) -> None:
     """Refuse a discard that may be cut, at clusters of any image near it, where a piece can be
     denied: a filter over a snapshot copies from there."""
-    cluster = _largest_cluster(configuration.images)
-    if isinstance(request, ops.Discard) and (request.offset | request.length) % cluster and any(
+    if isinstance(request, ops.Discard) and any(
             isinstance(each, CopyBeforeWrite) and isinstance(each.source, SnapshotAccess)
             for each in parents_first([node])):
-        raise Impossible("a discard is cut at clusters of the images; which piece fails matters")
+        _check_uncut(configuration.images, request)
 
 
 def monitored(graph: Graph, request: Request) -> Node:
@@ -86,13 +85,14 @@ def _is_durable(request: Request) -> bool:
 def _check_discard(images: tuple[Image, ...], discard: ops.Discard) -> None:
     if any(image.format is Format.PARALLELS and image.discard for image in images):
         raise Impossible("what a discard does to parallels images differs between builds")
-    cluster = _largest_cluster(images)
-    if any(image.faults for image in images) and (discard.offset | discard.length) % cluster:
+    if any(image.faults for image in images):
+        _check_uncut(images, discard)
+
+
+def _check_uncut(images: tuple[Image, ...], discard: ops.Discard) -> None:
+    cluster = max(image.cluster_size or DEFAULT_CLUSTER for image in images)
+    if (discard.offset | discard.length) % cluster:
         raise Impossible("a discard is cut at clusters of the images; which piece fails matters")
-
-
-def _largest_cluster(images: tuple[Image, ...]) -> int:
-    return max(image.cluster_size or DEFAULT_CLUSTER for image in images)
 
 
 def check_order(node: Node, request: Request) -> None:

@@ -80,10 +80,16 @@ def _has(grounds: Sequence[Ground], kind: SystemKind) -> bool:
                for ground in grounds)
 
 
+def _overlaps(result: Result, grounds: Sequence[Ground], kind: SystemKind,
+              seconds: float | None) -> bool:
+    """Whether requests can overlap on such a system, are to, and there is time for more."""
+    return (_has(grounds, kind) and libnbd_available() and AREA in result.areas
+            and (seconds is None or seconds >= _ENOUGH))
+
+
 def has_breakpoints(result: Result, grounds: Sequence[Ground], seconds: float | None) -> bool:
     """Whether breakpoints are checked: there is a qemu-system to hold requests, and time."""
-    return (_has(grounds, SystemKind.QEMU_SYSTEM) and libnbd_available() and AREA in result.areas
-            and (seconds is None or seconds >= _ENOUGH))
+    return _overlaps(result, grounds, SystemKind.QEMU_SYSTEM, seconds)
 
 
 def verify_breakpoints(result: Result) -> None:
@@ -103,8 +109,7 @@ def verify_breakpoints(result: Result) -> None:
 
 def has_ends(result: Result, grounds: Sequence[Ground], seconds: float | None) -> bool:
     """Whether it is checked what ends while requests are under way."""
-    return (_has(grounds, SystemKind.QSD) and libnbd_available() and AREA in result.areas
-            and (seconds is None or seconds >= _ENOUGH))
+    return _overlaps(result, grounds, SystemKind.QSD, seconds)
 
 
 def verify_ends(result: Result) -> None:

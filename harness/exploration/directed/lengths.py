@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.exploration.building import Builder, Check, Make, Plan
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN, disks
 from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.configuration import KIB, MIB, Configuration, Format, Image
+from model.configuration import MIB, Format, Image
 from model.operations import Operation, Via
 
-CLUSTER = 64 * KIB
 LENGTHS = (15 * CLUSTER + 1, 1 * MIB, 1 * MIB + 1, 2 * MIB - CLUSTER, 5 * MIB + 512,
            31 * MIB + CLUSTER // 2)
 """Around a mebibyte, which one copy takes at the most; and longest, several times over, of what
@@ -37,17 +37,14 @@ def _long(kind: ops.Request, target: Format) -> Make:
     """The requests start in the middle of a cluster, and are done on a fresh graph each."""
     def make(plan: Plan) -> Trace:
         size = LONGEST + 3 * CLUSTER + 512
-        builder = Builder(plan, Configuration((
-            Image("src", size, filled=((0, size),)), Image("tmp", size, target))))
+        builder = Builder(plan, disks(size, target=Image("tmp", size, target)))
         for length in LENGTHS:
-            builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
-                             ops.Export("cbw"), ops.Export("snap")))
+            builder.add_all(GRAPH)
             for offset in (CLUSTER // 2, CLUSTER):
                 if builder.add(_moved(kind, offset, length)):
                     break
             builder.add_all(_looks(length))
-            builder.add_all((ops.Unexport("snap"), ops.Unexport("cbw"), ops.RemoveNode("snap"),
-                             ops.RemoveNode("cbw")))
+            builder.add_all(TAKE_DOWN)
         return builder.trace()
 
     return make

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.exploration.building import Builder, Check, Make, Plan
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH
 from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.configuration import KIB, Configuration, Format, Image
+from model.configuration import Configuration, Format, Image
 from model.operations import Operation, Via
 
-CLUSTER = 64 * KIB
 STRIDE = 3 * CLUSTER
 """From pair to pair: a cluster between them that nobody touches."""
 
@@ -74,8 +74,7 @@ def _neighbours(source: Format, target: Format) -> Make:
         filled = tuple((offset, CLUSTER) for offset, state in clusters if state.filled)
         builder = Builder(plan, Configuration((
             Image("src", size, source, filled=filled), Image("tmp", size, target))))
-        builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
-                         ops.Export("cbw"), ops.Export("snap", allocation_depth=True)))
+        builder.add_all(GRAPH)
         for offset, state in clusters:
             change = state.change_at(offset)
             if change is not None:

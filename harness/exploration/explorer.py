@@ -50,7 +50,7 @@ class Mission:
     not only at its end."""
     exhaustive: int = 0
     """0: traces are drawn, without end; else they are all sequences of up to so many operations,
-    on the first ground."""
+    on the first ground, and there are no directed checks."""
     corpus: tuple[Kept, ...] = ()
     """Traces that come before all others; their numbers are not among those of the others."""
 
@@ -59,8 +59,7 @@ class Mission:
         """The numbers of all traces."""
         if not self.exhaustive:
             return itertools.count()
-        others = 2 * len(self.checks()) + exhaustive.traces(self.exhaustive)
-        return range(len(self.corpus) + others)
+        return range(len(self.corpus) + exhaustive.traces(self.exhaustive))
 
     @property
     def areas(self) -> tuple[Area, ...]:
@@ -79,7 +78,7 @@ class Mission:
     def assignment(self, number: int) -> tuple[int, int, int]:
         """Trace ``number``: index of its ground, index of its area, its index in the area."""
         group, inside = divmod(number, GROUP)
-        turns = _turns(tuple(area.weight for area in self.areas))
+        turns = _area_turns(tuple(area.weight for area in self.areas))
         around, turn = divmod(group, len(turns))
         area = turns[turn]
         before = around * turns.count(area) + turns[:turn].count(area)
@@ -107,7 +106,7 @@ def turns(due: Sequence[int]) -> list[tuple[bool, int]]:
 
 
 @functools.cache
-def _turns(weights: tuple[int, ...]) -> tuple[int, ...]:
+def _area_turns(weights: tuple[int, ...]) -> tuple[int, ...]:
     """The indices of areas in the order of their turns, each as often as its weight, spread."""
     return tuple(index for _, index in sorted(
         ((turn + 1) / (weight + 1), index)
@@ -193,8 +192,6 @@ class Explorer:
         longest = self.mission.exhaustive
         if not longest:
             return self._drawn(number)
-        if number >= exhaustive.traces(longest):
-            return 0, exhaustive.AREA, None
         plan = self.mission.grounds[0].plan
         return 0, exhaustive.AREA, exhaustive.trace(plan, number, longest)
 

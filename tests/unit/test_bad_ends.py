@@ -10,9 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from harness.builds import STORAGE_DAEMON, Build, find
-from harness.clients.libnbd import libnbd_problem
-from harness.errors import HarnessError
+from harness.builds import STORAGE_DAEMON, Build
 from harness.exploration.subjects import subject_of
 from harness.lockstep.explain import explain
 from harness.lockstep.replay import Stand
@@ -32,6 +30,7 @@ from model.machine import Machine
 from model.operations import AddFilter, Discard, Export, Operation, Read, Write
 from model.schedule import Start
 from tests.unit import lockstep_lab as lab
+from tests.unit.real_lab import real_build
 
 C = 64 * KIB
 
@@ -88,15 +87,7 @@ def test_the_story_tells_where_all_stands() -> None:
 
 @pytest.fixture(scope="module")
 def build() -> Build:
-    problem = libnbd_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    try:
-        found = find()
-        found.tool(STORAGE_DAEMON)
-    except HarnessError as why:
-        pytest.skip(str(why))
-    return found
+    return real_build(STORAGE_DAEMON)
 
 
 HELD = Configuration((Image("src", 4 * C, protocol=Protocol.HELD, filled=((0, 4 * C),)),

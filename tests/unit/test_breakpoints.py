@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from harness.builds import SYSTEM, Build, find
-from harness.clients.libnbd import libnbd_problem
-from harness.errors import HarnessError
+from harness.builds import SYSTEM, Build
 from harness.exploration import breakpoints
 from harness.exploration.breakpoints import SCENARIOS, Hold, Resume, Scenario, check
 from harness.exploration.subjects import subject_of
@@ -18,21 +16,14 @@ from harness.systems.qemu_system import QemuSystem
 from harness.systems.starting import starter
 from model.capabilities import Capabilities
 from model.configuration import Configuration
+from tests.unit.real_lab import real_build
 
 Start = Callable[[Configuration], QemuSystem]
 
 
 @pytest.fixture(scope="module")
 def build() -> Build:
-    problem = libnbd_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    try:
-        found = find()
-        found.tool(SYSTEM)
-    except HarnessError as why:
-        pytest.skip(str(why))
-    return found
+    return real_build(SYSTEM)
 
 
 @pytest.fixture(scope="module")

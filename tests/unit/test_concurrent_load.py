@@ -9,9 +9,7 @@ import os
 import pytest
 
 from harness import stamps
-from harness.builds import STORAGE_DAEMON, Build, find
-from harness.clients.libnbd import libnbd_problem
-from harness.errors import EnvironmentProblem
+from harness.builds import STORAGE_DAEMON, Build
 from harness.exploration import load
 from harness.exploration.load import put_load
 from harness.exploration.load_oracle import BLOCK, Disk, PointInTime
@@ -21,6 +19,7 @@ from harness.systems import held_daemon
 from harness.systems.starting import starter
 from model.configuration import MIB
 from model.content import ZERO, Stamp
+from tests.unit.real_lab import real_build
 
 FIRST = -1
 
@@ -120,15 +119,7 @@ def test_what_is_given_up_while_it_is_read_may_be_freed() -> None:
 
 @pytest.fixture(scope="module")
 def build() -> Build:
-    problem = libnbd_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    try:
-        found = find()
-        found.tool(STORAGE_DAEMON)
-    except EnvironmentProblem as why:
-        pytest.skip(str(why))
-    return found
+    return real_build(STORAGE_DAEMON)
 
 
 def test_load(build: Build) -> None:

@@ -8,9 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from harness.builds import STORAGE_DAEMON, Build, find
-from harness.clients.libnbd import libnbd_problem
-from harness.errors import EnvironmentProblem
+from harness.builds import STORAGE_DAEMON, Build
 from harness.exploration.directed.ends import ENDS, End, check
 from harness.exploration.subjects import subject_of
 from harness.storage.images import ImageStore
@@ -20,19 +18,12 @@ from harness.systems.held_daemon import HeldDaemon
 from model.capabilities import Capabilities
 from model.content import Content
 from model.operations import Operation
+from tests.unit.real_lab import real_build
 
 
 @pytest.fixture(scope="module")
 def build() -> Build:
-    problem = libnbd_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    try:
-        found = find()
-        found.tool(STORAGE_DAEMON)
-    except EnvironmentProblem as why:
-        pytest.skip(str(why))
-    return found
+    return real_build(STORAGE_DAEMON)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.builds import STORAGE_DAEMON, Build, find
-from harness.clients.libnbd import libnbd_problem
-from harness.errors import EnvironmentProblem
+from harness.builds import STORAGE_DAEMON, Build
 from harness.exploration.building import Check, Plan
 from harness.exploration.directed import schedules as directed_schedules
 from harness.exploration.directed.interleavings import SMALL, Small, bundle, bundles, paths
@@ -35,6 +33,7 @@ from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
 from model.operations import AddFilter, AddSnapshot, Export, Inspect, Operation, Read, Via, Write
 from model.program import StorageRequest
 from model.schedule import Back, Complete, Cut, Expire, Gone, Start
+from tests.unit.real_lab import real_build
 
 K = 64 * KIB
 IMAGES = Configuration((
@@ -48,15 +47,7 @@ LOOKS = (Inspect("src"), Inspect("tmp"), Inspect("snap"))
 
 @pytest.fixture(scope="module")
 def build() -> Build:
-    problem = libnbd_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    try:
-        found = find()
-        found.tool(STORAGE_DAEMON)
-    except EnvironmentProblem as why:
-        pytest.skip(str(why))
-    return found
+    return real_build(STORAGE_DAEMON)
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness import stamps
-from harness.builds import STORAGE_DAEMON, Build, find
-from harness.clients.libnbd import libnbd_problem
-from harness.errors import HarnessError
+from harness.builds import STORAGE_DAEMON, Build
 from harness.exploration import kills
 from harness.exploration.durability import ANYTHING, Durable
 from harness.exploration.kills import Kills, kill_rounds
@@ -21,6 +19,7 @@ from harness.systems.qmp_system import QmpSystem
 from harness.systems.starting import starter
 from model.configuration import Configuration, Format
 from model.content import ZERO, Stamp
+from tests.unit.real_lab import real_build
 
 FIRST = -1
 
@@ -87,16 +86,7 @@ Start = Callable[[Configuration], QmpSystem]
 
 @pytest.fixture(scope="module")
 def build() -> Build:
-    problem = libnbd_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    try:
-        found = find()
-        found.tool(STORAGE_DAEMON)
-        found.tool("qemu-img")
-    except HarnessError as why:
-        pytest.skip(str(why))
-    return found
+    return real_build(STORAGE_DAEMON, "qemu-img")
 
 
 @pytest.fixture(scope="module")

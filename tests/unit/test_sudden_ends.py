@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.builds import STORAGE_DAEMON, SYSTEM, find
-from harness.clients.libnbd import libnbd_problem
-from harness.errors import HarnessError
+from harness.builds import STORAGE_DAEMON, SYSTEM
 from harness.processes.keeper import PREFIX
 from tests.unit.cli_lab import with_environment
+from tests.unit.real_lab import real_build
 
 PATIENCE = 90.0  # seconds
 EXIT = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 130, signal.SIGINT: 130}
@@ -73,15 +72,7 @@ class Verify:
 
 @pytest.fixture(scope="module", autouse=True)
 def build() -> None:
-    problem = libnbd_problem()
-    if problem is not None:
-        pytest.skip(problem)
-    try:
-        found = find()
-        found.tool(STORAGE_DAEMON)
-        found.tool(SYSTEM)
-    except HarnessError as why:
-        pytest.skip(str(why))
+    real_build(STORAGE_DAEMON, SYSTEM)
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import Final
 
+from harness.cli.interrupts import heed_interrupts
 from harness.cli.parser import parse
 from harness.errors import HarnessError
 from harness.systems.failure import SystemFailed
@@ -28,8 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; users' mistakes and the machine's shortcomings are one line on stderr."""
     # asyncio tells at length of tasks that an interrupt has cut off.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    # A harness that is told to end does so as if interrupted: with everything cleaned away.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_interrupts()
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         name = _MODULES.get(options.command, options.command)

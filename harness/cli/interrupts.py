@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Being told to end: Ctrl-C and SIGTERM are the same, and neither is lost."""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import sys
+import threading
+from typing import Final
+
+_SOON: Final = 0.01  # seconds; by then the main thread has left what lost the interrupt
+
+
+def heed_interrupts() -> None:
+    """Have SIGTERM raise KeyboardInterrupt as SIGINT does, so that everything is cleaned away.
+
+    Python throws away what is raised in a finalizer, a callback of the garbage collector (of which
+    hypothesis has one) or of a weak reference.  A KeyboardInterrupt that came to be raised there
+    is raised again a moment later.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    others = sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            others(lost)
+            return
+        # SIGTERM and not SIGINT, which is ignored in the background of a shell script.
+        again = threading.Timer(_SOON, _thread.interrupt_main, (signal.SIGTERM,))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook

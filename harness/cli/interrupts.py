@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import _thread
+import os
 import signal
 import sys
 import threading
@@ -27,7 +27,7 @@ def heed_interrupts() -> None:
             others(lost)
             return
         # SIGTERM and not SIGINT, which is ignored in the background of a shell script.
-        again = threading.Timer(_SOON, _thread.interrupt_main, (signal.SIGTERM,))
+        again = threading.Timer(_SOON, os.kill, (os.getpid(), signal.SIGTERM))
         again.daemon = True
         again.start()
 

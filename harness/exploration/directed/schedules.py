@@ -33,6 +33,8 @@ def checks() -> Iterator[Check]:
             ("failures", "copies that fail, snapshot broken", failing.breaking),
             ("timeouts", "copies out of time, snapshot broken", failing.late_and_broken),
             ("concurrency", "a job and guest writes", _jobs),
+            ("failures", "storage that is lost and found", _lost),
+            ("concurrency", "copies that wait for memory", _memory),
             ("concurrency", "filters over filters", _stacked),
             ("concurrency", "the source shows through the target", _classic),
             ("concurrency", "copies of several tasks", _tasks),
@@ -227,6 +229,49 @@ def _flushes(script: Script) -> None:
     script.done(RequestKind.FLUSH, SOURCE)
 
 
+# Storage that is lost
+
+
+def _lost(plan: Plan) -> Trace:
+    """What had no answer is asked again on a new connection, and what comes meanwhile waits; the
+    order of things is as if nothing had been."""
+    return side_by_side(plan, (_cut_copies, _gone_source, _gone_target))
+
+
+def _cut_copies(script: Script) -> None:
+    script.write(0)
+    script.cut(SOURCE)
+    script.read(0, 0.5)
+    script.done(READ, SOURCE, 0)
+    script.cut(TARGET)
+    script.done(WRITE, TARGET, 0)
+    script.cut(SOURCE)
+    script.done(READ, SOURCE, 0)
+
+
+def _gone_source(script: Script) -> None:
+    """A fleecing read still holds up the guest's write when its storage comes back."""
+    script.read(0)
+    script.gone(SOURCE)
+    script.write(1, 0.5)
+    script.give_up(2)
+    script.back(SOURCE)
+    script.write(0, 0.5)
+    script.copy(0, nth=-1)
+    script.done(READ, SOURCE, 0)
+
+
+def _gone_target(script: Script) -> None:
+    script.write(0)
+    script.done(READ, SOURCE, 0)
+    script.gone(TARGET)
+    script.write(0, 0.5)
+    script.read(0)
+    script.done(READ, SOURCE, 0)
+    script.back(TARGET)
+    script.done(WRITE, TARGET, 0)
+
+
 # Larger graphs
 
 
@@ -338,6 +383,26 @@ def _failing_tasks(plan: Plan) -> Trace:
     script.discard(0, 80)
     script.finish(latest=True)
     look(script)
+    return script.trace()
+
+
+def _memory(plan: Plan) -> Trace:
+    """All copies of a filter have 128 MiB in hand: four clusters of 32 MiB.  The fifth begins
+    when one of them has ended, well or not."""
+    cluster = 32 * MIB
+    if not plan.capabilities.min_cluster_size:
+        return Script(plan, Configuration()).trace()
+    script = Script(plan, Configuration(tuple(
+        Image(node, 6 * cluster, protocol=Protocol.HELD) for node in (SOURCE, TARGET))))
+    script.must(ops.AddFilter(FILTER, SOURCE, TARGET, min_cluster_size=cluster),
+                ops.AddSnapshot(SNAPSHOT, FILTER), ops.Export(FILTER), ops.Export(SNAPSHOT))
+    places = [number * cluster / CLUSTER for number in range(6)]
+    for place in places:
+        script.write(place, 0.5)
+    script.read(places[4], 0.5)
+    script.done(READ, SOURCE, places[2], error="EIO")
+    script.copy(places[1])
+    script.finish()
     return script.trace()
 
 

@@ -20,7 +20,7 @@ from model.concurrent_machine import MOST_IN_FLIGHT
 from model.configuration import KIB, Configuration, Image, Protocol, RequestKind
 from model.operations import OnCbwError, Operation, Request, Via
 from model.program import StorageRequest
-from model.schedule import Complete, Expire, Start
+from model.schedule import Back, Complete, Cut, Expire, Gone, Start
 
 CLUSTER: Final = 64 * KIB
 _EXPORTED: Final = (ops.AddSnapshot(SNAPSHOT, FILTER), ops.Export(FILTER), ops.Export(SNAPSHOT))
@@ -140,6 +140,18 @@ class Script(Schedule):
             last = latest or len(crowd) >= MOST_IN_FLIGHT
             self._complete(asked, pending.count(asked) - 1 if last else 0)
         self._lenient = False
+
+    def cut(self, node: str) -> None:
+        """The connection to a node's storage is lost, and made again."""
+        self.must(Cut(node))
+
+    def gone(self, node: str) -> None:
+        """A node's storage has no server, until it is :meth:`back`."""
+        self.must(Gone(node))
+
+    def back(self, node: str) -> None:
+        """A node's storage has a server again."""
+        self.must(Back(node))
 
     def expire(self) -> None:
         """All time-outs that are running run out."""

@@ -127,12 +127,11 @@ class ConcurrentMachine(Machine):
         return Outcome()
 
     def _complete_one(self, operation: Complete) -> Outcome:
-        wanted = (operation.node, operation.kind, operation.offset, operation.length)
-        alike = [pending for pending in self._sent() if wanted == (
-            pending.request.node, pending.request.kind, pending.request.offset,
-            pending.request.length)]
+        if operation.kind not in set(RequestKind):
+            raise Impossible(f"no kind of storage request is called {operation.kind!r}")
+        alike = [pending for pending in self._sent() if pending.request == operation.asked]
         if not 0 <= operation.younger < len(alike):
-            raise Impossible(f"no such storage request is pending: {wanted}")
+            raise Impossible(f"no such storage request is pending: {operation.asked}")
         if operation.error is not None and operation.error not in Errno.__members__:
             raise Impossible(f"no errno is called {operation.error!r}")
         error = None if operation.error is None else Errno[operation.error]

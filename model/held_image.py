@@ -52,7 +52,7 @@ class HeldImage(Image):
         self._forget(start, end)
         for place in range(start, end, LARGEST):
             stop = min(place + LARGEST, end)
-            yield self._request(RequestKind.ZERO, place, stop)
+            yield self._request(RequestKind.ZERO, place, stop, unmap=how.unmap)
             self.content.set(place, stop, ZERO)
 
     def _discard(self, start: int, end: int) -> Program[None]:

@@ -90,10 +90,11 @@ class Image(Node):
         bitmaps stay as they are."""
         return self.discard_enabled and self.traits.discards
 
-    def _request(self, kind: RequestKind, start: int, end: int) -> StorageRequest:
+    def _request(self, kind: RequestKind, start: int, end: int, *,
+                 unmap: bool = False) -> StorageRequest:
         start = align_down(start, self.request_alignment)
         end = align_up(end, self.request_alignment)
-        return StorageRequest(self.name, kind, start, end - start)
+        return StorageRequest(self.name, kind, start, end - start, unmap)
 
     def _read(self, start: int, end: int) -> Program[Content]:
         yield self._request(RequestKind.READ, start, end)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from .bitmap import DirtyBitmap, align_down, align_up
@@ -135,6 +135,8 @@ class Node:
         self._check(start, end)
         if start == end:
             return
+        if how.unmap and not self._heeds_unmap():
+            how = replace(how, unmap=False)
         change = (self._zero_aligned(start, end, how) if self.zeroes_fast or not how.fast
                   else self._cannot_zero_fast())
         yield from self._dirtying(*self._aligned(start, end), change)
@@ -226,6 +228,12 @@ class Node:
     def _heeds_discard(self) -> bool:
         """A node opened without ``discard=unmap`` answers a discard with success and does
         nothing: nothing below sees it and no bitmap records it."""
+        return self.discard_enabled
+
+    @rule("node.unmap-needs-unmap", source="option discard of blockdev-add: default ignore")
+    def _heeds_unmap(self) -> bool:
+        """Zeroes that may free space, written to a node without ``discard=unmap``, free none, here
+        and below."""
         return self.discard_enabled
 
     @rule("node.unsupported-discard-is-ignored", source="discard is advice (experiment)")

@@ -28,12 +28,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class StorageRequest:
-    """A request to the storage of an image's node, to be completed; offset and length in bytes."""
+    """A request to the storage of an image's node, to be completed; offset and length in bytes.
+    ``unmap``, of zeroes: the space may be freed."""
 
     node: str
     kind: RequestKind
     offset: int
     length: int
+    unmap: bool = False
 
 
 @dataclass(frozen=True, slots=True)

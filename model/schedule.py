@@ -12,7 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .configuration import RequestKind
 from .operations import Operation, Request
+from .program import StorageRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Complete(Operation):
     """Complete the pending storage request of that node, kind and range.
 
     With ``error``, an errno name such as ``EIO``, it fails.  Of several that are alike, the one
-    with ``younger`` older ones before it.
+    with ``younger`` older ones before it.  ``unmap``: one of zeroes whose space may be freed.
     """
 
     name: ClassVar[str] = "complete"
@@ -50,6 +52,19 @@ class Complete(Operation):
     length: int
     error: str | None = None
     younger: int = 0
+    unmap: bool = False
+
+    @classmethod
+    def of(cls, asked: StorageRequest, error: str | None = None, younger: int = 0) -> Complete:
+        """To complete such a request."""
+        return cls(asked.node, asked.kind, asked.offset, asked.length, error, younger,
+                   asked.unmap)
+
+    @property
+    def asked(self) -> StorageRequest:
+        """The request that is to be completed."""
+        return StorageRequest(self.node, RequestKind(self.kind), self.offset, self.length,
+                              self.unmap)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,9 +148,8 @@ class _Foretold:
         return None
 
     def _complete(self, request: StorageRequest, older: int, error: Errno | None) -> None:
-        self._machine.apply(0, Complete(
-            request.node, request.kind.value, request.offset, request.length,
-            None if error is None else error.name, older))
+        self._machine.apply(0, Complete.of(
+            request, None if error is None else error.name, older))
 
 
 def check(scenario: Scenario, start: Callable[[Configuration], QemuSystem],

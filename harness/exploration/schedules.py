@@ -203,8 +203,7 @@ class Drawer:
             error = choices.pick(ERRNOS)
         last = pending.count(request) - 1
         younger = last if len(sent) >= MOST_IN_FLIGHT else choices.integer(0, last)
-        self._building.add(Complete(request.node, request.kind, request.offset, request.length,
-                                    error, younger))
+        self._building.add(Complete.of(request, error, younger))
 
     # Requests
 

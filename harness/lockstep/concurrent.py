@@ -205,7 +205,7 @@ def _in_place_of(complete: Complete, pending: list[StorageRequest]) -> Complete:
     nearest = min(alike, key=lambda each: (
         abs(each.offset - complete.offset) + abs(each.length - complete.length)))
     younger = min(complete.younger, alike.count(nearest) - 1)
-    return replace(complete, offset=nearest.offset, length=nearest.length, younger=younger)
+    return Complete.of(nearest, complete.error, younger)
 
 
 def _pending(expected: list[StorageRequest], found: tuple[StorageRequest, ...],

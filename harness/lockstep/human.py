@@ -103,10 +103,9 @@ def operation(what: Operation) -> str:
     if isinstance(what, Start):
         return f"start {operation(what.request)}"
     if isinstance(what, Complete):
-        request = StorageRequest(what.node, RequestKind(what.kind), what.offset, what.length)
         verb = "complete" if what.error is None else f"fail with {what.error}"
         which = f" (number {what.younger + 1} of those alike)" if what.younger else ""
-        return f"{verb}: {storage_request(request)}{which}"
+        return f"{verb}: {storage_request(what.asked)}{which}"
     words = [what.name, *_subject(what)]
     said = _said(what)
     for field in dataclasses.fields(what):
@@ -160,7 +159,8 @@ def storage_request(what: StorageRequest) -> str:
     """A request to an image's storage in words: ``write tmp 64k..128k``."""
     if what.kind is RequestKind.FLUSH:
         return f"{what.kind.value} {what.node}"
-    return f"{what.kind.value} {what.node} {span(what.offset, what.offset + what.length)}"
+    where = span(what.offset, what.offset + what.length)
+    return f"{what.kind.value} {what.node} {where}{' unmap' if what.unmap else ''}"
 
 
 def image(what: Image) -> str:

@@ -271,7 +271,8 @@ class HeldStorage:
         node = connection.wire.export
         assert node is not None
         self.count += 1
-        asked = StorageRequest(node, wire.kind, wire.offset, wire.length)
+        unmap = wire.kind is RequestKind.ZERO and not wire.flags & Flag.NO_HOLE
+        asked = StorageRequest(node, wire.kind, wire.offset, wire.length, unmap)
         request = HeldRequest(self.count, asked, wire.flags, wire.data, connection=connection,
                               cookie=wire.cookie)
         self._pending[request.number] = request
@@ -333,7 +334,7 @@ class HeldStorage:
             case RequestKind.WRITE:
                 disk.write(asked.offset, request.data)
             case RequestKind.ZERO:
-                disk.zero(asked.offset, asked.length, hole=not request.flags & Flag.NO_HOLE)
+                disk.zero(asked.offset, asked.length, hole=asked.unmap)
             case RequestKind.DISCARD:
                 disk.zero(asked.offset, asked.length)
         return b""

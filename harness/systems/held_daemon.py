@@ -243,9 +243,7 @@ class HeldDaemon(QsdSystem):
             self._paces[node].read(0, _PACE_LENGTH)
 
     def _find(self, wanted: Complete) -> HeldRequest | None:
-        asked = StorageRequest(wanted.node, RequestKind(wanted.kind), wanted.offset,
-                               wanted.length)
-        alike = [each for each in self.storage.pending() if each.asked == asked]
+        alike = [each for each in self.storage.pending() if each.asked == wanted.asked]
         return alike[wanted.younger] if wanted.younger < len(alike) else None
 
     # Quiet

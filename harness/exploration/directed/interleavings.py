@@ -144,8 +144,7 @@ def _next(small: Small, machine: ConcurrentMachine, done: Path) -> Iterator[Oper
     failed = sum(isinstance(step, Complete) and step.error is not None for step in done)
     pending = machine.pending()
     for index, asked in enumerate(pending):
-        complete = Complete(asked.node, asked.kind, asked.offset, asked.length,
-                            younger=pending[:index].count(asked))
+        complete = Complete.of(asked, younger=pending[:index].count(asked))
         yield complete
         if failed < small.failures:
             yield replace(complete, error="EIO")

@@ -54,7 +54,7 @@ def _locking(plan: Plan) -> Trace:
     return side_by_side(plan, (
         _write_meets_read, _second_cluster, _beginning_overlaps, _several_reads,
         _several_reads_latest_last, _several_writers, _copy_in_flight, _writers_share_a_copy,
-        _partly_copied, _overlapping_reads, _other_changes, _give_up_meets_copy,
+        _partly_copied, _overlapping_reads, _other_changes, _zeroes, _give_up_meets_copy,
         _give_up_meets_read, _give_up_parts, _flushes))
 
 
@@ -178,6 +178,14 @@ def _other_changes(script: Script) -> None:
     script.copy(1)
     script.done(READ, SOURCE, 0, nth=-1)
     script.done(READ, SOURCE, 0)
+
+
+def _zeroes(script: Script) -> None:
+    """Whether zeroes may free space is for the guest to say, of each request."""
+    script.zero(0, 0.5, unmap=True)
+    script.zero(0, 0.5)
+    script.copy(0)
+    script.zero(1.5, 1, unmap=True)
 
 
 def _give_up_meets_copy(script: Script) -> None:

@@ -86,9 +86,10 @@ class Script(Schedule):
         """The guest discards."""
         self.start(ops.Discard(self.guest, int(cluster * CLUSTER), int(count * CLUSTER)))
 
-    def zero(self, cluster: float, count: float = 1) -> None:
+    def zero(self, cluster: float, count: float = 1, *, unmap: bool = False) -> None:
         """The guest writes zeroes."""
-        self.start(ops.Zero(self.guest, int(cluster * CLUSTER), int(count * CLUSTER)))
+        self.start(ops.Zero(self.guest, int(cluster * CLUSTER), int(count * CLUSTER),
+                            unmap=unmap))
 
     def read(self, cluster: float, count: float = 1, node: str = SNAPSHOT) -> None:
         """The client, or somebody else, reads."""
@@ -119,7 +120,7 @@ class Script(Schedule):
         return request.offset // CLUSTER == int(self.base + cluster)
 
     def _complete(self, asked: StorageRequest, younger: int, error: str | None = None) -> None:
-        self.must(Complete(asked.node, asked.kind, asked.offset, asked.length, error, younger))
+        self.must(Complete.of(asked, error, younger))
 
     def copy(self, cluster: float, *, nth: int = 0) -> None:
         """A copy of the cluster, with its read and its write, ends; ``nth`` of the reads."""

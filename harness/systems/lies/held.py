@@ -9,6 +9,7 @@ from typing import Final
 
 from harness.systems.base import Answer
 from harness.systems.concurrent import Standing
+from model.configuration import RequestKind
 from model.program import StorageRequest
 
 
@@ -47,6 +48,15 @@ def _longer(seen: Standing) -> Standing | None:
     return replace(seen, pending=(*seen.pending[:-1], longer))
 
 
+def _other_zeroes(seen: Standing) -> Standing | None:
+    for index, each in enumerate(seen.pending):
+        if each.kind is RequestKind.ZERO:
+            other = replace(each, unmap=not each.unmap)
+            return replace(seen, pending=(*seen.pending[:index], other,
+                                          *seen.pending[index + 1:]))
+    return None
+
+
 def _lost_answer(seen: Standing) -> Standing | None:
     return replace(seen, answers={}) if seen.answers else None
 
@@ -69,6 +79,7 @@ MISREPORTS: Final = (
     Misreport("extra-request", "a storage request is made twice", _extra_request),
     Misreport("request-elsewhere", "a storage request is for another place", _elsewhere),
     Misreport("longer-request", "a storage request is a sector longer", _longer),
+    Misreport("other-zeroes", "zeroes free space that must not, or the reverse", _other_zeroes),
     Misreport("lost-answer", "a request is never answered", _lost_answer),
     Misreport("failed-answer", "a request fails that must succeed", _failed_answer),
     Misreport("hung-up", "the connection is closed instead of an answer", _hung_up),

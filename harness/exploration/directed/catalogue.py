@@ -28,22 +28,22 @@ def checks(system: SystemKind) -> list[Check]:
     A qemu-system is given only those that are about its own channels, the human monitor's; all
     others would ask the same code as they ask of a storage daemon.
     """
-    own = [(400, requests.ranges()), (300, requests.ends())]
+    own = [(300, requests.ranges()), (200, requests.ends())]
     if system is SystemKind.QEMU_SYSTEM:
         return _in_turn(own)
     return _in_turn([
-        (60, schedules.checks()), (20, jobs.checks()),
+        (30, schedules.checks()), (10, jobs.checks()),
         (20, extents.checks()), (30, graphs.faults()), *own,
         (50, bitmaps.checks()), (100, lengths.checks()),
-        (150, graphs.options()), (80, graphs.granularities()), (80, graphs.formats()),
-        (500, neighbours.checks()), (100, words.checks()),
-        (600, interleavings.checks()), (700, requests.states())])
+        (150, graphs.options()), (80, graphs.granularities()), (60, graphs.formats()),
+        (250, neighbours.checks()), (100, words.checks()),
+        (600, interleavings.checks()), (200, requests.states())])
 
 
 def _in_turn(families: Sequence[tuple[int, Iterable[Check]]]) -> list[Check]:
-    """The checks of all families, of each of which it is said how many steps a check has, about.
-    At any time all families have had the same number of steps: a short run has some of all, and
-    of what takes few steps much."""
+    """The checks of all families, of each of which it is said how many steps a check may take:
+    as many as it has, about, or fewer if much is found by it.  At any time all families have had
+    the same number of these: a short run has some of all, and of what takes few steps much."""
     checks = [replace(check, due=number * steps)
               for steps, family in families for number, check in enumerate(family, start=1)]
     return sorted(checks, key=lambda check: check.due)

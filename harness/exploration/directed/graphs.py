@@ -173,8 +173,9 @@ def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
                  Image("tmp", size, faults=faults if node == "tmp" else ())]
         builder = Builder(plan, Configuration(tuple(disks)))
         builder.add_all((ops.AddFilter("cbw", "src", "tmp", on_cbw_error=policy), *GRAPH[1:]))
-        for place in (3, 0, 2, 0, 2, 1):
-            builder.add(ops.Write("cbw", place * CLUSTER, CLUSTER))
+        for place, change in ((3, ops.Write), (0, ops.Discard), (0, ops.Zero), (0, ops.Write),
+                              (2, ops.Discard), (2, ops.Write), (0, ops.Write), (1, ops.Write)):
+            builder.add(change("cbw", place * CLUSTER, CLUSTER))
             builder.add_all(ops.Read("snap", each * CLUSTER, CLUSTER, Via.NBD_DF)
                             for each in range(4))
         return builder.trace()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -12,7 +12,7 @@ from typing import Final
 from harness.exploration.building import Builder, Check, Plan
 from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.configuration import KIB, Configuration, Fault, Format, Image, RequestKind
+from model.configuration import KIB, MIB, Configuration, Fault, Format, Image, RequestKind
 from model.job_operations import (
     Backup,
     BitmapMode,
@@ -28,6 +28,9 @@ from model.operations import BitmapRef, Operation
 
 CLUSTER: Final = 64 * KIB
 SIZE: Final = 16 * CLUSTER + 512
+_SPEED: Final = 4 * MIB
+"""Bytes a second: a quarter of a second for all of the disk."""
+_EARLY: Final = 8
 FAILING: Final = 6 * CLUSTER
 """Where storage fails, if it does: dirty, allocated, and neither the first nor the last."""
 
@@ -141,11 +144,39 @@ def _touches(cluster: int) -> tuple[Operation, ...]:
 
 
 def checks() -> Iterator[Check]:
-    """The matrix, and what jobs are refused for."""
-    for cell in cells():
+    """The matrix, what jobs are refused for, and one that is slowed down."""
+    for number, cell in enumerate(_various_first(cells())):
         yield Check("jobs", cell.name, _make(cell))
+        if number == _EARLY:
+            yield Check("jobs", "a job that is slowed down", _slow)
     yield Check("jobs", "what is refused", _refusals)
     yield Check("jobs", "what may be asked of a job in which state", _verbs)
+
+
+def _various_first(matrix: Iterable[Cell]) -> Iterator[Cell]:
+    """The cells in an order in which each, if it can, brings pairs of sync mode, bitmap mode and
+    end that none before it had: a short run has seen all pairs."""
+    left = list(matrix)
+    seen: set[object] = set()
+    while left:
+        cell = max(left, key=lambda each: len(_pairs(each) - seen))
+        seen |= _pairs(cell)
+        left.remove(cell)
+        yield cell
+
+
+def _pairs(cell: Cell) -> set[object]:
+    return {("sync", cell.sync, cell.mode), ("sync", cell.sync, cell.end),
+            ("mode", cell.mode, cell.end)}
+
+
+def _slow(plan: Plan) -> Trace:
+    """What a limit of speed has a job put off is copied later, and is not forgotten."""
+    images, operations = cell_operations(Cell(Sync.FULL, BitmapMode.ALWAYS, End.SUCCESS))
+    builder = Builder(plan, images)
+    builder.add_all(replace(each, speed=_SPEED, max_chunk=CLUSTER)
+                    if isinstance(each, Backup) else each for each in operations)
+    return builder.trace()
 
 
 def _make(cell: Cell) -> Callable[[Plan], Trace]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from harness.exploration import schedules
 from harness.exploration.building import Check, Plan
-from harness.exploration.directed import failing
+from harness.exploration.directed import failing, losing
 from harness.exploration.directed.script import CLUSTER, Script, disks, look, side_by_side
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT, SNAPSHOT
@@ -33,7 +33,7 @@ def checks() -> Iterator[Check]:
             ("failures", "copies that fail, snapshot broken", failing.breaking),
             ("timeouts", "copies out of time, snapshot broken", failing.late_and_broken),
             ("concurrency", "a job and guest writes", _jobs),
-            ("failures", "storage that is lost and found", _lost),
+            ("failures", "storage that is lost and found", losing.lost),
             ("concurrency", "copies that wait for memory", _memory),
             ("concurrency", "filters over filters", _stacked),
             ("concurrency", "the source shows through the target", _classic),
@@ -235,49 +235,6 @@ def _flushes(script: Script) -> None:
     script.write(0, 0.5)
     script.flush()
     script.done(RequestKind.FLUSH, SOURCE)
-
-
-# Storage that is lost
-
-
-def _lost(plan: Plan) -> Trace:
-    """What had no answer is asked again on a new connection, and what comes meanwhile waits; the
-    order of things is as if nothing had been."""
-    return side_by_side(plan, (_cut_copies, _gone_source, _gone_target))
-
-
-def _cut_copies(script: Script) -> None:
-    script.write(0)
-    script.cut(SOURCE)
-    script.read(0, 0.5)
-    script.done(READ, SOURCE, 0)
-    script.cut(TARGET)
-    script.done(WRITE, TARGET, 0)
-    script.cut(SOURCE)
-    script.done(READ, SOURCE, 0)
-
-
-def _gone_source(script: Script) -> None:
-    """A fleecing read still holds up the guest's write when its storage comes back."""
-    script.read(0)
-    script.gone(SOURCE)
-    script.write(1, 0.5)
-    script.give_up(2)
-    script.back(SOURCE)
-    script.write(0, 0.5)
-    script.copy(0, nth=-1)
-    script.done(READ, SOURCE, 0)
-
-
-def _gone_target(script: Script) -> None:
-    script.write(0)
-    script.done(READ, SOURCE, 0)
-    script.gone(TARGET)
-    script.write(0, 0.5)
-    script.read(0)
-    script.done(READ, SOURCE, 0)
-    script.back(TARGET)
-    script.done(WRITE, TARGET, 0)
 
 
 # Larger graphs

@@ -32,24 +32,25 @@ SIZE: Final = 16 * CLUSTER
 
 def checks() -> Iterator[Check]:
     """All of them."""
+    yield Check("bitmaps", "several bitmaps shown by one export", _shown)
     yield Check("bitmaps", "bitmaps in use by an export, a job and a transaction", _in_use)
     for cluster in (512, 64 * KIB):
         yield Check("persistence", f"bitmaps kept by an image, cluster {cluster} bytes",
                     _kept(cluster))
     yield Check("persistence", "jobs and exports that a restart or a kill ends", _interrupted)
     yield Check("persistence", "bitmaps of an image opened read-only", _read_only)
+    yield Check("transactions", "jobs that end together", _groups)
+    yield Check("transactions", "each action done, and undone by each way to fail", _undone)
     yield Check("jobs", "a job whose filter has a snapshot", _snapshot_of_a_job)
     yield Check("jobs", "jobs that discard what they have copied", _discarding)
     yield Check("bitmaps", "granularities that nobody has asked for", _defaults)
     yield Check("transactions", "jobs and bitmaps at once", _jobs_at_once)
-    yield Check("transactions", "jobs that end together", _groups)
-    yield Check("transactions", "each action done, and undone by each way to fail", _undone)
     yield Check("transactions", "actions that build on one another", _building)
 
 
 def _disks(size: int = SIZE) -> Configuration:
     return Configuration((
-        Image("base", size), Image("src", size, Format.QCOW2, filled=((0, size),)),
+        Image("base", size + CLUSTER), Image("src", size, Format.QCOW2, filled=((0, size),)),
         Image("tmp", size), Image("tmp2", size)))
 
 
@@ -171,16 +172,40 @@ def _groups(plan: Plan) -> Trace:
     return builder.trace()
 
 
+def _shown(plan: Plan) -> Trace:
+    """Each bitmap of an export has a context of its own; what is asked for begins and ends in
+    dirty granules, in clean ones, and in their middle."""
+    size = SIZE + 512
+    builder = Builder(plan, Configuration((Image("src", size), Image("other", size))))
+    names = {"fine": 512, "middle": CLUSTER, "coarse": 256 * KIB}
+    builder.add_all(ops.BitmapAdd("src", name, unit) for name, unit in names.items())
+    builder.add_all((
+        ops.BitmapAdd("other", "elsewhere", 4 * KIB), ops.Export("src"), ops.Export("other"),
+        *(ops.Write("src", place * CLUSTER, 512) for place in (1, 2, 7, 12)),
+        ops.BitmapClear("src", "middle"), ops.Write("src", 5 * CLUSTER - 1, 2),
+        ops.Write("src", size - 1, 1), ops.Write("other", 3 * CLUSTER, 1), ops.Unexport("src"),
+        ops.Export("src", bitmaps=(*(BitmapRef("src", name) for name in names),
+                                   BitmapRef("other", "elsewhere")))))
+    edges = (0, CLUSTER, CLUSTER + 512, 3 * CLUSTER, 5 * CLUSTER, 7 * CLUSTER + 1024, size)
+    for name in (*names, "elsewhere"):
+        builder.add_all(ops.Status("src", start, end - start, context=f"qemu:dirty-bitmap:{name}",
+                                   one=start % CLUSTER != 0)
+                        for start, end in itertools.combinations(edges, 2))
+    return builder.trace()
+
+
 def _in_use(plan: Plan) -> Trace:
     """What may not be done to a bitmap that somebody holds."""
     builder = Builder(plan, _disks())
-    builder.add_all(_some_bitmaps())
+    builder.add_all((*_some_bitmaps(), ops.BitmapAdd("base", "of-another-size")))
     held, other = BitmapRef("src", "fine"), BitmapRef("src", "coarse")
     deeds: tuple[Operation, ...] = (
         ops.BitmapAdd("src", "fine"), ops.BitmapClear("src", "fine"),
         ops.BitmapDisable("src", "fine"), ops.BitmapEnable("src", "fine"),
         ops.BitmapMerge("src", "fine", (other,)), ops.BitmapMerge("src", "coarse", (held,)),
         ops.BitmapMerge("src", "coarse", (other, held)), ops.BitmapRemove("src", "fine"),
+        *(ops.BitmapMerge("src", "clean", (other, BitmapRef(*wrong)))
+          for wrong in (("src", "nope"), ("nope", "fine"), ("base", "of-another-size"))),
         ops.AddFilter("cbw", "src", "tmp2", held), ops.Export("src", bitmaps=(held,)),
         *(Backup("other", "src", "tmp2", Sync.BITMAP, "fine", mode) for mode in BitmapMode),
         ops.Write("src", 11 * CLUSTER, 512))

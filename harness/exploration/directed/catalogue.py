@@ -34,7 +34,7 @@ def checks(system: SystemKind) -> list[Check]:
     return _in_turn([
         (30, schedules.checks()), (10, jobs.checks()),
         (20, extents.checks()), (30, graphs.faults()), *own,
-        (50, bitmaps.checks()), (100, lengths.checks()),
+        (40, bitmaps.checks()), (100, lengths.checks()),
         (150, graphs.options()), (80, graphs.granularities()), (60, graphs.formats()),
         (250, neighbours.checks()), (100, words.checks()),
         (600, interleavings.checks()), (200, requests.states())])

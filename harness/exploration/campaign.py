@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.exploration import crew
-from harness.exploration.explorer import Explorer, Mission
+from harness.exploration.explorer import Mission
 from harness.exploration.tally import Tally
 
 MOST_FINDS: Final = 10
@@ -60,14 +60,12 @@ def explore(mission: Mission, budget: Budget, workers: int = 1,
     return tally
 
 
-def batches(mission: Mission, deadline: float | None, workers: int) -> Generator[Tally]:
-    """The tallies of batch after batch, perhaps for ever; close it to stop."""
+def batches(work: crew.Work[crew.Report], deadline: float | None,
+            workers: int) -> Generator[crew.Report]:
+    """The reports of batch after batch, perhaps for ever; close it to stop."""
     if workers > 1:
-        yield from crew.batches(mission, deadline, workers)
+        yield from crew.batches(work, deadline, workers)
         return
-    explorer = Explorer(mission)
-    try:
-        for number in mission.numbers:
-            yield explorer.explore([number], deadline)
-    finally:
-        explorer.close()
+    with closing(work.begin()) as means:
+        for number in work.numbers:
+            yield means.explore([number], deadline)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Many processes for one run of exploration.
 
-Each worker has a pipe to the parent: numbers of traces go one way, tallies come back.  A worker
+Each worker has a pipe to the parent: numbers of traces go one way, reports come back.  A worker
 that dies loses nothing but the time: its traces are given to another.
 """
 
@@ -12,20 +12,42 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Final
+from typing import Any, Final, Protocol, TypeVar
 
 from harness.errors import EnvironmentProblem, HarnessError
-from harness.exploration.explorer import Explorer, Mission
-from harness.exploration.tally import Tally
+
+Report = TypeVar("Report", covariant=True)
 
 BATCH: Final = 8
 """Traces that a worker does before it reports."""
 DEATHS: Final = 3
 """So many workers dead with no report between them end the run."""
+
+
+class Means(Protocol[Report]):
+    """One process's means to do traces."""
+
+    def explore(self, numbers: Sequence[int], deadline: float | None = None) -> Report:
+        """Do these traces; none is begun after the deadline, by ``time.monotonic``, which is the
+        same clock in all processes."""
+
+    def close(self) -> None:
+        """Clean up."""
+
+
+class Work(Protocol[Report]):
+    """What there is to do; must survive pickling."""
+
+    @property
+    def numbers(self) -> Iterable[int]:
+        """The numbers of all traces."""
+
+    def begin(self) -> Means[Report]:
+        """The means of this process."""
 
 
 @dataclass
@@ -41,13 +63,13 @@ class _Worker:
         self.process.join()
 
 
-def batches(mission: Mission, deadline: float | None, workers: int) -> Generator[Tally]:
-    """The tallies of batches as they come, perhaps for ever; close it to stop the workers."""
-    todo = _batches(mission.numbers)
+def batches(work: Work[Report], deadline: float | None, workers: int) -> Generator[Report]:
+    """The reports of batches as they come, perhaps for ever; close it to stop the workers."""
+    todo = _batches(work.numbers)
     crew: list[_Worker] = []
     deaths = 0
     try:
-        crew += [_start(mission, deadline, batch) for batch in itertools.islice(todo, workers)]
+        crew += [_start(work, deadline, batch) for batch in itertools.islice(todo, workers)]
         while crew:
             ready = wait([worker.connection for worker in crew])
             for worker in [each for each in crew if each.connection in ready]:
@@ -61,7 +83,7 @@ def batches(mission: Mission, deadline: float | None, workers: int) -> Generator
                         raise EnvironmentProblem(
                             f"{deaths} workers died one after the other; the last one's exit "
                             f"status is {worker.process.exitcode}") from None
-                    crew.append(_start(mission, deadline, worker.batch))
+                    crew.append(_start(work, deadline, worker.batch))
                     continue
                 if isinstance(report, str):
                     raise EnvironmentProblem(report)
@@ -86,34 +108,34 @@ def _batches(numbers: Iterable[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _start(mission: Mission, deadline: float | None, batch: list[int]) -> _Worker:
+def _start(work: Work[Any], deadline: float | None, batch: list[int]) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, mission, deadline), daemon=True)
+    process = context.Process(target=_work, args=(theirs, work, deadline), daemon=True)
     process.start()
     theirs.close()
     ours.send(batch)
     return _Worker(process, ours, batch)
 
 
-def _work(connection: Connection, mission: Mission, deadline: float | None) -> None:
+def _work(connection: Connection, work: Work[Any], deadline: float | None) -> None:
     """In the worker: do batches until the parent hangs up or ends this process."""
     # A Ctrl-C is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    explorer = Explorer(mission)
+    means = work.begin()
     try:
         while True:
             batch = connection.recv()
             try:
-                report: Tally | str = explorer.explore(batch, deadline)
+                report: object = means.explore(batch, deadline)
             except HarnessError as why:
                 report = str(why)
             connection.send(report)
     except (EOFError, BrokenPipeError):
         pass
     finally:
-        explorer.close()
+        means.close()
 
 
 def _die_with_parent() -> None:

@@ -66,6 +66,10 @@ class Mission:
         """The areas, which take turns."""
         return tuple(named(name) for name in self.area_names)
 
+    def begin(self) -> Explorer:
+        """The means of this process."""
+        return Explorer(self)
+
     def checks(self) -> list[tuple[int, Check]]:
         """The directed checks, each with the index of its ground."""
         if not self.directed:
@@ -113,6 +117,17 @@ def _area_turns(weights: tuple[int, ...]) -> tuple[int, ...]:
         for index, weight in enumerate(weights) for turn in range(weight)))
 
 
+@dataclass(frozen=True)
+class Made:
+    """A trace of a mission, and where it belongs."""
+
+    ground: int
+    area: str
+    trace: Trace | None
+    """None: there is none of that number."""
+    directed: bool = False
+
+
 @dataclass
 class Explorer:
     """One process's means to do traces: open grounds, trace sources, a place for the trace."""
@@ -141,15 +156,19 @@ class Explorer:
         """Clean up."""
         self.stack.close()
 
-    def _one(self, number: int, tally: Tally) -> None:
-        began = time.perf_counter()
+    def made(self, number: int) -> Made:
+        """Trace ``number`` of the mission."""
         known = len(self.mission.corpus)
-        directed = False
         if number < known:
             ground, area, trace = self._kept(self.mission.corpus[number])
-        else:
-            directed, number = self._turn(number - known)
-            ground, area, trace = self._directed(number) if directed else self._other(number)
+            return Made(ground, area, trace)
+        directed, number = self._turn(number - known)
+        return Made(*(self._directed(number) if directed else self._other(number)), directed)
+
+    def _one(self, number: int, tally: Tally) -> None:
+        began = time.perf_counter()
+        made = self.made(number)
+        ground, area, trace, directed = made.ground, made.area, made.trace, made.directed
         drawn = time.perf_counter()
         tally.drawing += drawn - began
         if trace is None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from pathlib import Path
@@ -11,9 +12,15 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import EnvironmentProblem
-from harness.lockstep.trace import save
+from harness.lockstep.differences import ErrnoDiffers
+from harness.lockstep.trace import SystemKind, Trace, save
+from harness.lockstep.verdict import Diverges
+from harness.reproducers.compile import Words, compiled
+from harness.reproducers.shell import shell
+from model.machine import Machine
+from model.operations import Via, Write
 from tests.unit.cli_lab import simulate
-from tests.unit.lockstep_lab import THOROUGH
+from tests.unit.lockstep_lab import SET_UP, THOROUGH, trace_of
 
 
 @pytest.fixture
@@ -70,6 +77,45 @@ def test_a_script_for_a_trace_calls_the_harness(trace: Path, tmp_path: Path,
     capsys.readouterr()
     assert f"-m harness bisect {trace} --qemu-build" in script.read_text()
     assert _run(script, tmp_path, ninja="exit 0").returncode == 125, "an empty folder is no build"
+
+
+def test_a_trace_of_a_qemu_system_is_not_judged_by_a_daemon(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """What a daemon answers in its place would be good whatever the defect."""
+    simulate(monkeypatch)
+    path = tmp_path / "found.jsonl"
+    save(path, Trace(dataclasses.replace(THOROUGH.header, system=SystemKind.QEMU_SYSTEM),
+                     THOROUGH.steps))
+    assert main(["bisect", str(path)]) == 125
+    said = capsys.readouterr().out
+    assert "found on a qemu-system-x86_64, and the build has none" in said
+    assert "--target-list=x86_64-softmmu" in said
+
+
+@pytest.mark.parametrize(("form", "system"), [
+    ("trace", True), ("trace", False), ("script", True), ("script", False)])
+def test_the_script_builds_what_its_judge_runs(form: str, system: bool, tmp_path: Path,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    kind = SystemKind.QEMU_SYSTEM if system else SystemKind.QSD
+    via = Via.MONITOR if system else Via.QEMU_IO
+    trace = trace_of(*SET_UP, Write("cbw", 0, 512, via))
+    trace = Trace(dataclasses.replace(trace.header, system=kind), trace.steps)
+    judge = tmp_path / ("found.jsonl" if form == "trace" else "found.sh")
+    if form == "trace":
+        save(judge, trace)
+    else:
+        failure = Diverges(len(trace.steps) - 1, trace.steps[-1], (ErrnoDiffers(None, 5),))
+        judge.write_text(shell(compiled(trace, failure, Machine, "9.9", Words(qemu_io=True)),
+                               judge.name))
+    script_file = tmp_path / "bisect.sh"
+    assert main(["bisect", str(judge), "--script", str(script_file)]) == 0
+    capsys.readouterr()
+    text = script_file.read_text()
+    assert ("--target-list=x86_64-softmmu " in text) is system
+    assert ("ninja -C $build qemu-system-x86_64 " in text) is system
+    assert ("build=build-bisect-system" in text) is system, "no folder that was set up without"
+    assert "storage-daemon/qemu-storage-daemon" in text
 
 
 def _run(script: Path, folder: Path, ninja: str) -> subprocess.CompletedProcess[str]:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-def _capability(text: str, since: str, default: bool) -> Any:
-    return field(default=default, metadata={"text": text, "since": since, "deviation": False})
+def _capability(text: str, since: str, *, behaviour: bool = False) -> Any:
+    """``behaviour``: something that was there before is done in another way."""
+    return field(default=True, metadata={
+        "text": text, "since": since, "deviation": False, "behaviour": behaviour})
 
 
 def _deviation() -> Any:
@@ -25,28 +27,28 @@ def _deviation() -> Any:
 class Capabilities:
     """The default is today's QEMU."""
 
-    snapshot_access: bool = _capability("snapshot-access and user-made filters", "7.0", True)
+    snapshot_access: bool = _capability("snapshot-access and user-made filters", "7.0")
     on_cbw_error: bool = _capability(
-        "copy-before-write takes on-cbw-error and cbw-timeout", "7.1", True)
+        "copy-before-write takes on-cbw-error and cbw-timeout", "7.1")
     x_perf: bool = _capability(
-        "backup jobs take x-perf, and copy several clusters at a time", "6.0", True)
-    min_cluster_size: bool = _capability("copy-before-write takes min-cluster-size", "9.2", True)
-    discard_source: bool = _capability("backup jobs take discard-source", "9.1", True)
-    job_on_cbw_error: bool = _capability("backup jobs take on-cbw-error", "10.1", True)
+        "backup jobs take x-perf, and copy several clusters at a time", "6.0")
+    min_cluster_size: bool = _capability("copy-before-write takes min-cluster-size", "9.2")
+    discard_source: bool = _capability("backup jobs take discard-source", "9.1")
+    job_on_cbw_error: bool = _capability("backup jobs take on-cbw-error", "10.1")
     copy_bitmap_on_filter: bool = _capability(
-        "the copy bitmap is shown on the filter, not on its source", "9.1", True)
+        "the copy bitmap is shown on the filter, not on its source", "9.1", behaviour=True)
     snapshot_discard_rounds_inwards: bool = _capability(
         "a snapshot discard is rounded inwards to clusters; the tail of the image, if it is no "
-        "whole cluster, cannot be discarded", "9.1", True)
+        "whole cluster, cannot be discarded", "9.1", behaviour=True)
     filter_requires_consistent_read: bool = _capability(
-        "a filter in use always takes consistent-read on its source", "9.1", True)
+        "a filter in use always takes consistent-read on its source", "9.1", behaviour=True)
     completion_mode_checked_first: bool = _capability(
         "a transaction's completion mode is checked before any action is done, and a refusal of "
-        "it says 'transaction' in lower case", "8.1", True)
+        "it says 'transaction' in lower case", "8.1", behaviour=True)
     persistent_needs_writable: bool = _capability(
         "persistent bitmaps of a read-only node are neither added nor removed, and refused with "
-        "words of their own", "after 10.0", True)
-    human_monitor: bool = _capability("there is a human monitor (qemu-system only)", "", True)
+        "words of their own", "after 10.0", behaviour=True)
+    human_monitor: bool = _capability("there is a human monitor (qemu-system only)", "")
 
     snapshot_reads_source_before_done_run_ends: bool = _deviation()
     unaligned_snapshot_discard_aborts: bool = _deviation()

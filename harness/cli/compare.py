@@ -8,38 +8,40 @@ import dataclasses
 import json
 import random
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any, Final
 
 from harness.builds import find
 from harness.cli.console import Progress, output
-from harness.cli.files import check_file, write
-from harness.cli.release_note import Side, release_note
+from harness.cli.files import check_file, check_folder, write
+from harness.cli.main import INTERRUPTED
+from harness.cli.release_note import Deviation, Side, differences, release_note
+from harness.cli.report import RUN, comparison_report
+from harness.cli.results import divergence_of
 from harness.exploration import areas
-from harness.exploration.campaign import MOST_FINDS
-from harness.exploration.differential import Comparison, telling
-from harness.exploration.differential import compare as differences
+from harness.exploration.campaign import MOST_FINDS, batches
+from harness.exploration.differential import Comparison, Contest, contest, fares
+from harness.exploration.investigate import investigate, keep
 from harness.exploration.subjects import Subject, subject_of
-from harness.lockstep.shrink import Budget, shrink
-from harness.lockstep.trace import header_line, step_line
-from harness.lockstep.verdict import Conforms
-from harness.report.comparison import comparison_page
-from harness.systems.capabilities import describe
+from harness.lockstep.trace import load
 from harness.systems.known_defects import spelled
 
-SHRINKING: Final = 10.0
+SHRINKING: Final = 15.0
 """Seconds for each difference that no capability explains."""
 MOST_SHRUNK: Final = 5
+"""Further ones are saved as they are."""
 
 
 def compare(options: argparse.Namespace) -> int:
     """The command."""
     chosen = areas.chosen(options.area)
-    if options.json is not None:
-        check_file(options.json)
-    if options.report is not None:
-        check_file(options.report)
+    check_folder(options.output)
+    for file in (options.json, options.report):
+        if file is not None:
+            check_file(file)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
+    found = Comparison()
     with Progress() as progress:
         subjects = []
         for spec in options.builds:
@@ -47,76 +49,101 @@ def compare(options: argparse.Namespace) -> int:
             progress.phase(f"probing QEMU {build.version}")
             subjects.append(subject_of(build))
         first, second = subjects
+        held = contest(first.grounds, second.grounds, [area.name for area in chosen], seed)
         progress.phase(f"comparing QEMU {first.build.version} and {second.build.version}, "
                        f"seed {seed}")
-        found = _search(options, subjects, chosen, seed, progress)
-        _make_short(found, subjects, progress)
-    _show(found, subjects, seed)
-    plain = _as_json(found, subjects, seed)
+        interrupted = False
+        deviations: list[Deviation] = []
+        try:
+            _search(options, held, found, progress)
+            deviations = _look_into(found, held, options, progress)
+        except KeyboardInterrupt:
+            interrupted = True
+    sides = _sides(subjects)
+    by_capability = differences(found, *(side.capabilities for side in sides))
+    plain = {
+        "builds": [_build(subject) for subject in subjects], "seed": seed, "steps": found.steps,
+        "traces": found.traces, "directed": found.directed,
+        "explained": [each.to_json() for each in by_capability],
+        "unexplained": [each.to_json() for each in deviations],
+    }
+    _show(release_note(by_capability, deviations, sides), found, held, subjects, seed)
+    text = json.dumps(plain, indent=2) + "\n"
+    if deviations:
+        write(options.output / RUN, text)
     if options.json is not None:
-        write(options.json, json.dumps(plain, indent=2) + "\n")
+        write(options.json, text)
     if options.report is not None:
-        write(options.report, comparison_page(plain))
+        write(options.report, comparison_report(plain, options.output))
+    if interrupted:
+        return INTERRUPTED
     return 1 if found.unexplained else 0
 
 
-def _search(options: argparse.Namespace, subjects: Sequence[Subject],
-            chosen: Sequence[areas.Area], seed: int, progress: Progress) -> Comparison:
+def _search(options: argparse.Namespace, held: Contest, found: Comparison,
+            progress: Progress) -> None:
     seconds = options.seconds
     if seconds is None and options.steps is None:
         seconds = options.default_seconds
     deadline = None if seconds is None else time.monotonic() + seconds
-    found = Comparison()
-    first, second = (subject.grounds[0] for subject in subjects)
-    plans = first.plan, second.plan
-    known = telling(plans[0].capabilities, plans[1].capabilities, plans[0].system)
-    for found in differences((first, second), chosen, seed, known):
-        progress.note(f"{found.steps:,} steps in {found.traces:,} traces, "
-                      f"{len(found.explained)} differences, {len(found.unexplained)} unexplained")
-        if ((deadline is not None and time.monotonic() >= deadline)
-                or (options.steps is not None and found.steps >= options.steps)
-                or len(found.unexplained) >= MOST_FINDS):
-            break
-    return found
+    for each in held.deadly():
+        found.explain(each)
+    with closing(batches(held, deadline, options.workers)) as coming:
+        for batch in coming:
+            found.add(batch)
+            progress.note(f"{found.steps:,} steps in {found.traces:,} traces, "
+                          f"{len(found.explained)} differences, "
+                          f"{len(found.unexplained)} unexplained")
+            if ((deadline is not None and time.monotonic() >= deadline)
+                    or (options.steps is not None and found.steps >= options.steps)
+                    or len(found.unexplained) >= MOST_FINDS):
+                return
 
 
-def _make_short(found: Comparison, subjects: Sequence[Subject], progress: Progress) -> None:
-    """Make the traces of the first unexplained differences minimal."""
-    for key in list(found.unexplained)[:MOST_SHRUNK]:
-        each = found.unexplained[key]
-        progress.phase(f"shrinking what {subjects[each.side].build.version} does")
-        with subjects[each.side].grounds[0].open() as stand:
-            result = shrink(each.trace, stand, budget=Budget(seconds=SHRINKING), attempts=1)
-        if not isinstance(result.verdict, Conforms):
-            found.unexplained[key] = dataclasses.replace(
-                each, trace=result.trace, summary=result.verdict.summary)
+def _look_into(found: Comparison, held: Contest, options: argparse.Namespace,
+               progress: Progress) -> list[Deviation]:
+    """Shrink and explain what no capability explains; those that are then the same, once."""
+    made: dict[object, Deviation] = {}
+    for number, each in enumerate(found.unexplained.values(), start=1):
+        pair = held.pairs[each.find.ground]
+        became = keep(each.find, number, options.output)
+        other = each.other
+        if number <= MOST_SHRUNK:
+            progress.phase(f"looking into unexplained difference {number}")
+            became = investigate(became, pair.sides[each.side], SHRINKING)
+            if became.shrunk is not None:
+                other = fares(load(became.shrunk), pair.sides[1 - each.side])
+        made.setdefault((each.side, became.steps or number), Deviation(
+            each.side, other, each.alike, divergence_of(became, pair.plan.system.value)))
+    return list(made.values())
 
 
-def _show(found: Comparison, subjects: Sequence[Subject], seed: int) -> None:
-    console = output()
+def _sides(subjects: Sequence[Subject]) -> list[Side]:
     versions = [subject.build.version.split()[0] for subject in subjects]
     if versions[0] == versions[1]:
         versions = [f"{version} of {subject.build.name}"
                     for version, subject in zip(versions, subjects, strict=True)]
-    sides = [Side(version, subject.profile.capabilities)
-             for version, subject in zip(versions, subjects, strict=True)]
-    for number, line in enumerate(release_note(found, sides, seed)):
+    return [Side(version, subject.profile.capabilities)
+            for version, subject in zip(versions, subjects, strict=True)]
+
+
+def _build(subject: Subject) -> dict[str, Any]:
+    return {"path": str(subject.build.path), "version": subject.build.version,
+            "capabilities": {spelled(name): has for name, has in dataclasses.asdict(
+                subject.profile.capabilities).items()}}
+
+
+def _show(note: Iterator[str], found: Comparison, held: Contest, subjects: Sequence[Subject],
+          seed: int) -> None:
+    console = output()
+    for number, line in enumerate(note):
         console.print(line, style="bold" if number == 0 else "")
-
-
-def _as_json(found: Comparison, subjects: Sequence[Subject], seed: int) -> dict[str, object]:
-    return {
-        "builds": [{"path": str(subject.build.path), "version": subject.build.version,
-                    "capabilities": {spelled(name): has for name, has in dataclasses.asdict(
-                        subject.profile.capabilities).items()}}
-                   for subject in subjects],
-        "seed": seed, "steps": found.steps, "traces": found.traces,
-        "explained": [{"capability": spelled(each.capability),
-                       "text": " and ".join(map(describe, each.capability.split(" and "))),
-                       "operations": sorted(each.operations), "example": each.example}
-                      for each in found.explained.values()],
-        "unexplained": [{"build": each.side, "summary": each.summary, "other": each.other,
-                         "trace": [header_line(each.trace.header),
-                                   *map(step_line, each.trace.steps)]}
-                        for each in found.unexplained.values()],
-    }
+    not_checked = dict.fromkeys(each for subject in subjects for each in subject.not_checked)
+    if not_checked:
+        console.print("not compared:")
+        for each in not_checked:
+            console.print(f"  {each}")
+    kinds = " and ".join(pair.plan.system.value for pair in held.pairs)
+    console.print(f"{found.steps} steps in {found.traces} traces, {found.directed} of them "
+                  f"directed checks, on {kinds}, seed {seed}: the same operations on both, each "
+                  "in lockstep with the model")

@@ -92,9 +92,6 @@ def _verify(commands: Any) -> None:
     _build_option(parser, repeated=True)
     _budget(parser, seconds=60)
     _exploration(parser)
-    parser.add_argument("--workers", type=_positive, metavar="N",
-                        default=os.cpu_count() or 1,
-                        help="processes (default: one for each processor, here %(default)s)")
     parser.add_argument("--no-directed", action="store_true",
                         help="explore only, without the directed checks")
     _looks(parser, " (not in directed checks, which look where they need to)")
@@ -167,7 +164,10 @@ def _shrink(commands: Any) -> None:
 def _compare(commands: Any) -> None:
     parser = _command(
         commands, "compare", "the same operations on two builds; the model is the third opinion",
-        "compare debian:bookworm debian:trixie", "compare /usr/bin ~/qemu/build --seconds 30")
+        "compare debian:bookworm debian:trixie", "compare /usr/bin ~/qemu/build --seconds 30",
+        codes="exit codes: 0 each difference follows from a known capability or defect, 1 a build "
+              "deviates from what its capabilities make of the model, 2 usage or environment, "
+              "130 interrupted")
     parser.add_argument("builds", nargs=2, metavar="BUILD",
                         help="as for --qemu-build of verify")
     _budget(parser, seconds=60)
@@ -175,6 +175,7 @@ def _compare(commands: Any) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
     parser.add_argument("--report", type=Path, metavar="FILE",
                         help="write a page to look at: the two builds side by side")
+    _output(parser, "compare-output")
 
 
 def _bisect(commands: Any) -> None:
@@ -304,6 +305,9 @@ def _exploration(parser: argparse.ArgumentParser) -> None:
                         help="which traces to draw (default: random, and printed)")
     parser.add_argument("--area", type=_names, metavar="NAME[,NAME...]", action="extend",
                         help=f"what to dwell on (default: all): {names}")
+    parser.add_argument("--workers", type=_positive, metavar="N",
+                        default=os.cpu_count() or 1,
+                        help="processes (default: one for each processor, here %(default)s)")
 
 
 def _outputs(parser: argparse.ArgumentParser) -> None:
@@ -321,11 +325,15 @@ def _outputs(parser: argparse.ArgumentParser) -> None:
 
 def _results(parser: argparse.ArgumentParser) -> None:
     _outputs(parser)
-    parser.add_argument("--output", type=Path, metavar="DIR", default=Path("lockstep-output"),
-                        help="folder for traces of divergences (default: %(default)s; made when "
-                             "there is one)")
+    _output(parser, "lockstep-output")
     parser.add_argument("-v", "--verbose", action="store_true",
                         help="explain each divergence at length, list the rules that fired")
+
+
+def _output(parser: argparse.ArgumentParser, folder: str) -> None:
+    parser.add_argument("--output", type=Path, metavar="DIR", default=Path(folder),
+                        help="folder for traces of divergences (default: %(default)s; made when "
+                             "there is one)")
 
 
 def _known_defects(text: str) -> KnownDefects:

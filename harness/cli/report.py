@@ -61,7 +61,7 @@ def _json(path: Path) -> str:
     plain = _load(path)
     try:
         if "explained" in plain:
-            return comparison_page(plain)
+            return comparison_report(plain, path.parent)
         if "golden" in plain:
             return golden_page(plain)
         return campaign_report(runs_of(plain), path.parent)
@@ -94,18 +94,29 @@ def _load(path: Path) -> dict[str, Any]:
 def campaign_report(runs: Sequence[Mapping[str, Any]], folder: Path) -> str:
     """The page of a run; its traces are where the run put them or in ``folder``."""
     told: list[Told] = []
-    shown = []
-    for run in runs:
-        divergences = []
-        for each in run["divergences"]:
-            one = _divergence(each, folder) if len(told) < MOST else None
-            if one is None:
-                divergences.append(each)
-            else:
-                divergences.append({**each, "shown": len(told)})
-                told.append(one)
-        shown.append({**run, "divergences": divergences})
+    shown = [{**run, "divergences": _with_maps(run["divergences"], folder, told)} for run in runs]
     return campaign_page(shown, told)
+
+
+def comparison_report(plain: Mapping[str, Any], folder: Path) -> str:
+    """The page about two builds; the traces are as in :func:`campaign_report`."""
+    told: list[Told] = []
+    unexplained = _with_maps(plain["unexplained"], folder, told)
+    return comparison_page({**plain, "unexplained": unexplained}, told)
+
+
+def _with_maps(divergences: Sequence[Mapping[str, Any]], folder: Path,
+               told: list[Told]) -> list[Mapping[str, Any]]:
+    """The divergences, each with where in ``told``, to which it is added, its map is."""
+    shown: list[Mapping[str, Any]] = []
+    for each in divergences:
+        one = _divergence(each, folder) if len(told) < MOST else None
+        if one is None:
+            shown.append(each)
+        else:
+            shown.append({**each, "shown": len(told)})
+            told.append(one)
+    return shown
 
 
 def _divergence(each: Mapping[str, Any], folder: Path) -> Told | None:

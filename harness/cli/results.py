@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.builds import Build
+from harness.exploration.investigate import Investigated
 from harness.exploration.kills import Kills
 from harness.exploration.load import Load
-from harness.exploration.tally import Tally
+from harness.exploration.tally import Find, Tally
 from harness.report.outputs import Case, Failure, Suite
 from harness.systems.capabilities import Profile, describe, until
-from harness.systems.known_defects import KNOWN, spelled
+from harness.systems.known_defects import KNOWN, recognised, spelled
 
 NO_TIME: Final = "no trace of this area was done: more --seconds have time for it"
 
@@ -92,7 +93,7 @@ class Result:
             "areas": dict(self.tally.areas.most_common()),
             "rules": dict(self.tally.rules.most_common()),
             "pace": self.tally.pace,
-            "divergences": [_divergence(each) for each in self.divergences],
+            "divergences": [divergence_json(each) for each in self.divergences],
             "known_defects": [known_defect(name) for name in self.profile.defects],
             "not_checked": self.not_checked,
             "load": None if self.load is None else {
@@ -117,7 +118,29 @@ def known_defect(name: str) -> dict[str, str]:
             "effect": KNOWN[name].effect, "reference": KNOWN[name].reference}
 
 
-def _divergence(each: Divergence) -> dict[str, Any]:
+def divergence_of(each: Investigated, system: str, times: int = 1) -> Divergence:
+    """What became of a find, as a divergence."""
+    find = each.find
+    last = find.trace.steps[-1].number if find.trace.steps else None
+    return Divergence(
+        find.area, each.summary + _looks_like(find), last, each.shrunk or each.trace,
+        each.shrunk_length, verdict=find.verdict, system=system, times=times, original=each.trace,
+        story=each.story, again=each.again, lines=each.steps,
+        reproducer=each.reproducers.shell, iotest=each.reproducers.iotest,
+        tried=each.reproducers.note)
+
+
+def _looks_like(find: Find) -> str:
+    """Which known defects a crash has the assertion of, although the model saw none coming."""
+    match find.signature:
+        case ("fails", "SystemCrashed", str(cause)):
+            names = [spelled(each.name) for each in recognised(cause)]
+            return f" (looks like {' or '.join(names)})" if names else ""
+    return ""
+
+
+def divergence_json(each: Divergence) -> dict[str, Any]:
+    """As the contract has it."""
     def path(file: Path | None) -> str | None:
         return None if file is None else str(file)
 

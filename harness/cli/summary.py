@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from rich.console import Console
@@ -62,25 +62,29 @@ def _divergence(console: Console, number: int, each: Divergence, *, verbose: boo
     console.print()
     often = f", in {each.times} traces" if each.times > 1 else ""
     console.print(f"divergence {number} ({each.area}, {each.system}{often})", style="bold red")
-    console.print(f"  {each.summary}")
-    for line in _shortened(each.lines):
-        console.print(f"    {line}")
-    if each.again:
-        console.print(f"  done again: {each.again}")
-    if each.story is not None and verbose:
-        for line in each.story.read_text(encoding="utf-8").splitlines():
-            console.print(f"  | {line}")
-    elif each.story is not None:
-        console.print(f"  the story: {each.story}")
-    if each.trace is not None:
-        console.print(f"  replay it: python -m harness replay {each.trace}")
-    if each.reproducer is not None:
-        console.print(f"  without the harness: sh {each.reproducer}")
-    if each.iotest is not None:
-        console.print(f"  as a test for QEMU's tree: {each.iotest}")
-    if each.tried:
-        console.print(f"  {each.tried}")
+    for line in divergence_lines(each, verbose=verbose):
+        console.print(f"  {line}")
     console.print()
+
+
+def divergence_lines(each: Divergence, *, verbose: bool = False) -> Iterator[str]:
+    """What it is, and where its files are."""
+    yield each.summary
+    yield from (f"  {line}" for line in _shortened(each.lines))
+    if each.again:
+        yield f"done again: {each.again}"
+    if each.story is not None and verbose:
+        yield from (f"| {line}" for line in each.story.read_text(encoding="utf-8").splitlines())
+    elif each.story is not None:
+        yield f"the story: {each.story}"
+    if each.trace is not None:
+        yield f"replay it: python -m harness replay {each.trace}"
+    if each.reproducer is not None:
+        yield f"without the harness: sh {each.reproducer}"
+    if each.iotest is not None:
+        yield f"as a test for QEMU's tree: {each.iotest}"
+    if each.tried:
+        yield each.tried
 
 
 def _shortened(lines: Sequence[str]) -> Sequence[str]:

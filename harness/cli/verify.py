@@ -31,18 +31,18 @@ from harness.cli.main import INTERRUPTED
 from harness.cli.outputs import check_outputs, on_stderr, write_outputs
 from harness.cli.parser import KnownDefects
 from harness.cli.report import RUN, campaign_report, runs_of
-from harness.cli.results import Divergence, Result, as_json, suite_of
+from harness.cli.results import Divergence, Result, as_json, divergence_of, suite_of
 from harness.cli.summary import show
 from harness.exploration import areas, campaign, confirmed, corpus, exhaustive
 from harness.exploration.campaign import Budget
 from harness.exploration.explorer import Mission
 from harness.exploration.investigate import Investigated, build_of, investigate, keep
 from harness.exploration.subjects import Subject, subject_of
-from harness.exploration.tally import Find, Tally
+from harness.exploration.tally import Tally
 from harness.lockstep.shrink import Statistics
 from harness.lockstep.trace import Header, Step, Trace, load, save
 from harness.systems.capabilities import describe
-from harness.systems.known_defects import recognised, spelled
+from harness.systems.known_defects import spelled
 from harness.systems.probes import PROBES, Found
 
 SHRINKING: Final = 20.0
@@ -219,24 +219,9 @@ def _divergences(shrunk: Sequence[Investigated], mission: Mission,
         if key in found:
             found[key] = dataclasses.replace(found[key], times=found[key].times + times)
             continue
-        last = each.find.trace.steps[-1].number if each.find.trace.steps else None
-        found[key] = Divergence(
-            each.find.area, each.summary + _looks_like(each.find), last,
-            each.shrunk or each.trace, each.shrunk_length, verdict=each.find.verdict,
-            system=mission.grounds[each.find.ground].plan.system.value,
-            times=times, original=each.trace, story=each.story, again=each.again,
-            lines=each.steps, reproducer=each.reproducers.shell,
-            iotest=each.reproducers.iotest, tried=each.reproducers.note)
+        found[key] = divergence_of(
+            each, mission.grounds[each.find.ground].plan.system.value, times)
     return list(found.values())
-
-
-def _looks_like(find_: Find) -> str:
-    """Which known defects a crash has the assertion of, although the model saw none coming."""
-    match find_.signature:
-        case ("fails", "SystemCrashed", str(cause)):
-            names = [spelled(each.name) for each in recognised(cause)]
-            return f" (looks like {' or '.join(names)})" if names else ""
-    return ""
 
 
 def _by_probes(subject: Subject, folder: Path, known: KnownDefects) -> list[Divergence]:

@@ -9,37 +9,64 @@ build deviates from its model, the model sides with the other one.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from typing import Final
 
-from harness.exploration.areas import Area
-from harness.exploration.building import Plan
+from harness.errors import EnvironmentProblem
+from harness.exploration.areas import EVERYTHING
+from harness.exploration.contrast import Aspect, Words, contrast, foretold
+from harness.exploration.corpus import Kept
+from harness.exploration.explorer import Explorer, Made, Mission, find_of
 from harness.exploration.grounds import Ground
-from harness.exploration.traces import TraceSource
+from harness.exploration.subjects import SHARES
+from harness.exploration.tally import Find
+from harness.exploration.telling import Pair, common_plan, deadly, differing, telling
 from harness.lockstep import human
-from harness.lockstep.replay import Stand, replay
+from harness.lockstep.replay import Stand, check_possible, replay
 from harness.lockstep.run import Done
-from harness.lockstep.trace import Header, Step, SystemKind, Trace
+from harness.lockstep.trace import Trace, TraceError
 from harness.lockstep.verdict import Conforms, Verdict
-from harness.systems.probes import PROBES
+from harness.systems.failure import SystemFailed
+from harness.systems.known_defects import KNOWN
 from model.capabilities import Capabilities
-from model.machine import Impossible, Machine
+from model.operations import Operation
 
 ATTRIBUTED: Final = 8
 """So many differences of a kind are looked into; that takes as long as some steps do."""
+_WHOLE: Final = 7
+"""An example of more operations is told by its last one."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """A difference that follows from a capability that only one of the builds has."""
+    """A difference that follows from capabilities that only one of the builds has: one, or several
+    of which none makes a difference alone."""
 
-    capability: str
-    operations: set[str]
-    """Names of the operations whose answers, or what they leave behind, differ."""
+    capabilities: tuple[str, ...]
     example: str
+    """What was done, in words."""
+    answers: Words
+    """To the last operation of it."""
+    plainness: tuple[int, ...] = ()
+    """The example that comes first in this order is the plainest."""
+    operations: frozenset[str] = frozenset()
+    """Names of the operations whose answers, or what they leave behind, differ."""
+
+    def with_(self, other: Explained) -> Explained:
+        """The same, with what another trace or process has seen of it."""
+        return dataclasses.replace(min(self, other, key=lambda each: each.plainness),
+                                   operations=self.operations | other.operations)
+
+
+def _example(operations: Sequence[Operation]) -> str:
+    """A few operations, or the last of many."""
+    if len(operations) > _WHOLE:
+        return f"{human.operation(operations[-1])} (after {len(operations) - 1} operations)"
+    return "; ".join(map(human.operation, operations))
 
 
 @dataclass(frozen=True)
@@ -48,10 +75,12 @@ class Unexplained:
 
     side: int
     """0 or 1: which build."""
-    trace: Trace
-    summary: str
+    find: Find
+    """Its ground is the index of the pair."""
     other: str
     """How the other build fared."""
+    alike: bool = False
+    """Both deviate, and in the same way: there is no difference between them."""
 
 
 @dataclass
@@ -59,126 +88,215 @@ class Comparison:
     """What comparing has found."""
 
     traces: int = 0
+    directed: int = 0
+    """How many of the traces were directed checks."""
     steps: int = 0
-    explained: dict[str, Explained] = field(default_factory=dict)
-    """By capability."""
-    looked_into: Counter[tuple[str, bool]] = field(default_factory=Counter)
-    """How many differences were attributed, by operation and whether the answer differs."""
+    explained: dict[tuple[str, ...], Explained] = field(default_factory=dict)
+    """By capabilities."""
     unexplained: dict[object, Unexplained] = field(default_factory=dict)
 
+    def explain(self, each: Explained) -> None:
+        """Take note of a difference."""
+        known = self.explained.get(each.capabilities)
+        self.explained[each.capabilities] = each if known is None else known.with_(each)
 
-def common_plan(first: Plan, second: Plan) -> Plan:
-    """A plan for traces that kill neither build by a known defect."""
-    deadly = {each.name: True for each in fields(Capabilities) if each.metadata["deviation"]
-              and (getattr(first.capabilities, each.name)
-                   or getattr(second.capabilities, each.name))}
-    channels = tuple(via for via in first.channels if via in second.channels)
-    return Plan(first.system, dataclasses.replace(first.capabilities, **deadly), channels)
-
-
-def telling(first: Capabilities, second: Capabilities, system: SystemKind) -> Iterator[Trace]:
-    """The probes that told the two builds apart and kill neither, as traces."""
-    for probe in PROBES:
-        name = probe.capability
-        if probe.kills is None and not probe.by_device and getattr(first, name) != getattr(
-                second, name):
-            yield Trace(Header(probe.configuration, system), tuple(
-                Step(number, each) for number, each in enumerate(probe.operations, start=1)))
+    def add(self, other: Comparison) -> None:
+        """Take on what another process has found."""
+        self.traces += other.traces
+        self.directed += other.directed
+        self.steps += other.steps
+        for each in other.explained.values():
+            self.explain(each)
+        self.unexplained = {**other.unexplained, **self.unexplained}
 
 
-def compare(grounds: tuple[Ground, Ground], areas: Sequence[Area], seed: int,
-            first: Iterable[Trace] = ()) -> Iterator[Comparison]:
-    """Compare on trace after trace, those of ``first`` and then others for ever; what has been
-    found so far, after each."""
-    plan = common_plan(grounds[0].plan, grounds[1].plan)
-    sources = [TraceSource(plan, area) for area in areas]
-    found = Comparison()
-    with ExitStack() as stack:
-        stands = [stack.enter_context(ground.open()) for ground in grounds]
-        for trace in first:
-            _compare(_common(trace, stands), stands, grounds, found)
-            yield found
-        index = 0
-        while True:
-            for source in sources:
-                drawn = source.trace(seed, index)
-                if drawn is not None:
-                    trace = _common(drawn, stands)
-                    _compare(trace, stands, grounds, found)
-                    yield found
-            index += 1
+@dataclass(frozen=True)
+class Contest:
+    """What is to be compared."""
+
+    pairs: tuple[Pair, ...]
+    mission: Mission
+    """Which traces there are, on the pairs as their grounds."""
+
+    @property
+    def numbers(self) -> Iterable[int]:
+        """The numbers of all traces."""
+        return self.mission.numbers
+
+    def deadly(self) -> Iterator[Explained]:
+        """What no trace may have: the known defects that only one of the builds does not survive,
+        shown on both."""
+        for probe, words in deadly(self.pairs):
+            yield Explained((probe.capability,), _example(probe.operations), words,
+                            operations=frozenset({probe.operations[-1].name}))
+
+    def begin(self) -> Comparer:
+        """The means of this process."""
+        return Comparer(self)
 
 
-def _compare(trace: Trace, stands: Sequence[Stand], grounds: tuple[Ground, Ground],
-             found: Comparison) -> None:
-    looks: list[list[Done]] = [[], []]
-    verdicts: list[Verdict] = [
-        replay(trace, stand, watch=seen.append) for stand, seen in zip(stands, looks, strict=True)]
-    found.traces += 1
-    found.steps += max(map(len, looks))
-    for side, verdict in enumerate(verdicts):
-        if not isinstance(verdict, Conforms):
-            key = (side, verdict.signature)
-            cut = Trace(trace.header, trace.steps[:verdict.index + 1])
-            found.unexplained.setdefault(key, Unexplained(
-                side, cut, verdict.summary, _fared(looks[1 - side], verdict.index)))
-    for one, other in zip(*looks, strict=False):
-        answer = one.outcome != other.outcome
-        if answer or one.expected != other.expected:
-            _explain(one, trace, grounds, found, answer=answer)
+def contest(first: Sequence[Ground], second: Sequence[Ground], area_names: Sequence[str],
+            seed: int) -> Contest:
+    """Compare on the kinds of systems that both builds have: first what told them apart when they
+    were probed, then directed checks and drawn traces.  Raises EnvironmentProblem."""
+    pairs = tuple(Pair((mine, theirs), common_plan(mine.plan, theirs.plan))
+                  for mine in first for theirs in second
+                  if mine.plan.system is theirs.plan.system)
+    if not pairs:
+        raise EnvironmentProblem("nothing can be compared: one build has only a storage daemon, "
+                                 "the other only a qemu-system")
+    kept = tuple(Kept(0, EVERYTHING.name, trace) for trace in telling(pairs[0]))
+    shares = tuple(SHARES.get(pair.plan.system, 1) for pair in pairs)
+    return Contest(pairs, Mission(pairs, shares, tuple(area_names), seed, directed=True,
+                                  corpus=kept))
 
 
-def _explain(done: Done, trace: Trace, grounds: tuple[Ground, Ground], found: Comparison, *,
-             answer: bool) -> None:
-    """Attribute a difference to a capability, unless enough like it have been."""
-    name = done.step.operation.name
-    found.looked_into[name, answer] += 1
-    if found.looked_into[name, answer] > ATTRIBUTED:
-        return
-    what = "answered otherwise" if answer else "other bitmaps after it"
-    example = f"{human.operation(done.step.operation)}: {what}"
-    for capability in _why(trace, done.index, grounds):
-        known = found.explained.setdefault(capability, Explained(capability, set(), example))
-        known.operations.add(name)
+class Comparer:
+    """One process's means to compare."""
+
+    def __init__(self, contest: Contest) -> None:
+        self._pairs = contest.pairs
+        self._stack = ExitStack()
+        self._explorer = self._stack.enter_context(closing(Explorer(contest.mission)))
+        self._stands: dict[int, list[Stand]] = {}
+        self._looked_into: Counter[tuple[str, Aspect]] = Counter()
+        """How many differences were attributed, by operation and what differs."""
+
+    def explore(self, numbers: Sequence[int], deadline: float | None = None) -> Comparison:
+        """Compare on these traces; none is begun after the deadline."""
+        found = Comparison()
+        for number in numbers:
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+            made = self._explorer.made(number)
+            if made.trace is not None:
+                self._compare(made, made.trace, found)
+        return found
+
+    def close(self) -> None:
+        """Clean up."""
+        self._stack.close()
+
+    def _compare(self, made: Made, trace: Trace, found: Comparison) -> None:
+        sides = self._pairs[made.ground].sides
+        mine, theirs = (list(foretold(trace, side.plan.capabilities)) for side in sides)
+        looks = list(zip(mine, theirs, strict=False))
+        # Further on, one of the two cannot be given it.
+        trace = Trace(trace.header, trace.steps[:len(looks)])
+        dones: list[list[Done]] = [[], []]
+        verdicts = [_done(trace, stand, seen)
+                    for stand, seen in zip(self._opened(made.ground), dones, strict=True)]
+        found.traces += 1
+        found.directed += made.directed
+        found.steps += max(map(len, dones))
+        self._deviations(made, trace, verdicts, found)
+        before: Mapping[Aspect, Words] = {}
+        for look, mine_done, their_done in zip(looks, *dones, strict=False):
+            words = contrast(trace, (mine_done, their_done), look) if look[0] != look[1] else {}
+            for aspect in words:
+                # What differs for long, such as a list of bitmaps, is a difference once.
+                if words[aspect] != before.get(aspect):
+                    self._explain(mine_done, trace, sides, aspect, words[aspect], found)
+            before = words
+
+    def _deviations(self, made: Made, trace: Trace, verdicts: Sequence[Verdict | SystemFailed],
+                    found: Comparison) -> None:
+        ends = [None if isinstance(verdict, Conforms) else _end(verdict) for verdict in verdicts]
+        alike = ends[0] is not None and ends[0] == ends[1]
+        for side, verdict in enumerate(verdicts):
+            if isinstance(verdict, Conforms) or (alike and side):
+                continue
+            index = -1 if isinstance(verdict, SystemFailed) else verdict.index
+            header = dataclasses.replace(
+                trace.header,
+                capabilities=self._pairs[made.ground].sides[side].plan.capabilities)
+            cut = Trace(header, trace.steps[:index + 1])
+            find = find_of(verdict, cut, made.area, made.ground)
+            other = "deviates alike" if alike else _fared(verdicts[1 - side], index)
+            found.unexplained.setdefault((side, find.key), Unexplained(side, find, other, alike))
+
+    def _explain(self, done: Done, trace: Trace, sides: Sequence[Ground], aspect: Aspect,
+                 words: Words, found: Comparison) -> None:
+        """Attribute a difference to capabilities, unless enough like it have been."""
+        name = done.step.operation.name
+        self._looked_into[name, aspect] += 1
+        if self._looked_into[name, aspect] > ATTRIBUTED:
+            return
+        cut = Trace(trace.header, trace.steps[:done.index + 1])
+        mine, theirs = (side.plan.capabilities for side in sides)
+        reasons = why(cut, mine, theirs, aspect)
+        for capabilities in reasons:
+            found.explain(Explained(
+                capabilities, _example([step.operation for step in cut.steps]), words,
+                (len(reasons), aspect.value, done.index), frozenset({name})))
+
+    def _opened(self, number: int) -> list[Stand]:
+        if number not in self._stands:
+            self._stands[number] = [self._stack.enter_context(side.open())
+                                    for side in self._pairs[number].sides]
+        return self._stands[number]
 
 
-def _common(trace: Trace, stands: Sequence[Stand]) -> Trace:
-    """The trace up to where one of the builds cannot be given it: the other one has refused
-    what it builds upon, or the step would kill it."""
-    models = [stand.model(trace.configuration) for stand in stands]
-    for index, step in enumerate(trace.steps):
-        for model in models:
-            if model.deadly(step.operation) is not None:
-                return Trace(trace.header, trace.steps[:index])
-            try:
-                model.apply(step.number, step.operation)
-            except Impossible:
-                return Trace(trace.header, trace.steps[:index])
-    return trace
+def _done(trace: Trace, stand: Stand, seen: list[Done]) -> Verdict | SystemFailed:
+    try:
+        return replay(trace, stand, watch=seen.append)
+    except SystemFailed as why:
+        return why
 
 
-def _fared(looks: Sequence[Done], index: int) -> str:
-    if index >= len(looks):
+def _end(verdict: Verdict | SystemFailed) -> object:
+    """How and where a run failed."""
+    if isinstance(verdict, SystemFailed):
+        return type(verdict)
+    assert not isinstance(verdict, Conforms)
+    return verdict.index, verdict.signature
+
+
+def fares(trace: Trace, ground: Ground) -> str:
+    """How a build fares on a trace on which the other one deviates at the end."""
+    with ground.open() as stand:
+        try:
+            check_possible(trace, stand.model(trace.configuration), channels=ground.plan.channels)
+        except TraceError as why:
+            return f"cannot be given it: {why}"
+        return _fared(_done(trace, stand, []), len(trace.steps) - 1)
+
+
+def _fared(verdict: Verdict | SystemFailed, index: int) -> str:
+    """How the other build fared where one has failed, at step ``index``."""
+    if isinstance(verdict, SystemFailed):
+        return f"fails to start: {verdict}"
+    if isinstance(verdict, Conforms):
+        return "conforms"
+    if verdict.index < index:
         return "did not get so far"
-    return "deviates as well" if looks[index].differences else "conforms"
+    return "conforms" if verdict.index > index else f"deviates in another way: {verdict.summary}"
 
 
-def _why(trace: Trace, index: int, grounds: tuple[Ground, Ground]) -> list[str]:
-    """The capabilities that make a difference, by the model; all if only they together do."""
-    mine, theirs = (ground.plan.capabilities for ground in grounds)
-    differing = [each.name for each in fields(Capabilities)
-                 if getattr(mine, each.name) != getattr(theirs, each.name)]
-    at_home = _foretold(trace, index, mine)
-    names = [name for name in differing if _foretold(trace, index, dataclasses.replace(
-        mine, **{name: getattr(theirs, name)})) != at_home]
-    return names or [" and ".join(differing)]
+def why(trace: Trace, mine: Capabilities, theirs: Capabilities,
+        aspect: Aspect) -> list[tuple[str, ...]]:
+    """The capabilities that make the difference at the end of the trace, by the model: each that
+    does so alone; or, if none does, the fewest that do together."""
+    # No trace for two builds does what only one survives, and what would become of a build that is
+    # a bit of both, the model does not know.
+    deadly = [name for name in differing(mine, theirs) if name in KNOWN and KNOWN[name].deadly]
+    mine = dataclasses.replace(mine, **dict.fromkeys(deadly, True))
+    names = [name for name in differing(mine, theirs) if name not in deadly]
 
+    def after(*changed: str) -> object:
+        """What is said in the end; None: a build of that kind cannot be given the trace."""
+        of = dataclasses.replace(mine, **{name: getattr(theirs, name) for name in changed})
+        looks = list(foretold(trace, of))
+        return aspect.of(looks[-1]) if len(looks) == len(trace.steps) else None
 
-def _foretold(trace: Trace, index: int, capabilities: Capabilities) -> object:
-    machine = Machine(trace.configuration, capabilities)
-    outcome: object = None
-    for step in trace.steps[:index + 1]:
-        outcome = machine.apply(step.number, step.operation)
-    return outcome, machine.observe()
-
-
+    here, there = after(), after(*names)
+    alone = {name: after(name) for name in names}
+    found = ([name for name in names if there is not None and alone[name] == there]
+             or [name for name in names if alone[name] not in (None, here)])
+    if found:
+        return [(name,) for name in found]
+    for name in names.copy():
+        fewer = [each for each in names if each != name]
+        if after(*fewer) == there:
+            names = fewer
+    return [tuple(names)]

@@ -3,36 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.report.page import page
+from harness.report.traces import SCRIPTS, Told, drawn, trace_fields
 
 
-def comparison_page(plain: Mapping[str, Any]) -> str:
-    """The page; raises KeyError or TypeError if that is something else."""
+def comparison_page(plain: Mapping[str, Any], told: Sequence[Told] = ()) -> str:
+    """The page: ``told`` are the traces of what nothing explains, those that have one.
+
+    Raises KeyError or TypeError if ``plain`` is something else.
+    """
     builds = [{"version": each["version"], "short": each["version"].split()[0],
-               "path": each["path"], "capabilities": each.get("capabilities", {})}
-              for each in plain["builds"]]
+               "path": each["path"]} for each in plain["builds"]]
     first, second = builds
-    names = [name for name in first["capabilities"]
-             if first["capabilities"][name] != second["capabilities"].get(name)]
-    explained = [{**each, "has": [_has(each["capability"], build["capabilities"])
-                                  for build in builds]} for each in plain["explained"]]
-    unexplained = [{**each, "who": builds[each["build"]]["short"],
-                    "trace": "\n".join(each.get("trace", ()))} for each in plain["unexplained"]]
+    traces = [trace_fields(each, index) for index, each in enumerate(told)]
+    groups = [(kind, [*group]) for kind, group in itertools.groupby(
+        plain["explained"], key=lambda each: str(each["kind"]))]
     fields = {
-        "builds": builds, "explained": explained, "unexplained": unexplained, "steps":
-        plain["steps"], "traces": plain["traces"], "seed": plain["seed"],
-        "differ": [(name, [build["capabilities"].get(name) for build in builds])
-                   for name in names],
+        "builds": builds, "groups": groups, "explained": plain["explained"],
+        "unexplained": plain["unexplained"], "traces": traces,
+        "steps": plain["steps"], "done": plain["traces"], "seed": plain["seed"],
     }
     title = f"QEMU {first['short']} and {second['short']}"
-    return page("comparison", ("main",), title, fields, {})
-
-
-def _has(names: str, capabilities: Mapping[str, bool]) -> str:
-    """Whether a build has a capability, or which of several it has."""
-    every = names.split(" and ")
-    having = [name for name in every if capabilities.get(name)]
-    return "yes" if having == every else ", ".join(having) or "no"
+    return page("comparison", SCRIPTS, title, fields, {"traces": [*map(drawn, traces)]})

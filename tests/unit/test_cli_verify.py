@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.cli import verify
+from harness.cli import results, verify
 from harness.cli.main import main
 from harness.exploration import investigate
 from harness.lockstep.trace import load
@@ -205,7 +205,7 @@ def test_a_crash_that_looks_like_a_known_defect_says_so(
         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     simulate(monkeypatch, "crash", truthful_for=3)
     monkeypatch.setattr(verify, "SHRINKING", 0.5)
-    monkeypatch.setattr(verify, "recognised", lambda cause: [
+    monkeypatch.setattr(results, "recognised", lambda cause: [
         KNOWN["short_target_aborts"]] if "truthful" in cause else [])
     assert _verify("--steps", "20", "--area", "tails", "--no-directed") == 1
     assert "(looks like short-target-aborts)" in capsys.readouterr().out

@@ -207,16 +207,21 @@ def test_an_empty_folder_says_what_it_lacks(tmp_path: Path,
 
 def test_two_builds_are_side_by_side() -> None:
     page = comparison_page({
-        "builds": [{"version": "7.2.1 (a)", "path": "/a", "capabilities": {"x-y": False}},
-                   {"version": "9.9.9 (b)", "path": "/b", "capabilities": {"x-y": True}}],
+        "builds": [{"version": "7.2.1 (a)", "path": "/a"}, {"version": "9.9.9 (b)", "path": "/b"}],
         "steps": 10, "traces": 1, "seed": 3,
-        "explained": [{"capability": "x-y", "operations": ["read"], "example": "read 0 1",
-                       "text": "can do <x>"}],
-        "unexplained": [{"build": 1, "summary": "strange", "other": "conforms",
-                         "trace": ["one", "two"]}]})
+        "explained": [
+            {"kind": "mended", "capability": "x-y", "text": "can do <x>", "has": 0, "seen": True,
+             "example": "read 0 1", "answers": ["EINVAL (22)", "ok"], "operations": ["read"]},
+            {"kind": "new", "capability": "z", "text": "takes z", "has": 1, "seen": False,
+             "example": "told by the QMP schema", "answers": None, "operations": []}],
+        "unexplained": [{"build": 1, "summary": "strange", "other": "conforms", "alike": False,
+                         "area": "access", "system": "qsd"}]})
     assert "QEMU 7.2.1 beside QEMU 9.9.9" in page
     assert "can do &lt;x&gt;" in page
+    assert re.search(r"<td>EINVAL \(22\)</td>\s*<td>ok</td>", page)
+    assert re.search(r"<td>no</td>\s*<td>yes</td>", page)
     assert "9.9.9 deviates from the model" in page
+    assert "7.2.1 conforms" in page
 
 
 def test_three_witnesses_that_differ_are_side_by_side() -> None:

@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import json
 import random
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -52,12 +53,12 @@ def compare(options: argparse.Namespace) -> int:
         held = contest(first.grounds, second.grounds, [area.name for area in chosen], seed)
         progress.phase(f"comparing QEMU {first.build.version} and {second.build.version}, "
                        f"seed {seed}")
-        interrupted = False
-        deviations: list[Deviation] = []
         try:
             _search(options, held, found, progress)
             deviations = _look_into(found, held, options, progress)
+            interrupted = False
         except KeyboardInterrupt:
+            deviations = _look_into(found, held, options, progress, most=0)
             interrupted = True
     sides = _sides(subjects)
     by_capability = differences(found, *(side.capabilities for side in sides))
@@ -76,6 +77,7 @@ def compare(options: argparse.Namespace) -> int:
     if options.report is not None:
         write(options.report, comparison_report(plain, options.output))
     if interrupted:
+        output().print("INTERRUPTED: that is what was found so far", style="bold yellow")
         return INTERRUPTED
     return 1 if found.unexplained else 0
 
@@ -101,14 +103,15 @@ def _search(options: argparse.Namespace, held: Contest, found: Comparison,
 
 
 def _look_into(found: Comparison, held: Contest, options: argparse.Namespace,
-               progress: Progress) -> list[Deviation]:
-    """Shrink and explain what no capability explains; those that are then the same, once."""
+               progress: Progress, most: int = MOST_SHRUNK) -> list[Deviation]:
+    """Save what no capability explains, shrink and explain the first ones; those that are then the
+    same, once."""
     made: dict[object, Deviation] = {}
     for number, each in enumerate(found.unexplained.values(), start=1):
         pair = held.pairs[each.find.ground]
         became = keep(each.find, number, options.output)
         other = each.other
-        if number <= MOST_SHRUNK:
+        if number <= most:
             progress.phase(f"looking into unexplained difference {number}")
             became = investigate(became, pair.sides[each.side], SHRINKING)
             if became.shrunk is not None:
@@ -123,7 +126,7 @@ def _sides(subjects: Sequence[Subject]) -> list[Side]:
     if versions[0] == versions[1]:
         versions = [f"{version} of {subject.build.name}"
                     for version, subject in zip(versions, subjects, strict=True)]
-    return [Side(version, subject.profile.capabilities)
+    return [Side(version, subject.profile.capabilities, shlex.quote(subject.build.name))
             for version, subject in zip(versions, subjects, strict=True)]
 
 

@@ -28,6 +28,8 @@ class Side:
 
     version: str
     capabilities: Capabilities
+    name: str = ""
+    """As for ``--qemu-build``."""
 
 
 class Kind(StrEnum):
@@ -116,15 +118,14 @@ class Deviation:
 
 
 def differences(found: Comparison, first: Capabilities, second: Capabilities) -> list[Difference]:
-    """What differs by capability, in the order of a note; but not whether the package has a
-    qemu-system, which is no matter of QEMU's behaviour."""
+    """What differs by capability, in the order of a note."""
     found_for: dict[str, Explained] = {}
     for each in sorted(found.explained.values(), key=lambda each: len(each.capabilities)):
         for name in each.capabilities:
             found_for.setdefault(name, each)
     made = [Difference(_kind(name, getattr(second, name)), name, int(getattr(second, name)),
                        found_for.get(name))
-            for name in differing(first, second) if name != "human_monitor"]
+            for name in differing(first, second)]
     order = list(Kind)
     return sorted(made, key=lambda each: (order.index(each.kind), each.seen is None))
 
@@ -149,7 +150,7 @@ def release_note(by_capability: Sequence[Difference], deviations: Sequence[Devia
     if deviations:
         yield "not explained: a build deviates from the model of its own capabilities"
     for deviation in deviations:
-        yield from _deviation(next(numbers), deviation, versions)
+        yield from _deviation(next(numbers), deviation, sides)
     for kind, group in itertools.groupby(by_capability, key=lambda each: each.kind):
         yield _TITLES[kind].format(*versions)
         for each in group:
@@ -173,9 +174,9 @@ def _difference(number: int, each: Difference, versions: Sequence[str]) -> Itera
                f"{f' and {more} more' if more > 0 else ''}")
 
 
-def _deviation(number: int, each: Deviation, versions: Sequence[str]) -> Iterator[str]:
+def _deviation(number: int, each: Deviation, sides: Sequence[Side]) -> Iterator[str]:
     """The model takes the other one's side, if it can."""
-    deviates, other = versions[each.side], versions[1 - each.side]
+    deviates, other = sides[each.side].version, sides[1 - each.side].version
     if each.alike:
         yield f"{number:3}. both deviate, in the same way, so here they do not differ"
     elif each.other == "conforms":
@@ -183,4 +184,5 @@ def _deviation(number: int, each: Deviation, versions: Sequence[str]) -> Iterato
     else:
         yield (f"{number:3}. {deviates} deviates, the model sides with neither: {other} "
                f"{each.other}")
-    yield from (f"     {line}" for line in divergence_lines(each.divergence))
+    yield from (f"     {line}" for line in divergence_lines(
+        each.divergence, build=sides[each.side].name))

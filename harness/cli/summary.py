@@ -67,8 +67,10 @@ def _divergence(console: Console, number: int, each: Divergence, *, verbose: boo
     console.print()
 
 
-def divergence_lines(each: Divergence, *, verbose: bool = False) -> Iterator[str]:
-    """What it is, and where its files are."""
+def divergence_lines(each: Divergence, *, verbose: bool = False,
+                     build: str | None = None) -> Iterator[str]:
+    """What it is, and where its files are; ``build``: what the command that does it again is to
+    name."""
     yield each.summary
     yield from (f"  {line}" for line in _shortened(each.lines))
     if each.again:
@@ -78,7 +80,8 @@ def divergence_lines(each: Divergence, *, verbose: bool = False) -> Iterator[str
     elif each.story is not None:
         yield f"the story: {each.story}"
     if each.trace is not None:
-        yield f"replay it: python -m harness replay {each.trace}"
+        on = f" --qemu-build {build}" if build else ""
+        yield f"replay it: python -m harness replay {each.trace}{on}"
     if each.reproducer is not None:
         yield f"without the harness: sh {each.reproducer}"
     if each.iotest is not None:

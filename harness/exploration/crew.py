@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Final, Protocol, TypeVar
@@ -112,7 +113,14 @@ def _start(work: Work[Any], deadline: float | None, batch: list[int]) -> _Worker
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, work, deadline), daemon=True)
-    process.start()
+    # A Ctrl-C is the parent's to handle, also while the worker has not yet come to ignore it.  The
+    # tracker, begun with the first worker, would lift the mask.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     theirs.close()
     ours.send(batch)
     return _Worker(process, ours, batch)
@@ -120,8 +128,8 @@ def _start(work: Work[Any], deadline: float | None, batch: list[int]) -> _Worker
 
 def _work(connection: Connection, work: Work[Any], deadline: float | None) -> None:
     """In the worker: do batches until the parent hangs up or ends this process."""
-    # A Ctrl-C is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_die_with_parent, daemon=True).start()
     means = work.begin()
     try:

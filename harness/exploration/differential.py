@@ -56,7 +56,7 @@ class Explained:
     operations: frozenset[str] = frozenset()
     """Names of the operations whose answers, or what they leave behind, differ."""
 
-    def with_(self, other: Explained) -> Explained:
+    def joined(self, other: Explained) -> Explained:
         """The same, with what another trace or process has seen of it."""
         return dataclasses.replace(min(self, other, key=lambda each: each.plainness),
                                    operations=self.operations | other.operations)
@@ -98,7 +98,7 @@ class Comparison:
     def explain(self, each: Explained) -> None:
         """Take note of a difference."""
         known = self.explained.get(each.capabilities)
-        self.explained[each.capabilities] = each if known is None else known.with_(each)
+        self.explained[each.capabilities] = each if known is None else known.joined(each)
 
     def add(self, other: Comparison) -> None:
         """Take on what another process has found."""
@@ -181,6 +181,8 @@ class Comparer:
         sides = self._pairs[made.ground].sides
         mine, theirs = (list(foretold(trace, side.plan.capabilities)) for side in sides)
         looks = list(zip(mine, theirs, strict=False))
+        if not looks:
+            return
         # Further on, one of the two cannot be given it.
         trace = Trace(trace.header, trace.steps[:len(looks)])
         dones: list[list[Done]] = [[], []]

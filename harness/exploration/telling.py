@@ -63,10 +63,18 @@ def _features(capabilities: Capabilities) -> int:
                if not each.metadata["deviation"])
 
 
+_HUMAN: Final = "human_monitor"
+_BY_SYSTEM: Final = {_HUMAN, *(probe.capability for probe in PROBES if probe.by_device)}
+"""What only a qemu-system can be asked."""
+
+
 def differing(first: Capabilities, second: Capabilities) -> list[str]:
-    """The names of the capabilities that only one of them has."""
+    """The names of the capabilities that only one of them has; that a package is without a
+    qemu-system is none, and what could be asked there is then not known."""
+    asked = getattr(first, _HUMAN) and getattr(second, _HUMAN)
     return [each.name for each in fields(Capabilities)
-            if getattr(first, each.name) != getattr(second, each.name)]
+            if getattr(first, each.name) != getattr(second, each.name)
+            and (asked or each.name not in _BY_SYSTEM)]
 
 
 def telling(pair: Pair) -> Iterator[Trace]:

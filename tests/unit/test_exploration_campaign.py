@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -111,6 +112,26 @@ def test_a_dead_worker_loses_nothing(tmp_path: os.PathLike[str]) -> None:
     tally = _first_batch(Mortal(os.path.join(tmp_path, "died")))
     assert os.path.exists(os.path.join(tmp_path, "died"))
     assert tally.traces == 8
+
+
+def _interrupted() -> SimulatedGround:
+    if multiprocessing.parent_process() is not None:
+        os.kill(os.getpid(), signal.SIGINT)
+    return TRUTHFUL
+
+
+class Interrupting(SimulatedGround):
+    """A Ctrl-C comes when a worker has only begun to read what it is to do."""
+
+    def __reduce__(self) -> tuple[Callable[[], SimulatedGround], tuple[()]]:
+        return _interrupted, ()
+
+
+def test_a_worker_that_begins_leaves_interrupts_to_its_parent(
+        capfd: pytest.CaptureFixture[str]) -> None:
+    tally = explore(_mission(Interrupting(Plan())), Budget(seconds=None, steps=1), workers=2)
+    assert tally.steps
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
 
 
 def test_workers_that_keep_dying_end_the_run(tmp_path: os.PathLike[str]) -> None:

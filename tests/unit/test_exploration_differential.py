@@ -170,6 +170,13 @@ def test_builds_without_a_kind_in_common_cannot_be_compared() -> None:
         contest([daemon], [system], ("access",), 1)
 
 
+def test_a_package_without_a_qemu_system_has_mended_nothing() -> None:
+    daemon_only = Capabilities(human_monitor=False)
+    whole = Capabilities(attaching_again_aborts=True)
+    assert _note(Comparison(), whole, daemon_only) == ["1.0 → 2.0: no observable differences"]
+    assert len(_note(Comparison(), whole, TODAY)) == 6
+
+
 def _note(found: Comparison, first: Capabilities, second: Capabilities) -> list[str]:
     return list(release_note(differences(found, first, second), [],
                              [Side("1.0", first), Side("2.0", second)]))
@@ -239,3 +246,23 @@ def test_the_command(lie: str | None, code: int, monkeypatch: pytest.MonkeyPatch
     assert bool(result["unexplained"]) is bool(code)
 
 
+
+
+def test_what_was_found_before_ctrl_c_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    grounds = {"old": _ground(), "new": _ground(lie="wrong-byte", truthful_for=10)}
+    monkeypatch.setattr(command, "find", fake_build)
+    monkeypatch.setattr(command, "subject_of", lambda build: Subject(
+        build, Profile(TODAY), (grounds[build.name],), ()))  # type: ignore
+    monkeypatch.setattr(command, "investigate", interrupted)
+    output = tmp_path / "found"
+    assert main(["compare", "old", "new", "--steps", "300", "--seed", "1", "--area", "access",
+                 "--workers", "1", "--output", str(output)]) == 130
+    said = capsys.readouterr().out
+    assert "99.0 of new deviates, the model sides with 99.0 of old" in said
+    assert ".jsonl --qemu-build new\n" in said, "not on PATH's QEMU"
+    assert "INTERRUPTED" in said
+    assert list(output.glob("1-*.jsonl"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.report.comparison import comparison_page
 from harness.report.traces import Told, trace_page
 from tests.unit.browser import chromium
 from tests.unit.report_lab import forgotten, lied, long_trace
@@ -74,6 +75,18 @@ def test_the_map_is_drawn_and_nobody_complains(opened: Page) -> None:
     assert opened.complaints() == []
     assert "6 read snap 0 192k" in opened.details().replace("\n", " ")
     assert "data: 1 differ" in opened.details()
+
+
+def test_the_page_of_a_comparison_has_the_map(driver: Any, tmp_path: Path) -> None:
+    plain = {"builds": [{"version": "1.0", "path": "/a"}, {"version": "2.0", "path": "/b"}],
+             "steps": 6, "traces": 1, "seed": 1, "explained": [], "unexplained": []}
+    assert Page(driver, tmp_path / "page.html", comparison_page(plain)).complaints() == []
+    found = {"build": 1, "summary": "wrong", "other": "conforms", "alike": False,
+             "area": "access", "system": "qsd", "shown": 0}
+    opened = Page(driver, tmp_path / "page.html",
+                  comparison_page({**plain, "unexplained": [found]}, [lied()]))
+    assert opened.pixels() > 8
+    assert opened.complaints() == []
 
 
 def test_keys_move_about(opened: Page) -> None:

@@ -114,7 +114,7 @@ def _look_into(found: Comparison, held: Contest, options: argparse.Namespace,
         if number <= most:
             progress.phase(f"looking into unexplained difference {number}")
             became = investigate(became, pair.sides[each.side], SHRINKING)
-            if became.shrunk is not None:
+            if became.shrunk is not None and not each.alike:
                 other = fares(load(became.shrunk), pair.sides[1 - each.side])
         made.setdefault((each.side, became.steps or number), Deviation(
             each.side, other, each.alike, divergence_of(became, pair.plan.system.value)))

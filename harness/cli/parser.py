@@ -165,8 +165,8 @@ def _compare(commands: Any) -> None:
     parser = _command(
         commands, "compare", "the same operations on two builds; the model is the third opinion",
         "compare debian:bookworm debian:trixie", "compare /usr/bin ~/qemu/build --seconds 30",
-        codes="exit codes: 0 each difference follows from a known capability or defect, 1 a build "
-              "deviates from what its capabilities make of the model, 2 usage or environment, "
+        codes="exit codes: 0 conforms (all differences are explained by what is known), 1 a build "
+              "deviates from the model of its own capabilities, 2 usage or environment, "
               "130 interrupted")
     parser.add_argument("builds", nargs=2, metavar="BUILD",
                         help="as for --qemu-build of verify")

@@ -168,6 +168,9 @@ def _difference(number: int, each: Difference, versions: Sequence[str]) -> Itera
     if each.answers is not None:
         yield from (f"       {version}: {answer}"
                     for version, answer in zip(versions, each.answers, strict=True))
+    if each.seen is not None and len(each.seen.capabilities) > 1:
+        together = ", ".join(map(spelled, each.seen.capabilities))
+        yield f"     only together: {together}"
     if len(each.operations) > 1:
         more = len(each.operations) - _NAMED
         yield (f"     seen in {', '.join(each.operations[:_NAMED])}"

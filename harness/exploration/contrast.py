@@ -96,23 +96,26 @@ def contrast(trace: Trace, dones: tuple[Done, Done],
     """How each build did a step, in each aspect in which they were seen to differ."""
     one, other = dones
     found = {
-        Aspect.ANSWER: _answers(trace, dones, looks),
-        Aspect.REQUESTS: _requests(looks),
+        Aspect.ANSWER: _answers(trace, one.step.operation,
+                                (human.answer(one.answer), human.answer(other.answer)),
+                                (looks[0].outcome, looks[1].outcome)),
+        Aspect.REQUESTS: _requests(trace, looks),
         Aspect.OBSERVATION: _observations(one.found, other.found),
     }
     return {aspect: words for aspect, words in found.items() if words is not None
             and aspect.of(looks[0]) != aspect.of(looks[1])}
 
 
-def _answers(trace: Trace, dones: tuple[Done, Done], looks: tuple[Look, Look]) -> Words | None:
-    answers = human.answer(dones[0].answer), human.answer(dones[1].answer)
-    if answers[0] != answers[1]:
-        return _short(answers)
-    contents = looks[0].outcome.content, looks[1].outcome.content
-    if contents[0] is None or contents[1] is None or contents[0] == contents[1]:
+def _answers(trace: Trace, operation: Operation, words: Words,
+             outcomes: tuple[Outcome, Outcome]) -> Words | None:
+    """The words; if they are alike, and the data that was read is not, with whose that is."""
+    if words[0] != words[1]:
+        return _short(words)
+    mine, theirs = (outcome.content for outcome in outcomes)
+    if mine is None or theirs is None or mine == theirs:
         return None
-    words = _data(trace, dones[0].step.operation, contents[0], contents[1])
-    return f"{answers[0]}: {words[0]}", f"{answers[1]}: {words[1]}"
+    data = _data(trace, operation, mine, theirs)
+    return f"{words[0]}: {data[0]}", f"{words[1]}: {data[1]}"
 
 
 def _data(trace: Trace, operation: Operation, mine: Content, theirs: Content) -> Words:
@@ -135,11 +138,15 @@ def _whose(stamp: Stamp, trace: Trace) -> str:
     return f"the data of {human.operation(wrote)}"
 
 
-def _requests(looks: tuple[Look, Look]) -> Words | None:
+def _requests(trace: Trace, looks: tuple[Look, Look]) -> Words | None:
     mine, theirs = looks
     for number in sorted({*mine.answers, *theirs.answers}):
-        if mine.answers.get(number) != theirs.answers.get(number):
-            return _request(number, mine), _request(number, theirs)
+        words = _request(number, mine), _request(number, theirs)
+        request, outcome = mine.answers.get(number) or theirs.answers[number]
+        other = theirs.answers.get(number, (request, outcome))[1]
+        found = _answers(trace, request, words, (outcome, other))
+        if found is not None:
+            return found
     if mine.pending != theirs.pending:
         return _short((_pending(mine), _pending(theirs)))
     return None

@@ -272,7 +272,7 @@ def _fared(verdict: Verdict | SystemFailed, index: int) -> str:
         return "conforms"
     if verdict.index < index:
         return "did not get so far"
-    return "conforms" if verdict.index > index else f"deviates in another way: {verdict.summary}"
+    return "conforms" if verdict.index > index else f"deviates as well: {verdict.summary}"
 
 
 def why(trace: Trace, mine: Capabilities, theirs: Capabilities,

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.builds import STORAGE_DAEMON
 from harness.cli import compare as command
 from harness.cli.main import main
 from harness.cli.release_note import Side, differences, release_note
 from harness.errors import EnvironmentProblem
 from harness.exploration import campaign
 from harness.exploration.building import Plan
-from harness.exploration.contrast import Aspect, foretold
+from harness.exploration.contrast import Aspect, Look, contrast, foretold
 from harness.exploration.differential import (
     Comparison,
     Explained,
@@ -25,20 +26,24 @@ from harness.exploration.differential import (
     why,
 )
 from harness.exploration.grounds import SimulatedGround, model_of
-from harness.exploration.subjects import Subject
+from harness.exploration.subjects import Subject, subject_of
 from harness.exploration.telling import Pair, common_plan, telling
 from harness.lockstep.replay import Stand
+from harness.lockstep.run import Done
 from harness.lockstep.trace import Header, Step, SystemKind, Trace
 from harness.processes import Exit
 from harness.systems.base import Answer
 from harness.systems.capabilities import Profile
 from harness.systems.failure import SystemCrashed
-from harness.systems.simulated import Simulated
+from harness.systems.simulated import Simulated, rendered
 from model.capabilities import Capabilities
 from model.configuration import Configuration, Image
+from model.content import initial_stamp, stamped
 from model.machine import Machine
-from model.operations import AddFilter, Operation
+from model.operations import AddFilter, Operation, Read, Write
+from model.outcome import Observation, Outcome
 from tests.unit.cli_lab import fake_build
+from tests.unit.real_lab import real_build
 
 TODAY = Capabilities()
 OLD = Capabilities(min_cluster_size=False, copy_bitmap_on_filter=False,
@@ -90,6 +95,17 @@ def test_equal_builds_do_not_differ() -> None:
     assert (found.explained, found.unexplained) == ({}, {})
     assert found.steps > 100
     assert found.directed
+
+
+def test_a_real_build_does_not_differ_from_itself() -> None:
+    grounds = subject_of(real_build(STORAGE_DAEMON)).grounds
+    held = contest(grounds, grounds, ("access",), 1)
+    assert [pair.plan.system for pair in held.pairs] == [each.plan.system for each in grounds]
+    with closing(held.begin()) as means:
+        found = means.explore(range(4))
+    assert (found.explained, found.unexplained) == ({}, {})
+    assert found.traces == 4
+    assert list(held.deadly()) == []
 
 
 def test_capabilities_explain_differences() -> None:
@@ -168,6 +184,31 @@ def test_builds_without_a_kind_in_common_cannot_be_compared() -> None:
                                                                SystemKind.QEMU_SYSTEM))
     with pytest.raises(EnvironmentProblem, match="nothing can be compared"):
         contest([daemon], [system], ("access",), 1)
+
+
+def test_data_that_differs_is_told_by_whose_it_is() -> None:
+    """Of a request that is answered at once, and of one that overlaps with others."""
+    read = Read("snap", 0, 65536)
+    trace = Trace(Header(Configuration((Image("src", 65536), Image("tmp", 65536)))), (
+        Step(1, Write("cbw", 0, 4096)), Step(2, read)))
+    contents = stamped(65536, 1), stamped(65536, initial_stamp(0))
+    words = "at 0 the data of write cbw 0 4k", "at 0 the first data of src"
+
+    def differing(*looks: Look) -> dict[Aspect, tuple[str, str]]:
+        one, other = (Done(1, trace.steps[1], look.outcome, rendered(read, look.outcome),
+                           look.observation, look.observation, ()) for look in looks)
+        return contrast(trace, (one, other), (looks[0], looks[1]))
+
+    at_once = [Look(Outcome(content=each), Observation({}, {})) for each in contents]
+    assert differing(*at_once) == {
+        Aspect.ANSWER: (f"64k read: {words[0]}", f"64k read: {words[1]}")}
+    later = [Look(Outcome(), Observation({}, {}), answers={2: (read, Outcome(content=each))})
+             for each in contents]
+    assert differing(*later) == {Aspect.REQUESTS: (
+        f"request 2: 64k read: {words[0]}", f"request 2: 64k read: {words[1]}")}
+    waits = Look(Outcome(), Observation({}, {}))
+    assert differing(waits, later[0])[Aspect.REQUESTS][0] == "request 2: no answer yet"
+    assert differing(waits, waits) == {}
 
 
 def test_a_package_without_a_qemu_system_has_mended_nothing() -> None:

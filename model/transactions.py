@@ -109,11 +109,18 @@ class Attempt:
         """Leave behind in ``graph``, as it was before, what the refused transaction leaves."""
         if graph.capabilities.refused_enable_disables:
             refused = self._refused
-            if isinstance(refused, ops.BitmapEnable) and not self._has_successor(refused):
+            if (isinstance(refused, ops.BitmapEnable) and not self._has_successor(refused)
+                    and not self._was_disabled(refused)):
                 _Scars(graph).disable(refused)
         if graph.capabilities.aborted_backup_dirties_bitmap:
             for job in self._always:
                 _Scars(graph).make_dirty(job.command)
+
+    def _was_disabled(self, refused: ops.BitmapEnable) -> bool:
+        """Whether the transaction had disabled the bitmap before, which is undone last."""
+        return any(isinstance(action, ops.BitmapDisable)
+                   and (action.node, action.bitmap) == (refused.node, refused.bitmap)
+                   for action in self.transaction.actions[:self.refused_at])
 
     def _has_successor(self, command: ops.BitmapOperation) -> bool:
         """Whether the bitmap was in use by a job, which gives it back as it took it."""
@@ -148,7 +155,8 @@ class _Scars:
 
     @rule("transaction.refused-enable-disables", source="experiment: a defect of QEMU")
     def disable(self, refused: ops.BitmapEnable) -> None:
-        """An enable action that is refused, since the bitmap is in use, disables it."""
+        """An enable action that is refused, since the bitmap is in use, disables it; unless the
+        transaction itself had disabled it before, as that is undone last."""
         node = self.graph.nodes.get(refused.node)
         bitmap = node.bitmap(refused.bitmap) if node is not None else None
         if bitmap is not None:

@@ -98,6 +98,11 @@ def _undone(plan: Plan) -> Trace:
         builder.add(ops.Write("src", 7 * CLUSTER, 512))
     for one, other in itertools.combinations(_actions(), 2):
         builder.add(Transaction((one, other, Abort())))
+    switch = {on: (ops.BitmapEnable if on else ops.BitmapDisable)("src", "fine")
+              for on in (True, False)}
+    for first, *more in itertools.product((True, False), repeat=4):
+        builder.add_all((switch[first], Transaction((
+            *(switch[on] for on in more), ops.BitmapRemove("src", "fine"), switch[True]))))
     builder.add_all(ops.Inspect(node) for node in ("src", "tmp2"))
     return builder.trace()
 

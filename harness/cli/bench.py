@@ -18,6 +18,7 @@ from typing import Final
 from harness import stamps
 from harness.builds import STORAGE_DAEMON, Build, find
 from harness.cli.bench_held import held_rate
+from harness.cli.bench_workers import explored
 from harness.cli.console import Progress, output
 from harness.cli.files import check_file, write
 from harness.clients.nbd import NbdClient
@@ -60,6 +61,11 @@ class Figures:
     resident_mib: float
     """Peak of a harness process that is in lockstep over a sparse disk of 64 GiB."""
     steps: int
+    explored_steps_per_s: float
+    """Of exploration in one process: QEMU starts anew for each trace."""
+    explored_by_two_steps_per_s: float
+    drawing_share: float
+    """Of one process's time: hypothesis, and the model that chooses among what it draws."""
     held_requests_per_s: float | None = None
     """Requests that storage served by the harness holds and completes; None: no qemu-img."""
 
@@ -72,18 +78,22 @@ def bench(options: argparse.Namespace) -> int:
     build.tool(STORAGE_DAEMON)
     with Progress() as progress:
         progress.phase(f"measuring with QEMU {build.version}")
-        capabilities = subject_of(build).profile.capabilities
+        subject = subject_of(build)
+        capabilities = subject.profile.capabilities
         with starter(build, STORAGE_DAEMON) as start:
             progress.note("start-up")
             startup = _startup(start)
             progress.note("lockstep and the raw loop in turn")
             lockstep, raw, steps = _rates(start, capabilities, options.seconds)
+        progress.note("exploration")
+        alone, together = (explored(subject, workers, options.seconds) for workers in (1, 2))
         progress.note("held storage")
         held = held_rate(build)
         progress.note("memory")
         resident = _in_a_fresh_process(build, capabilities)
     figures = Figures(round(lockstep / raw, 3), round(lockstep, 1), round(raw, 1),
                       round(startup * 1000, 1), round(resident / MIB, 1), steps,
+                      alone.steps_per_s, together.steps_per_s, alone.drawing_share,
                       None if held is None else round(held, 1))
     _show(build, figures)
     if options.json is not None:
@@ -100,6 +110,9 @@ def _show(build: Build, figures: Figures) -> None:
                   "digests compared after each")
     console.print(f"raw clients {figures.raw_steps_per_s:8.0f} steps/s, same requests and queries")
     console.print(f"ratio       {figures.ratio:8.2f}  ({figures.steps} steps each, in turn)")
+    console.print(f"exploration {figures.explored_steps_per_s:8.0f} steps/s, "
+                  f"{figures.explored_by_two_steps_per_s:.0f} with two workers; "
+                  f"{figures.drawing_share:.0%} of the time is drawing")
     console.print(f"start-up    {figures.startup_ms:8.1f} ms, storage daemon with its graph")
     if figures.held_requests_per_s is not None:
         console.print(f"held storage{figures.held_requests_per_s:7.0f} requests/s, each held and "

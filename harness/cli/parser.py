@@ -13,6 +13,8 @@ from typing import Any, Final, NoReturn
 from harness.builds import SUITES
 from harness.errors import HarnessError
 from harness.exploration.areas import AREAS, EVERYTHING
+from harness.exploration.batches import Part
+from harness.exploration.steering import CANDIDATES
 
 PROGRAM: Final = "python -m harness"
 EXIT_CODES: Final = ("exit codes: 0 conforms (known defects may be listed), 1 diverges (also "
@@ -108,8 +110,17 @@ def _verify(commands: Any) -> None:
                              "QEMU, probes included")
     parser.add_argument("--exhaustive", type=_positive, metavar="N", default=0,
                         help="instead of drawn traces, every sequence of up to N operations over "
-                             "three clusters, without a budget unless one is given (N of 2: "
-                             "5,700 sequences)")
+                             "three clusters, on each of three graphs, without a budget unless "
+                             "one is given (N of 2: 24,570 sequences)")
+    parser.add_argument("--steer", choices=("rules", "none"), default="rules",
+                        help=f"of {CANDIDATES} traces drawn, do the one that fires rules in the "
+                             "most orders not yet seen (default), or each trace that is drawn")
+    parser.add_argument("--part", type=_part, metavar="K/N", default=Part(),
+                        help="do only the K-th of each N batches of traces, for N machines that "
+                             "share a seed")
+    parser.add_argument("--coverage", type=Path, metavar="DIR",
+                        help="say how many lines of QEMU's block layer are executed; DIR is the "
+                             "build tree, of a build made with --enable-gcov")
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--corpus", type=Path, metavar="DIR",
                       help="where the traces of finds are kept, one of each kind, which later "
@@ -258,7 +269,8 @@ def _bench(commands: Any) -> None:
         "bench", "bench --seconds 20 --json bench.json")
     _build_option(parser)
     parser.add_argument("--seconds", type=_seconds, default=10.0, metavar="N",
-                        help="how long to measure the ratio (default: 10)")
+                        help="how long to measure the ratio, and exploration with one worker "
+                             "and with two (default: 10)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
 
 
@@ -366,6 +378,14 @@ def _whole(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r}")
     return value
+
+
+def _part(text: str) -> Part:
+    number, _, of = text.partition("/")
+    part = Part(_positive(number), _positive(of))
+    if part.number > part.of:
+        raise argparse.ArgumentTypeError(f"expected a part such as 2/3, not {text!r}")
+    return part
 
 
 def _names(text: str) -> list[str]:

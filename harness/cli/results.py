@@ -7,12 +7,14 @@ The fields of the JSON object are a contract with those who read it: see README.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from harness.builds import Build
+from harness.exploration.batches import Part
+from harness.exploration.coverage import Reached
 from harness.exploration.investigate import Investigated
 from harness.exploration.kills import Kills
 from harness.exploration.load import Load
@@ -46,6 +48,8 @@ class Divergence:
     system: str = ""
     times: int = 1
     """In so many traces of the run."""
+    elapsed: float | None = None
+    """Seconds of exploration until it was found first."""
     original: Path | None = None
     story: Path | None = None
     again: str = ""
@@ -60,12 +64,17 @@ class Result:
     profile: Profile
     seed: int
     areas: tuple[str, ...]
+    part: Part = field(default_factory=Part)
+    scope: str = ""
+    """What was done in place of the traces of the seed."""
     tally: Tally = field(default_factory=Tally)
     elapsed: float = 0.0
     divergences: list[Divergence] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
     load: Load | None = None
     """What free-running load came to, if any was put."""
+    coverage: Mapping[str, Reached] | None = None
+    """Lines of QEMU that were executed, if that was asked for."""
     kills: Kills | None = None
     """What kills under load came to, if there were any."""
 
@@ -85,13 +94,17 @@ class Result:
                     self.profile.capabilities).items()},
             },
             "seed": self.seed,
+            "part": f"{self.part.number}/{self.part.of}",
             "elapsed_s": round(self.elapsed, 3),
             "traces": self.tally.traces,
+            "sequences": self.tally.sequences,
             "steps": self.tally.steps,
             "operations": dict(self.tally.operations.most_common()),
             "alignments": self._alignments(),
             "areas": dict(self.tally.areas.most_common()),
             "rules": dict(self.tally.rules.most_common()),
+            "pairs_of_rules": len(self.tally.pairs),
+            "drawing_share": self.tally.drawing_share,
             "pace": self.tally.pace,
             "divergences": [divergence_json(each) for each in self.divergences],
             "known_defects": [known_defect(name) for name in self.profile.defects],
@@ -99,6 +112,9 @@ class Result:
             "load": None if self.load is None else {
                 "requests": self.load.requests, "elapsed_s": round(self.load.seconds, 3),
                 "fleecing_reads": self.load.fleecing, "denied": self.load.denied},
+            "coverage": None if self.coverage is None else {
+                source: {"lines": each.lines, "of": each.of}
+                for source, each in self.coverage.items()},
             "kills": None if self.kills is None else {
                 "rounds": self.kills.rounds, "kills": self.kills.kills,
                 "elapsed_s": round(self.kills.seconds, 3)},
@@ -124,8 +140,9 @@ def divergence_of(each: Investigated, system: str, times: int = 1) -> Divergence
     last = find.trace.steps[-1].number if find.trace.steps else None
     return Divergence(
         find.area, each.summary + _looks_like(find), last, each.shrunk or each.trace,
-        each.shrunk_length, verdict=find.verdict, system=system, times=times, original=each.trace,
-        story=each.story, again=each.again, lines=each.steps,
+        each.shrunk_length, verdict=find.verdict, system=system, times=times,
+        elapsed=find.elapsed or None, original=each.trace, story=each.story, again=each.again,
+        lines=each.steps,
         reproducer=each.reproducers.shell, iotest=each.reproducers.iotest,
         tried=each.reproducers.note)
 
@@ -147,6 +164,7 @@ def divergence_json(each: Divergence) -> dict[str, Any]:
     return {
         "area": each.area, "verdict": each.verdict, "system": each.system,
         "summary": each.summary, "step": each.step, "times": each.times,
+        "elapsed_s": None if each.elapsed is None else round(each.elapsed, 3),
         "trace": path(each.trace), "shrunk_length": each.shrunk_length,
         "reproducer": path(each.reproducer), "iotest": path(each.iotest),
         "reproducer_tried": each.tried, "original_trace": path(each.original),

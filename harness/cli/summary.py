@@ -27,15 +27,22 @@ def show(result: Result, *, verbose: bool = False, interrupted: bool = False,
     tools = " and ".join(name for name in (STORAGE_DAEMON, SYSTEM) if build.has(name))
     console.print(f"QEMU {build.version}: {tools} in {build.path}", style="bold")
     rate = f", {tally.steps / result.elapsed:.0f} steps/s" if result.elapsed else ""
-    console.print(f"{tally.steps} steps in {tally.traces} traces, {tally.directed} of them "
-                  f"directed checks, in {result.elapsed:.1f} s{rate}; seed {result.seed}")
+    directed = "" if result.scope else f", {tally.directed} of them directed checks,"
+    console.print(f"{tally.steps} steps in {tally.traces} traces{directed} in "
+                  f"{result.elapsed:.1f} s{rate}; "
+                  f"{result.scope or f'seed {result.seed}{result.part.words}'}")
     if result.load is not None:
         console.print(f"load: {result.load.summary}")
+    if result.coverage is not None:
+        console.print("lines of QEMU executed: " + ", ".join(
+            f"{source} {each.lines} of {each.of}" for source, each in result.coverage.items()))
     if result.kills is not None:
         console.print(f"kills: {result.kills.summary}")
     fired = [name for name in RULES if tally.rules[name]]
     console.print(f"{len(fired)} of {len(RULES)} rules of the model fired")
     if verbose:
+        console.print(f"{len(tally.pairs)} pairs of rules fired, in one operation or in one and "
+                      f"the next; {tally.drawing_share:.0%} of the time went into drawing")
         _rules(console, result)
     _list(console, "known defects of this build", [
         f"{spelled(name)}: {describe(name)}{_mended(name)}" for name in result.profile.defects])
@@ -75,6 +82,8 @@ def divergence_lines(each: Divergence, *, verbose: bool = False,
     yield from (f"  {line}" for line in _shortened(each.lines))
     if each.again:
         yield f"done again: {each.again}"
+    if each.elapsed is not None and verbose:
+        yield f"found after {each.elapsed:.1f} s"
     if each.story is not None and verbose:
         yield from (f"| {line}" for line in each.story.read_text(encoding="utf-8").splitlines())
     elif each.story is not None:

@@ -33,12 +33,13 @@ from harness.cli.parser import KnownDefects
 from harness.cli.report import RUN, campaign_report, runs_of
 from harness.cli.results import Divergence, Result, as_json, divergence_of, suite_of
 from harness.cli.summary import show
-from harness.exploration import areas, campaign, confirmed, corpus, exhaustive
+from harness.exploration import areas, campaign, confirmed, corpus, coverage, exhaustive
 from harness.exploration.campaign import Budget
 from harness.exploration.explorer import Mission
 from harness.exploration.investigate import Investigated, build_of, investigate, keep
+from harness.exploration.steering import CANDIDATES
 from harness.exploration.subjects import Subject, subject_of
-from harness.exploration.tally import Tally
+from harness.exploration.tally import Find, Tally
 from harness.lockstep.shrink import Statistics
 from harness.lockstep.trace import Header, Step, Trace, load, save
 from harness.systems.capabilities import describe
@@ -56,6 +57,8 @@ class _Keeper:
     """Saves the trace of each new find at once, whatever becomes of the run."""
 
     folder: Path
+    corpus: Path | None
+    """Where it is kept for later runs, too."""
     tally: Tally = field(default_factory=Tally)
     """As it was last."""
     kept: dict[object, Investigated] = field(default_factory=dict)
@@ -66,6 +69,12 @@ class _Keeper:
         for key, find_ in tally.finds.items():
             if key not in self.kept:
                 self.kept[key] = keep(find_, len(self.kept) + 1, self.folder)
+                self.keep(find_, find_.trace)
+
+    def keep(self, find_: Find, trace: Trace) -> None:
+        """Keep a trace of the find for later runs, unless a smaller one is kept."""
+        if self.corpus is not None:
+            corpus.keep(find_, trace, self.corpus)
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -102,7 +111,6 @@ def _name(spec: str | None) -> str:
 def _one(options: argparse.Namespace, spec: str | None, folder: Path,
          chosen: Sequence[areas.Area], seed: int) -> tuple[Result, bool]:
     begun = time.monotonic()
-    keeper = _Keeper(folder)
     with Progress() as progress:
         build = find(spec)
         progress.phase(f"probing QEMU {build.version}")
@@ -111,18 +119,22 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         dwelt_on = ((exhaustive.AREA,) if options.exhaustive
                     else tuple(area.name for area in chosen))
         result = Result(build, subject.profile, seed, dwelt_on,
-                        not_checked=list(subject.not_checked))
+                        part=options.part, not_checked=list(subject.not_checked))
         result.divergences += _by_probes(subject, folder, options.known_defects)
         mission = Mission(subject.grounds, subject.shares, result.areas, seed,
                           directed=not options.no_directed and not options.exhaustive,
-                          looks=options.looks, exhaustive=options.exhaustive)
-        folder_of_corpus = _corpus(options, mission)
-        if folder_of_corpus is not None:
+                          looks=options.looks, exhaustive=options.exhaustive,
+                          candidates=CANDIDATES if options.steer == "rules" else 1,
+                          part=options.part)
+        keeper = _Keeper(folder, _corpus(options, mission))
+        if keeper.corpus is not None:
             mission = dataclasses.replace(
-                mission, corpus=corpus.kept(folder_of_corpus, mission.grounds))
+                mission, corpus=corpus.kept(keeper.corpus, mission.grounds))
         what = exhaustive.words(options.exhaustive) if options.exhaustive else f"seed {seed}"
+        what += mission.part.words
         progress.phase(f"verifying QEMU {build.version}, {what}")
         interrupted = False
+        executed = coverage.read(options.coverage) if options.coverage else None
         seconds = options.seconds
         if seconds is None and options.steps is None and not options.exhaustive:
             seconds = options.default_seconds
@@ -146,22 +158,25 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
                 progress.phase(f"kills of QEMU {build.version}")
                 verify_kills(result, for_kills or math.inf, options.kill_rounds)
             progress.phase("looking into divergences" if keeper.kept else "done")
-            shrunk = look_into(list(keeper.kept.values()), mission, progress)
-            if folder_of_corpus is not None:
-                _keep(shrunk, folder_of_corpus)
+            look_into(keeper, mission, progress)
         except KeyboardInterrupt:
             interrupted = True
             result.tally = keeper.tally
-            shrunk = list(keeper.kept.values())
+        shrunk = list(keeper.kept.values())
         if any(build_of(ground) for ground in mission.grounds):
             confirmed.add(build.version, result.tally.rules)
+        if executed is not None:
+            result.coverage = coverage.reached(executed, coverage.read(options.coverage))
         result.divergences += _divergences(shrunk, mission, result.tally)
         if options.exhaustive:
+            result.scope = f"{result.tally.sequences:,} of {what}"
             result.not_checked += exhaustive.undone(
-                subject.grounds[0].plan, options.exhaustive, result.tally.traces)
-        undone = len(mission.checks()) - result.tally.directed
+                options.exhaustive, result.tally.sequences, result.tally.killing,
+                mission.sequences)
+        directed = mission.directed_here()
+        undone = directed - result.tally.directed
         if undone > 0 and not interrupted:
-            result.not_checked.append(f"{undone} of {len(mission.checks())} directed checks: the "
+            result.not_checked.append(f"{undone} of {directed} directed checks: the "
                                       "budget was spent before they were done")
     result.elapsed = time.monotonic() - begun
     return result, interrupted
@@ -176,11 +191,6 @@ def _corpus(options: argparse.Namespace, mission: Mission) -> Path | None:
     return folder or (corpus.default_folder() if real else None)
 
 
-def _keep(shrunk: Sequence[Investigated], folder: Path) -> None:
-    for each in shrunk:
-        corpus.keep(each.find, load(each.shrunk) if each.shrunk else each.find.trace, folder)
-
-
 def explore(options: argparse.Namespace, budget: Budget, mission: Mission, keeper: _Keeper,
             progress: Progress) -> Tally:
     """Explore within the budget."""
@@ -191,22 +201,19 @@ def explore(options: argparse.Namespace, budget: Budget, mission: Mission, keepe
     return campaign.explore(mission, budget, options.workers, take)
 
 
-def look_into(kept: Sequence[Investigated], mission: Mission,
-              progress: Progress) -> list[Investigated]:
+def look_into(keeper: _Keeper, mission: Mission, progress: Progress) -> None:
     """Shrink and explain the first finds."""
-    done: list[Investigated] = []
-    for each in kept:
-        if each.number > MOST_SHRUNK:
-            done.append(each)
-            continue
+    for key, each in list(keeper.kept.items())[:MOST_SHRUNK]:
 
         def smaller(trace: Trace, statistics: Statistics, number: int = each.number) -> None:
             progress.note(f"divergence {number} in {len(trace.steps)} operations, "
                           f"{statistics.executions} tries")
 
         progress.note(f"divergence {each.number}")
-        done.append(investigate(each, mission.grounds[each.find.ground], SHRINKING, smaller))
-    return done
+        known = investigate(each, mission.grounds[each.find.ground], SHRINKING, smaller)
+        keeper.kept[key] = known
+        if known.shrunk is not None:
+            keeper.keep(known.find, load(known.shrunk))
 
 
 def _divergences(shrunk: Sequence[Investigated], mission: Mission,

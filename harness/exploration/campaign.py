@@ -50,8 +50,7 @@ def explore(mission: Mission, budget: Budget, workers: int = 1,
         tally.sample(time.monotonic() - begun)
         progress(tally)
         return not (len(tally.finds) >= budget.finds
-                    or (budget.steps is not None and tally.steps >= budget.steps)
-                    or (deadline is not None and time.monotonic() >= deadline))
+                    or (budget.steps is not None and tally.steps >= budget.steps))
 
     with closing(batches(mission, deadline, workers)) as coming:
         for batch in coming:
@@ -62,10 +61,15 @@ def explore(mission: Mission, budget: Budget, workers: int = 1,
 
 def batches(work: crew.Work[crew.Report], deadline: float | None,
             workers: int) -> Generator[crew.Report]:
-    """The reports of batch after batch, perhaps for ever; close it to stop."""
+    """The reports of batch after batch, perhaps for ever; close it to stop.  What is under way
+    at the deadline is done to its end, and reported."""
     if workers > 1:
         yield from crew.batches(work, deadline, workers)
         return
+    queue = work.queue(deadline)
     with closing(work.begin()) as means:
-        for number in work.numbers:
-            yield means.explore([number], deadline)
+        while (batch := queue.take()) is not None:
+            seen = set(batch.seen)
+            for number in batch.numbers:
+                yield means.explore([number], deadline, seen)
+            queue.report(batch, seen)

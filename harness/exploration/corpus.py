@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from harness.builds.suites import cache_directory
 from harness.errors import EnvironmentProblem
 from harness.exploration.grounds import Ground
 from harness.exploration.tally import Find
-from harness.lockstep.trace import Trace, TraceError, load, save
+from harness.lockstep.trace import Trace, TraceError, load, save, step_line
 
 MOST: Final = 200
 """At most so many traces are done first, those that were kept last."""
@@ -50,15 +51,18 @@ def name_of(find: Find) -> str:
 
 
 def keep(find: Find, trace: Trace, folder: Path) -> Path:
-    """Keep the trace, the shortest that shows the find, unless a shorter one is there."""
+    """Keep the trace, the smallest that shows the find, unless a smaller one is there."""
     path = folder / name_of(find)
     known = _load(path)
-    if known is None or len(trace.steps) < len(known.steps):
+    if known is None or _size(trace) < _size(known):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as why:
             raise EnvironmentProblem(f"cannot keep finds in {folder}: {why.strerror}") from why
-        save(path, trace)
+        # Others may read and write here at the same time, from other machines too.
+        whole = path.with_suffix(f".{secrets.token_hex(8)}")
+        save(whole, trace)
+        whole.replace(path)
     return path
 
 
@@ -76,6 +80,11 @@ def kept(folder: Path, grounds: Sequence[Ground]) -> tuple[Kept, ...]:
                            if each.plan.system is trace.header.system), 0)
             found.append(Kept(ground, path.stem.rpartition("-")[0], trace))
     return tuple(found)
+
+
+def _size(trace: Trace) -> tuple[int, int]:
+    """By operations, and of as many by how much there is to say of them."""
+    return len(trace.steps), sum(len(step_line(step)) for step in trace.steps)
 
 
 def _load(path: Path) -> Trace | None:

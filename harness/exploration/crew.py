@@ -7,12 +7,12 @@ that dies loses nothing but the time: its traces are given to another.
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -20,11 +20,11 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Final, Protocol, TypeVar
 
 from harness.errors import EnvironmentProblem, HarnessError
+from harness.exploration.batches import Batch, Queue
+from harness.exploration.steering import Pair
 
 Report = TypeVar("Report", covariant=True)
 
-BATCH: Final = 8
-"""Traces that a worker does before it reports."""
 DEATHS: Final = 3
 """So many workers dead with no report between them end the run."""
 
@@ -32,9 +32,11 @@ DEATHS: Final = 3
 class Means(Protocol[Report]):
     """One process's means to do traces."""
 
-    def explore(self, numbers: Sequence[int], deadline: float | None = None) -> Report:
+    def explore(self, numbers: Sequence[int], deadline: float | None = None,
+                seen: set[Pair] | None = None) -> Report:
         """Do these traces; none is begun after the deadline, by ``time.monotonic``, which is the
-        same clock in all processes."""
+        same clock in all processes.  ``seen`` may steer what is drawn, and then takes on what
+        that fires."""
 
     def close(self) -> None:
         """Clean up."""
@@ -43,9 +45,8 @@ class Means(Protocol[Report]):
 class Work(Protocol[Report]):
     """What there is to do; must survive pickling."""
 
-    @property
-    def numbers(self) -> Iterable[int]:
-        """The numbers of all traces."""
+    def queue(self, deadline: float | None) -> Queue:
+        """All traces, in batches until the deadline."""
 
     def begin(self) -> Means[Report]:
         """The means of this process."""
@@ -55,7 +56,15 @@ class Work(Protocol[Report]):
 class _Worker:
     process: SpawnProcess
     connection: Connection
-    batch: list[int]
+    batch: Batch | None = None
+    """What it is at."""
+
+    def give(self, batch: Batch) -> None:
+        """Have it do the batch."""
+        self.batch = batch
+        # It may have died meanwhile, which shows when it is waited for.
+        with suppress(BrokenPipeError):
+            self.connection.send(batch)
 
     def stop(self) -> None:
         """End the process, which may be in the middle of things: its keeper cleans up."""
@@ -65,51 +74,53 @@ class _Worker:
 
 
 def batches(work: Work[Report], deadline: float | None, workers: int) -> Generator[Report]:
-    """The reports of batches as they come, perhaps for ever; close it to stop the workers."""
-    todo = _batches(work.numbers)
+    """The reports of batches as they come, perhaps for ever; close it to stop the workers.  At
+    the deadline each worker ends the trace that it is at, and reports."""
+    queue = work.queue(deadline)
     crew: list[_Worker] = []
     deaths = 0
     try:
-        crew += [_start(work, deadline, batch) for batch in itertools.islice(todo, workers)]
-        while crew:
-            ready = wait([worker.connection for worker in crew])
-            for worker in [each for each in crew if each.connection in ready]:
+        while True:
+            for place in range(workers):
+                if place < len(crew) and crew[place].batch is not None:
+                    continue
+                if (batch := queue.take()) is None:
+                    break
+                if place == len(crew):
+                    crew.append(_start(work, deadline))
+                crew[place].give(batch)
+            busy = [(worker, worker.batch) for worker in crew if worker.batch is not None]
+            if not busy:
+                return
+            ready = wait([worker.connection for worker, _ in busy])
+            for worker, batch in busy:
+                if worker.connection not in ready:
+                    continue
                 try:
                     report = worker.connection.recv()
-                except EOFError:
+                except (EOFError, ConnectionResetError):
                     deaths += 1
                     worker.stop()
-                    crew.remove(worker)
                     if deaths >= DEATHS:
                         raise EnvironmentProblem(
                             f"{deaths} workers died one after the other; the last one's exit "
                             f"status is {worker.process.exitcode}") from None
-                    crew.append(_start(work, deadline, worker.batch))
+                    crew[crew.index(worker)] = successor = _start(work, deadline)
+                    successor.give(batch)
                     continue
                 if isinstance(report, str):
                     raise EnvironmentProblem(report)
                 deaths = 0
-                batch = next(todo, None)
-                if batch is None:
-                    worker.stop()
-                    crew.remove(worker)
-                else:
-                    worker.batch = batch
-                    worker.connection.send(batch)
-                yield report
+                done, seen = report
+                queue.report(batch, seen)
+                worker.batch = None
+                yield done
     finally:
         for worker in crew:
             worker.stop()
 
 
-def _batches(numbers: Iterable[int]) -> Iterator[list[int]]:
-    """The numbers, so many at a time."""
-    left = iter(numbers)
-    while batch := list(itertools.islice(left, BATCH)):
-        yield batch
-
-
-def _start(work: Work[Any], deadline: float | None, batch: list[int]) -> _Worker:
+def _start(work: Work[Any], deadline: float | None) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, work, deadline), daemon=True)
@@ -122,8 +133,7 @@ def _start(work: Work[Any], deadline: float | None, batch: list[int]) -> _Worker
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     theirs.close()
-    ours.send(batch)
-    return _Worker(process, ours, batch)
+    return _Worker(process, ours)
 
 
 def _work(connection: Connection, work: Work[Any], deadline: float | None) -> None:
@@ -134,9 +144,10 @@ def _work(connection: Connection, work: Work[Any], deadline: float | None) -> No
     means = work.begin()
     try:
         while True:
-            batch = connection.recv()
+            batch: Batch = connection.recv()
+            seen = set(batch.seen)
             try:
-                report: object = means.explore(batch, deadline)
+                report: object = means.explore(batch.numbers, deadline, seen), seen
             except HarnessError as why:
                 report = str(why)
             connection.send(report)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Final
 
 from harness.errors import EnvironmentProblem
 from harness.exploration.areas import EVERYTHING
+from harness.exploration.batches import Queue
 from harness.exploration.contrast import Aspect, Words, contrast, foretold
 from harness.exploration.corpus import Kept
 from harness.exploration.explorer import Explorer, Made, Mission, find_of
@@ -118,10 +119,9 @@ class Contest:
     mission: Mission
     """Which traces there are, on the pairs as their grounds."""
 
-    @property
-    def numbers(self) -> Iterable[int]:
-        """The numbers of all traces."""
-        return self.mission.numbers
+    def queue(self, deadline: float | None) -> Queue:
+        """All traces, in batches until the deadline."""
+        return self.mission.queue(deadline)
 
     def deadly(self) -> Iterator[Explained]:
         """What no trace may have: the known defects that only one of the builds does not survive,
@@ -162,8 +162,9 @@ class Comparer:
         self._looked_into: Counter[tuple[str, Aspect]] = Counter()
         """How many differences were attributed, by operation and what differs."""
 
-    def explore(self, numbers: Sequence[int], deadline: float | None = None) -> Comparison:
-        """Compare on these traces; none is begun after the deadline."""
+    def explore(self, numbers: Sequence[int], deadline: float | None = None,
+                seen: object = None) -> Comparison:
+        """Compare on these traces; none is begun after the deadline.  Nothing steers them."""
         found = Comparison()
         for number in numbers:
             if deadline is not None and time.monotonic() >= deadline:

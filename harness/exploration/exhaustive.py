@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every sequence of a few operations over three clusters.
+"""Every sequence of a few operations over three clusters, on each of three graphs.
 
 A sequence has three clusters of its own on a disk with room for many: sequences share a QEMU and
 its graph, and nothing else, for no rule of copy-before-write reaches over to another cluster.
@@ -7,8 +7,10 @@ its graph, and nothing else, for no rule of copy-before-write reaches over to an
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Final
 
 from harness.exploration.building import Builder, Plan
@@ -34,7 +36,16 @@ _KINDS: Final[tuple[Callable[[int, int], Operation], ...]] = (
     lambda offset, length: ops.Discard(FILTER, offset, length),
     lambda offset, length: ops.Read(SNAPSHOT, offset, length),
     lambda offset, length: ops.Discard(SNAPSHOT, offset, length),
+    lambda offset, length: ops.Status(SNAPSHOT, offset, length),
 )
+
+
+class Graph(Enum):
+    """What the sequences are done on, trace by trace in turn."""
+
+    PLAIN = "a filter and a snapshot"
+    DENYING = "a filter whose bitmap lacks the last of each three clusters"
+    KEEPING = "images without discard=unmap"
 
 
 def _ranges() -> Iterator[tuple[int, int]]:
@@ -57,21 +68,26 @@ LETTERS: Final = len(_KINDS) * len(RANGES)
 
 
 def count(longest: int) -> int:
-    """How many sequences of one operation up to ``longest``."""
-    return _sequences(LETTERS, longest)
-
-
-def _sequences(letters: int, longest: int) -> int:
-    return sum(int(letters ** length) for length in range(1, longest + 1))
+    """How many sequences of one operation up to ``longest``, on one graph."""
+    return sum(int(LETTERS ** length) for length in range(1, longest + 1))
 
 
 def traces(longest: int) -> int:
-    """How many traces they make."""
-    return -(-count(longest) // TOGETHER)
+    """How many traces they make, on all graphs."""
+    return -(-count(longest) // TOGETHER) * len(Graph)
+
+
+def within(number: int, longest: int) -> int:
+    """How many sequences a trace has."""
+    return min(TOGETHER, count(longest) - number // len(Graph) * TOGETHER)
 
 
 def sequence(index: int, offset: int = 0) -> tuple[Operation, ...]:
     """Sequence ``index``, short ones first, over the three clusters from ``offset`` on."""
+    return tuple(_operation(letter, offset) for letter in _letters(index))
+
+
+def _letters(index: int) -> tuple[int, ...]:
     length = 1
     while index >= LETTERS ** length:
         index -= LETTERS ** length
@@ -80,7 +96,7 @@ def sequence(index: int, offset: int = 0) -> tuple[Operation, ...]:
     for _ in range(length):
         index, letter = divmod(index, LETTERS)
         letters.append(letter)
-    return tuple(_operation(letter, offset) for letter in reversed(letters))
+    return tuple(reversed(letters))
 
 
 def _operation(letter: int, offset: int) -> Operation:
@@ -89,44 +105,64 @@ def _operation(letter: int, offset: int) -> Operation:
     return _KINDS[kind](offset + start, length)
 
 
-def left_out(plan: Plan, longest: int) -> int:
-    """How many sequences have an operation that would kill the build by a known defect; without
-    it they are shorter sequences."""
-    first = _begun(plan, 1)
-    kept = sum(first.machine.deadly(_operation(letter, 0)) is None for letter in range(LETTERS))
-    return count(longest) - _sequences(kept, longest)
+def deadly(plan: Plan, number: int, longest: int) -> int:
+    """How many sequences of a trace have an operation that would kill the build by a known
+    defect; without it they are shorter sequences."""
+    index, graph = divmod(number, len(Graph))
+    letters = _deadly(plan, list(Graph)[graph])
+    first = index * TOGETHER
+    return sum(not letters.isdisjoint(_letters(each))
+               for each in range(first, first + within(number, longest))) if letters else 0
+
+
+@functools.cache
+def _deadly(plan: Plan, graph: Graph) -> frozenset[int]:
+    machine = _begun(plan, 1, graph).machine
+    return frozenset(letter for letter in range(LETTERS)
+                     if machine.deadly(_operation(letter, 0)) is not None)
 
 
 def words(longest: int) -> str:
     """What is done, in words."""
-    return (f"all {count(longest):,} sequences of up to {longest} "
-            f"operation{'s' if longest > 1 else ''}")
+    return (f"all {count(longest) * len(Graph):,} sequences of up to {longest} "
+            f"operation{'s' if longest > 1 else ''} on {len(Graph)} graphs")
 
 
-def undone(plan: Plan, longest: int, done: int) -> Iterator[str]:
-    """What is not checked when so many traces were done, in words."""
-    missing = count(longest) - done * TOGETHER
-    if missing > 0:
-        yield f"{missing:,} of {words(longest)}: the budget was spent"
-    if deadly := left_out(plan, longest):
-        yield (f"{deadly:,} of {words(longest)}: those with an operation that would kill this "
+def undone(longest: int, done: int, killing: int, due: int) -> Iterator[str]:
+    """What is not checked when, of the sequences that were to be, so many were done and so many
+    would have killed the build, in words."""
+    if done + killing < due:
+        yield (f"{due - done - killing:,} of {words(longest)}: the budget was spent, or a "
+               "divergence came first")
+    if killing:
+        yield (f"{killing:,} of {words(longest)}: those with an operation that would kill this "
                "build by a known defect")
 
 
-def _begun(plan: Plan, sequences: int) -> Builder:
+def _begun(plan: Plan, sequences: int, graph: Graph) -> Builder:
     """A trace with the graph for so many sequences."""
     size = sequences * _ROOM
+    discard = graph is not Graph.KEEPING
     builder = Builder(plan, Configuration((
-        Image(SOURCE, size, filled=((0, size),)), Image(TARGET, size))))
-    builder.add_all((ops.AddFilter(FILTER, SOURCE, TARGET), ops.AddSnapshot(SNAPSHOT, FILTER),
-                     ops.Export(FILTER), ops.Export(SNAPSHOT)))
+        Image(SOURCE, size, filled=((0, size),), discard=discard),
+        Image(TARGET, size, discard=discard))))
+    bitmap = None
+    if graph is Graph.DENYING:
+        bitmap = ops.BitmapRef(SOURCE, "readable")
+        builder.add_all((ops.BitmapAdd(SOURCE, bitmap.name), ops.Export(SOURCE)))
+        builder.add_all(ops.Write(SOURCE, place * _ROOM + CLUSTER - SECTOR, 2 * SECTOR)
+                        for place in range(sequences))
+        builder.add(ops.Unexport(SOURCE))
+    builder.add_all((ops.AddFilter(FILTER, SOURCE, TARGET, bitmap),
+                     ops.AddSnapshot(SNAPSHOT, FILTER), ops.Export(FILTER), ops.Export(SNAPSHOT)))
     return builder
 
 
-def trace(plan: Plan, index: int, longest: int) -> Trace:
-    """Trace ``index``: its sequences, and in the end a look at what has become of everything."""
-    indices = range(index * TOGETHER, min((index + 1) * TOGETHER, count(longest)))
-    builder = _begun(plan, len(indices))
+def trace(plan: Plan, number: int, longest: int) -> Trace:
+    """A trace: its sequences, and in the end a look at what has become of everything."""
+    index, graph = divmod(number, len(Graph))
+    indices = range(index * TOGETHER, index * TOGETHER + within(number, longest))
+    builder = _begun(plan, len(indices), list(Graph)[graph])
     builder.add_all(itertools.chain.from_iterable(
         sequence(each, place * _ROOM) for place, each in enumerate(indices)))
     builder.add_all(ops.Inspect(node) for node in (SNAPSHOT, FILTER, TARGET))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,10 +14,12 @@ from typing import Final
 from harness.exploration import exhaustive
 from harness.exploration.alignment import alignments
 from harness.exploration.areas import EVERYTHING, Area, named
+from harness.exploration.batches import BATCH, Part, Queue, batched
 from harness.exploration.building import Check
 from harness.exploration.corpus import Kept
 from harness.exploration.directed.catalogue import checks
 from harness.exploration.grounds import Ground
+from harness.exploration.steering import Journal, Pair, chosen, pairs_of
 from harness.exploration.sweep import with_looks
 from harness.exploration.tally import Find, Tally
 from harness.exploration.traces import GROUP, TraceSource
@@ -52,14 +54,37 @@ class Mission:
     """0: traces are drawn, without end; else they are all sequences of up to so many operations,
     on the first ground, and there are no directed checks."""
     corpus: tuple[Kept, ...] = ()
-    """Traces that come before all others; their numbers are not among those of the others."""
+    """Traces that come before all others, whatever the part; their numbers are below 0."""
+    candidates: int = 1
+    """So many are drawn for each trace; see :mod:`.steering`."""
+    part: Part = field(default_factory=Part)
+
+    def batches(self) -> Iterator[Sequence[int]]:
+        """The numbers of the traces, without the corpus."""
+        numbers = (range(exhaustive.traces(self.exhaustive)) if self.exhaustive
+                   else itertools.count())
+        return self.part.batches(numbers)
 
     @property
-    def numbers(self) -> Iterable[int]:
-        """The numbers of all traces."""
-        if not self.exhaustive:
-            return itertools.count()
-        return range(len(self.corpus) + exhaustive.traces(self.exhaustive))
+    def sequences(self) -> int:
+        """How many sequences an exhaustive run has in this part."""
+        total, part = exhaustive.traces(self.exhaustive), self.part
+        firsts = range((part.number - 1) * BATCH, part.number * BATCH)
+        full = exhaustive.TOGETHER * sum(
+            len(range(first, total, part.of * BATCH)) for first in firsts)
+        last = range(total - len(exhaustive.Graph), total)
+        return full - sum(exhaustive.TOGETHER - exhaustive.within(number, self.exhaustive)
+                          for number in last if part.has(number))
+
+    def directed_here(self) -> int:
+        """How many directed checks there are in this part."""
+        order = turns([check.due for _, check in self.checks()])
+        return sum(directed and self.part.has(number)
+                   for number, (directed, _) in enumerate(order))
+
+    def queue(self, deadline: float | None) -> Queue:
+        """All batches, the corpus first, until the deadline."""
+        return Queue(batched(range(-len(self.corpus), 0)), self.batches(), deadline)
 
     @property
     def areas(self) -> tuple[Area, ...]:
@@ -141,10 +166,14 @@ class Explorer:
         self._workspace = self.stack.enter_context(Workspace())
         self._checks = self.mission.checks()
         self._turns = turns([check.due for _, check in self._checks])
+        self._seen: set[Pair] = set()
 
-    def explore(self, numbers: Sequence[int], deadline: float | None = None) -> Tally:
+    def explore(self, numbers: Sequence[int], deadline: float | None = None,
+                seen: set[Pair] | None = None) -> Tally:
         """Do these traces; none is begun after the deadline, by ``time.monotonic``, which is the
-        same clock in all processes."""
+        same clock in all processes.  ``seen`` steers what is drawn, and takes on what that
+        fires."""
+        self._seen = set() if seen is None else seen
         tally = Tally()
         for number in numbers:
             if deadline is not None and time.monotonic() >= deadline:
@@ -157,12 +186,10 @@ class Explorer:
         self.stack.close()
 
     def made(self, number: int) -> Made:
-        """Trace ``number`` of the mission."""
-        known = len(self.mission.corpus)
-        if number < known:
-            ground, area, trace = self._kept(self.mission.corpus[number])
-            return Made(ground, area, trace)
-        directed, number = self._turn(number - known)
+        """Trace ``number`` of the mission; what was seen before steers what is drawn."""
+        if number < 0:
+            return Made(*self._kept(self.mission.corpus[number]))
+        directed, number = self._turn(number)
         return Made(*(self._directed(number) if directed else self._other(number)), directed)
 
     def _one(self, number: int, tally: Tally) -> None:
@@ -182,6 +209,12 @@ class Explorer:
         tally.steps += done
         tally.operations.update(step.operation.name for step in trace.steps[:done])
         tally.areas[area] += done
+        if self.mission.exhaustive and number >= 0 and failure is None:
+            within = exhaustive.within(number, self.mission.exhaustive)
+            killing = exhaustive.deadly(self.mission.grounds[0].plan, number,
+                                        self.mission.exhaustive)
+            tally.sequences += within - killing
+            tally.killing += killing
         if failure is not None:
             cut = Trace(trace.header, trace.steps[:done])
             tally.found(find_of(failure, cut, area, ground))
@@ -205,7 +238,11 @@ class Explorer:
 
     def _directed(self, number: int) -> tuple[int, str, Trace]:
         ground, check = self._checks[number]
-        return ground, check.area, check.make(self.mission.grounds[ground].plan)
+        plan = self.mission.grounds[ground].plan
+        trace = check.make(plan)
+        if self.mission.candidates > 1:
+            self._seen |= pairs_of(trace, plan)
+        return ground, check.area, trace
 
     def _other(self, number: int) -> tuple[int, str, Trace | None]:
         longest = self.mission.exhaustive
@@ -216,21 +253,27 @@ class Explorer:
 
     def _drawn(self, number: int) -> tuple[int, str, Trace | None]:
         ground, area, index = self.mission.assignment(number)
-        trace = self._source(ground, area).trace(self.mission.seed, index)
-        return ground, self.mission.area_names[area], trace
+        source = self._source(ground, area)
+        drawn = [trace for candidate in range(self.mission.candidates)
+                 if (trace := source.trace(self.mission.seed, index, candidate)) is not None]
+        return (ground, self.mission.area_names[area],
+                chosen(drawn, source.plan, self._seen))
 
     def _do(self, trace: Trace, stand: Stand,
             tally: Tally) -> tuple[Failure | SystemFailed | None, int]:
         """Do the trace; its failure, if any, and the number of steps done."""
         model = stand.model(trace.configuration)
+        journal = Journal(model)
         try:
             system = stand.start(trace.configuration)
         except SystemFailed as why:
             return why, 0
         with TraceWriter(self._workspace.file("current.trace"), trace.header) as recorder, \
                 closing(system):
-            verdict = run(trace.steps, system, model, recorder=recorder, ends=True)
+            verdict = run(trace.steps, system, model, recorder=recorder, ends=True,
+                          watch=lambda done: journal.step())
         tally.rules.update(rules_of(model))
+        tally.pairs |= journal.pairs
         if isinstance(model, Machine):
             done = verdict.steps if isinstance(verdict, Conforms) else verdict.index + 1
             tally.alignments.update(alignments(trace.steps[:done], model))

@@ -44,6 +44,10 @@ class Tally:
     traces: int = 0
     directed: int = 0
     """How many of the traces were directed checks."""
+    sequences: int = 0
+    """How many sequences the traces of an exhaustive run came to."""
+    killing: int = 0
+    """How many were left out, since they would kill the build by a known defect."""
     steps: int = 0
     areas: Counter[str] = field(default_factory=Counter)
     """Steps by area."""
@@ -51,6 +55,8 @@ class Tally:
     alignments: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Requests by operation and by how they are aligned; see ``alignment.ALIGNMENTS``."""
     rules: Counter[str] = field(default_factory=Counter)
+    pairs: set[tuple[str, str]] = field(default_factory=set)
+    """Rules that fired in one operation, or in one and the next; see ``steering.Pair``."""
     finds: dict[tuple[int, Signature, str], Find] = field(default_factory=dict)
     repeats: Counter[tuple[int, Signature, str]] = field(default_factory=Counter)
     """How often each key was found."""
@@ -60,6 +66,11 @@ class Tally:
     """Seconds spent on doing them."""
     pace: list[tuple[float, int]] = field(default_factory=list)
     """(seconds since the run began, steps done by then), a sample now and then."""
+
+    @property
+    def drawing_share(self) -> float:
+        """Which part of the time went into drawing traces and choosing among them."""
+        return round(self.drawing / ((self.drawing + self.running) or 1.0), 3)
 
     def found(self, find: Find) -> None:
         """Take note of a find."""
@@ -77,11 +88,14 @@ class Tally:
         """Take on the counts and finds of another tally."""
         self.traces += other.traces
         self.directed += other.directed
+        self.sequences += other.sequences
+        self.killing += other.killing
         self.steps += other.steps
         self.areas.update(other.areas)
         self.operations.update(other.operations)
         self.alignments.update(other.alignments)
         self.rules.update(other.rules)
+        self.pairs |= other.pairs
         for key, find in other.finds.items():
             self.finds.setdefault(key, find)
         self.repeats.update(other.repeats)

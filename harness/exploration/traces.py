@@ -25,7 +25,7 @@ from harness.exploration.images import configuration as draw_configuration
 from harness.exploration.job_actions import JobDrawer
 from harness.exploration.openings import opening
 from harness.exploration.sweep import sweep
-from harness.lockstep.trace import Trace
+from harness.lockstep.trace import Origin, Trace
 from model.configuration import Configuration
 from model.operations import Attach, Via
 
@@ -108,9 +108,10 @@ class TraceSource:
         self._draw_start = _decoder(starts())
         self._draw_trace = _decoder(continuations())
 
-    def trace(self, seed: int, index: int) -> Trace | None:
-        """Trace number ``index`` of the seed; None in the rare case that its bytes are too few,
-        or if the area is not for the plan's system."""
+    def trace(self, seed: int, index: int, candidate: int = 0) -> Trace | None:
+        """Trace number ``index`` of the seed, or another candidate for it, over the same images;
+        None in the rare case that its bytes are too few, or if the area is not for the plan's
+        system."""
         if self.area.manner is not None and not schedules.possible(self.plan):
             return None
         group = f"{seed}/{self.area.name}/{index // GROUP}"
@@ -118,10 +119,12 @@ class TraceSource:
             self._start = (group, self._draw_start(_bytes(group)))
         if self._start[1] is None:
             return None
-        trace = self._draw_trace(_bytes(f"{group}/{index % GROUP}"))
+        name = f"{group}/{index % GROUP}" + (f"/{candidate}" if candidate else "")
+        trace = self._draw_trace(_bytes(name))
         if trace is None:
             return None
-        return dataclasses.replace(trace, header=dataclasses.replace(trace.header, seed=seed))
+        return dataclasses.replace(trace, header=dataclasses.replace(
+            trace.header, seed=seed, drawn=Origin(self.area.name, index, candidate)))
 
 
 def _bytes(name: str) -> bytes:

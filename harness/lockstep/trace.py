@@ -65,6 +65,18 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Which trace of a seed it was drawn as: with seed, system and what a build can do, this
+    decides it."""
+
+    area: str
+    index: int = 0
+    """Among the traces of the area."""
+    candidate: int = 0
+    """Which of those that were drawn for it, by steering."""
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """On what a trace was made.  ``capabilities`` holds those that differ from today's QEMU."""
 
@@ -76,6 +88,7 @@ class Header:
     unknown_capabilities: tuple[str, ...] = ()
     """Those of the file that have no such name here, any more or yet: a build can do the trace
     all the same, as nobody asks the header what a build can do."""
+    drawn: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
             (f"{run['steps']:,}", "steps"), (f"{run['traces']:,}", "traces"),
             (f"{seconds:.0f} s", f"{run['steps'] / seconds:.0f} steps/s" if seconds else "time"),
             (f"{sum(map(bool, rules.values()))} of {len(rules)}", "rules of the model fired"),
-            (f"{run['seed']}", "seed")],
+            (f"{run['sequences']:,}", "sequences") if run.get("sequences") else (
+                f"{run['seed']}", "seed")],
         "divergences": run["divergences"],
         "known_defects": run["known_defects"], "not_checked": run["not_checked"],
         "rules": _bars(rules), "areas": _bars(run.get("areas", {})),

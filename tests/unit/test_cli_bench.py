@@ -28,5 +28,8 @@ def test_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 < figures["startup_ms"] < 5000
     assert 10 < figures["resident_mib"] < 200
     assert figures["steps"] >= 100
+    assert figures["explored_steps_per_s"] > 0
+    assert figures["explored_by_two_steps_per_s"] >= 0, "workers take longer than this to begin"
+    assert 0 < figures["drawing_share"] < 1
     said = capsys.readouterr().out
     assert "ratio" in said

@@ -16,8 +16,9 @@ from harness.exploration.building import Plan
 from harness.exploration.campaign import Budget, explore
 from harness.exploration.explorer import Mission
 from harness.exploration.grounds import SimulatedGround
+from harness.exploration.investigate import Investigated
 from harness.exploration.tally import Find
-from harness.lockstep.trace import Header, Step, SystemKind, Trace, load
+from harness.lockstep.trace import Header, Step, SystemKind, Trace, load, save
 from model.configuration import Configuration, Image
 from model.operations import Export, Read, Unexport, Write
 from tests.unit.cli_lab import simulate
@@ -33,6 +34,14 @@ def test_finds_of_a_kind_share_a_file_and_the_shortest_stays(tmp_path: Path) -> 
     assert corpus.keep(FIND, shorter, tmp_path) == path
     assert corpus.keep(FIND, TRACE, tmp_path) == path
     assert load(path) == shorter
+
+
+def test_of_as_many_operations_the_simpler_stays(tmp_path: Path) -> None:
+    simpler = dataclasses.replace(TRACE, steps=(
+        *TRACE.steps[:1], Step(2, Write("src", 0, 1)), *TRACE.steps[2:]))
+    for trace in (TRACE, simpler, TRACE):
+        path = corpus.keep(FIND, trace, tmp_path)
+    assert load(path) == simpler
 
 
 @pytest.mark.parametrize("other", [
@@ -67,6 +76,31 @@ def test_earlier_finds_come_first_and_change_nothing_else(workers: int) -> None:
         assert tally.areas["access"] == without.areas["access"]
 
 
+@pytest.mark.parametrize("looked_into", [0, 1])
+def test_a_find_is_kept_before_it_is_shrunk(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+        looked_into: int) -> None:
+    """Ctrl-C while the second is looked into; the first is kept as small as it was made."""
+    monkeypatch.chdir(tmp_path)
+    simulate(monkeypatch, "no-error")
+    left = iter(range(looked_into))
+
+    def look(kept: Investigated, *arguments: object) -> Investigated:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        small = dataclasses.replace(kept.find.trace, steps=kept.find.trace.steps[-1:])
+        save(kept.trace.with_suffix(".shrunk.jsonl"), small)
+        return dataclasses.replace(kept, shrunk=kept.trace.with_suffix(".shrunk.jsonl"))
+
+    monkeypatch.setattr(verify, "investigate", look)
+    assert main(["verify", "--workers", "1", "--area", "access,faults", "--no-directed",
+                 "--corpus", "kept", "--steps", "600", "--seed", "1"]) == 130
+    lengths = sorted(len(load(path).steps) for path in Path("kept").glob("*.jsonl"))
+    assert len(lengths) > 1
+    assert (lengths[0] == 1) == bool(looked_into)
+    capsys.readouterr()
+
+
 def test_a_later_run_finds_it_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
                                       capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
@@ -78,5 +112,8 @@ def test_a_later_run_finds_it_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert main([*options, "--steps", "1", "--seed", "2", "--json", "out.json"]) == 1
     result = json.loads(Path("out.json").read_text())
     assert result["traces"] == 1
+    assert result["divergences"][0]["elapsed_s"] is not None
+    assert result["pairs_of_rules"] > 0
+    assert 0 <= result["drawing_share"] <= 1
     assert main([*options[:-2], "--no-corpus", "--steps", "1", "--seed", "2"]) in (0, 1)
     capsys.readouterr()

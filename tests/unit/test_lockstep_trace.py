@@ -122,7 +122,7 @@ READ = '{"n": 1, "op": "read", "node": "src"}'
      "header: system: 'bochs' is none of qsd, qemu-system, simulated"),
     ('{"cbw-lockstep": 1, "configuration": {}, "sead": 1}', 1,
      "header: sead: no such field (there are: configuration, system, build, seed, capabilities, "
-     "unknown-capabilities)"),
+     "unknown-capabilities, drawn)"),
     ('{"cbw-lockstep": 1, "configuration": {"images": [{"node": "a", "size": 512, '
      '"filled": [[0]]}]}}', 1,
      "header: configuration.images[0].filled[0]: expected 2 items, not 1"),

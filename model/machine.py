@@ -76,7 +76,8 @@ class Machine:
         """
         defect = self.deadly(operation)
         if defect is not None:
-            raise Impossible(f"{operation.name} would kill a build with the defect {defect}")
+            raise Impossible(f"{operation.name} would kill a build with the defect "
+                             f"{defect.replace('_', '-')}")
         try:
             if isinstance(operation, Request):
                 return self._request(number, operation)

@@ -13,8 +13,8 @@ from harness.builds import find
 from harness.cli.console import Progress, output
 from harness.cli.files import check_file
 from harness.exploration.building import Plan
-from harness.exploration.grounds import Ground, SimulatedGround, where
-from harness.exploration.investigate import build_of
+from harness.exploration.grounds import Ground, SimulatedGround, unexcusing, where
+from harness.exploration.investigate import build_of, is_hang
 from harness.exploration.subjects import subject_of
 from harness.exploration.sweep import with_looks
 from harness.lockstep import human, recording
@@ -74,22 +74,26 @@ def shrink(options: argparse.Namespace) -> int:
     check_file(target)
     console = output()
     ground = ground_of(trace, options.qemu_build)
-    with ground.open() as stand, Progress() as progress:
-        check(trace, stand, ground, options.trace)
+    with ground.open() as patient, Progress() as progress:
+        check(trace, patient, ground, options.trace)
         progress.phase(f"shrinking {options.trace}")
-        result = shrinking.shrink(
-            trace, stand, budget=shrinking.Budget(seconds=options.seconds),
-            progress=lambda smaller, statistics: progress.note(
-                f"{len(smaller.steps)} operations, {statistics.executions} tries"))
+        # A hang that was waited for in full need not be in each try, but in the end again.
+        hung = is_hang(replaying.replay(trace, patient))
+        with (ground.hasty() if hung else ground).open() as stand:
+            result = shrinking.shrink(
+                trace, stand, budget=shrinking.Budget(seconds=options.seconds),
+                progress=lambda smaller, statistics: progress.note(
+                    f"{len(smaller.steps)} operations, {statistics.executions} tries"))
+        verdict = replaying.replay(result.trace, patient) if hung else result.verdict
     console.print(f"{where(ground)}: {result.statistics.summary}")
     console.print(result.reproduction.summary)
-    if not isinstance(result.verdict, Conforms) and result.reproduction.deterministic:
+    if not isinstance(verdict, Conforms) and result.reproduction.deterministic:
         save(target, result.trace)
         console.print(f"the shortest trace is in {target}")
     with ground.open() as stand:
-        code = _conclude(console, result.trace, result.verdict, stand)
+        code = _conclude(console, result.trace, verdict, stand)
         if options.reproducer is not None:
-            _hand_over(console, result.trace, result.verdict, stand, ground, options.reproducer)
+            _hand_over(console, result.trace, verdict, stand, ground, options.reproducer)
         return code
 
 
@@ -99,8 +103,9 @@ def ground_of(trace: Trace, spec: str | None, *, simulated: bool = False) -> Gro
     if simulated:
         return SimulatedGround(Plan(SystemKind.SIMULATED, header.capabilities, tuple(Via)))
     subject = subject_of(find(spec))
-    return next((ground for ground in subject.grounds if ground.plan.system is header.system),
-                subject.grounds[0])
+    ground = next((ground for ground in subject.grounds if ground.plan.system is header.system),
+                  subject.grounds[0])
+    return unexcusing(ground, [each.replace("-", "_") for each in header.unexcused])
 
 
 def check(trace: Trace, stand: Stand, ground: Ground, path: Path) -> None:

@@ -30,6 +30,7 @@ from harness.cli.load import (
 from harness.cli.main import INTERRUPTED
 from harness.cli.outputs import check_outputs, on_stderr, write_outputs
 from harness.cli.parser import KnownDefects
+from harness.cli.probed import by_probes
 from harness.cli.report import RUN, campaign_report, runs_of
 from harness.cli.results import Divergence, Result, as_json, divergence_of, suite_of
 from harness.cli.summary import show
@@ -38,13 +39,10 @@ from harness.exploration.campaign import Budget
 from harness.exploration.explorer import Mission
 from harness.exploration.investigate import Investigated, build_of, investigate, keep
 from harness.exploration.steering import CANDIDATES
-from harness.exploration.subjects import Subject, subject_of
+from harness.exploration.subjects import subject_of
 from harness.exploration.tally import Find, Tally
 from harness.lockstep.shrink import Statistics
-from harness.lockstep.trace import Header, Step, Trace, load, save
-from harness.systems.capabilities import describe
-from harness.systems.known_defects import spelled
-from harness.systems.probes import PROBES, Found
+from harness.lockstep.trace import Trace, load
 
 SHRINKING: Final = 20.0
 """Seconds for each divergence."""
@@ -120,7 +118,7 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
                     else tuple(area.name for area in chosen))
         result = Result(build, subject.profile, seed, dwelt_on,
                         part=options.part, not_checked=list(subject.not_checked))
-        result.divergences += _by_probes(subject, folder, options.known_defects)
+        result.divergences += by_probes(subject, folder, options.known_defects)
         mission = Mission(subject.grounds, subject.shares, result.areas, seed,
                           directed=not options.no_directed and not options.exhaustive,
                           looks=options.looks, exhaustive=options.exhaustive,
@@ -229,27 +227,3 @@ def _divergences(shrunk: Sequence[Investigated], mission: Mission,
         found[key] = divergence_of(
             each, mission.grounds[each.find.ground].plan.system.value, times)
     return list(found.values())
-
-
-def _by_probes(subject: Subject, folder: Path, known: KnownDefects) -> list[Divergence]:
-    found = list(subject.profile.divergences)
-    if known is KnownDefects.FAIL:
-        found += [Found(name, True, f"has the known defect: {describe(name)}")
-                  for name in subject.profile.defects]
-    return [_by_probe(each, subject, folder) for each in found]
-
-
-def _by_probe(found: Found, subject: Subject, folder: Path) -> Divergence:
-    summary = f"probe {spelled(found.capability)}: {found.strange}"
-    system = subject.grounds[0].plan.system
-    probe = next((each for each in PROBES if each.capability == found.capability), None)
-    if probe is None:
-        return Divergence("probes", summary, system=system.value)
-    steps = tuple(Step(number, operation)
-                  for number, operation in enumerate(probe.operations, start=1))
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"probe-{spelled(found.capability)}.jsonl"
-    save(path, Trace(Header(probe.configuration, system,
-                            capabilities=subject.profile.capabilities), steps))
-    return Divergence("probes", summary, len(steps), path, len(steps), system=system.value,
-                      original=path)

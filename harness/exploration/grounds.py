@@ -6,10 +6,10 @@ A worker opens a ground once, for all the traces it does there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, Self
 
 from harness.builds import STORAGE_DAEMON, SYSTEM, Build
 from harness.exploration.building import Plan
@@ -17,6 +17,7 @@ from harness.lockstep.replay import Stand
 from harness.lockstep.trace import SystemKind
 from harness.systems.base import System
 from harness.systems.held_simulated import SimulatedHeld
+from harness.systems.known_defects import mended
 from harness.systems.lies import catalogue
 from harness.systems.simulated import Simulated
 from harness.systems.starting import TIMEOUT, starter
@@ -27,6 +28,12 @@ from model.machine import Machine
 
 TOOLS: Final = {SystemKind.QSD: STORAGE_DAEMON, SystemKind.QEMU_SYSTEM: SYSTEM}
 """What runs a system of each real kind."""
+HASTE: Final = 2.0
+"""Seconds that tries to make a hang smaller may take before they count as hung.
+
+The limit says only how long the shrinker waits for each try; whatever it comes to is done once
+more with the full limit, so on a busy machine a hang may stay longer than it need be, and none is
+reported that is not one."""
 
 
 class Ground(Protocol):
@@ -38,6 +45,13 @@ class Ground(Protocol):
 
     def open(self) -> AbstractContextManager[Stand]:
         """The ground, ready for traces; what it needs is cleaned away at the end."""
+
+    def planned(self, plan: Plan) -> Self:
+        """The same with another plan."""
+
+    def hasty(self) -> Self:
+        """The same, which does not wait long until it takes a system for hung: only for tries
+        whose outcome is confirmed on this one."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,14 @@ class RealGround:
         with starter(self.build, TOOLS[self.plan.system], self.timeout,
                      stacks=self.stacks) as start:
             yield Stand(start, model_of(self.plan.capabilities))
+
+    def planned(self, plan: Plan) -> Self:
+        """See :meth:`Ground.planned`."""
+        return replace(self, plan=plan)
+
+    def hasty(self) -> Self:
+        """See :meth:`Ground.hasty`."""
+        return replace(self, timeout=min(self.timeout, HASTE))
 
 
 def model_of(capabilities: Capabilities) -> Callable[[Configuration], Machine]:
@@ -85,6 +107,20 @@ class SimulatedGround:
                              channels=self.plan.channels)
 
         yield Stand(start, model_of(capabilities))
+
+    def planned(self, plan: Plan) -> Self:
+        """See :meth:`Ground.planned`."""
+        return replace(self, plan=plan)
+
+    def hasty(self) -> Self:
+        """A simulation hangs at once."""
+        return self
+
+
+def unexcusing(ground: Ground, names: Sequence[str]) -> Ground:
+    """The ground with a model that has these known defects mended: there they are divergences."""
+    capabilities = mended(ground.plan.capabilities, names)
+    return ground.planned(replace(ground.plan, capabilities=capabilities))
 
 
 def where(ground: Ground) -> str:

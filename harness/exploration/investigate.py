@@ -14,11 +14,12 @@ from harness.exploration.grounds import Ground, RealGround, where
 from harness.exploration.tally import Find
 from harness.lockstep import human, recording
 from harness.lockstep.recording import Recording
+from harness.lockstep.replay import replay
 from harness.lockstep.shrink import Budget, Progress, shrink
 from harness.lockstep.trace import Trace, save
 from harness.lockstep.verdict import Conforms, Failed, Failure, Verdict
 from harness.reproducers.handover import NOTHING, Reproducers, write_reproducers
-from harness.systems.failure import SystemFailed
+from harness.systems.failure import SystemFailed, SystemHung
 
 
 @dataclass(frozen=True)
@@ -51,38 +52,44 @@ def prepare(folder: Path) -> None:
         raise EnvironmentProblem(f"cannot write to {folder}: {why.strerror}") from why
 
 
-def keep(find: Find, number: int, folder: Path) -> Investigated:
-    """Save the trace of a find as it is."""
+def keep(find: Find, number: int, folder: Path, name: str = "") -> Investigated:
+    """Save the trace of a find as it is; its files are called ``name``, if not by number and
+    area."""
     prepare(folder)
-    path = folder / f"{number}-{find.area}.jsonl"
+    path = folder / f"{name or f'{number}-{find.area}'}.jsonl"
     save(path, find.trace)
     return Investigated(find, number, path, summary=find.summary)
 
 
 def investigate(kept: Investigated, ground: Ground, seconds: float,
                 progress: Progress | None = None) -> Investigated:
-    """Do the trace again, make it minimal, and tell its story; files beside the trace."""
+    """Do the trace again, make it minimal, and tell its story; files beside the trace.
+
+    A hang has been waited for in full when it was found.  So tries to make it smaller are made in
+    haste, and what they come to is waited for in full again when its story is told.
+    """
+    hung = kept.find.verdict == SystemHung.verdict
     try:
-        with ground.open() as stand:
+        with (ground.hasty() if hung else ground).open() as stand:
             result = shrink(kept.find.trace, stand, budget=Budget(seconds=seconds),
                             progress=progress)
+        again = result.reproduction.summary
+        if isinstance(result.verdict, Conforms):
+            return _not_seen(kept, f"not seen again: {again}")
+        verdict, seen = _seen(result.trace, result.verdict, ground)
+        if isinstance(verdict, Conforms) or (hung and not is_hang(verdict)):
+            return _not_seen(kept, "hangs no longer when it is waited for, only in haste: "
+                             f"{result.verdict.summary}")
     except SystemFailed as why:
-        return dataclasses.replace(kept, again=f"{why.verdict} at the start: {why}",
-                                   steps=lines(kept.find.trace))
+        return _not_seen(kept, f"{why.verdict} at the start: {why}")
     except Exception as why:
         # Shrinking asks of the model what nobody has asked it before; should it stumble there,
         # the find is still one.
         traceback.print_exc()
-        return dataclasses.replace(kept, again=f"not shrunk, by a defect of the harness: {why}",
-                                   steps=lines(kept.find.trace))
-    verdict, again = result.verdict, result.reproduction.summary
-    if isinstance(verdict, Conforms):
-        return dataclasses.replace(kept, again=f"not seen again: {again}",
-                                   steps=lines(kept.find.trace))
+        return _not_seen(kept, f"not shrunk, by a defect of the harness: {why}")
     shrunk = kept.trace.with_suffix(".shrunk.jsonl")
     save(shrunk, result.trace)
     story = kept.trace.with_suffix(".txt")
-    seen = _seen(result.trace, verdict, ground)
     recording.save(recording.path_of(shrunk), seen)
     try:
         story.write_text(seen.story, encoding="utf-8")
@@ -93,15 +100,37 @@ def investigate(kept: Investigated, ground: Ground, seconds: float,
                         verdict.summary, again, lines(result.trace), reproducers)
 
 
-def _seen(trace: Trace, verdict: Verdict, ground: Ground) -> Recording:
-    """What is seen when the trace is done once more, or, if it cannot be, how it ended."""
-    if isinstance(ground, RealGround) and isinstance(verdict, Failed):
+def _not_seen(kept: Investigated, why: str) -> Investigated:
+    """The find as it was found."""
+    return dataclasses.replace(kept, again=why, steps=lines(kept.find.trace))
+
+
+def is_hang(verdict: Verdict) -> bool:
+    """Whether the system did not answer in time."""
+    return isinstance(verdict, Failed) and isinstance(verdict.failure, SystemHung)
+
+
+def _seen(trace: Trace, ended: Failure, ground: Ground) -> tuple[Verdict, Recording]:
+    """The trace done once more: how it ends, and what is seen meanwhile.
+
+    If it ends otherwise than before, or cannot be done, that is told as it was, without steps.
+    But a hang is one only if it is one now.
+    """
+    if isinstance(ground, RealGround) and isinstance(ended, Failed):
         ground = dataclasses.replace(ground, stacks=True)
+    watcher = recording.Watcher()
+    verdict: Verdict = ended
     with ground.open() as stand:
         try:
-            return recording.record(trace, stand, where(ground), verdict)
+            verdict = replay(trace, stand, watch=watcher.watch)
         except HarnessError:
-            return recording.recording(trace, verdict, stand, where(ground))
+            if is_hang(ended):
+                raise
+        same = not isinstance(verdict, Conforms) and verdict.signature == ended.signature
+        if same or is_hang(ended):
+            return verdict, recording.recording(trace, verdict, stand, where(ground),
+                                                watcher.steps)
+        return ended, recording.recording(trace, ended, stand, where(ground))
 
 
 def _handed_over(trace: Trace, failure: Failure, ground: Ground, base: Path) -> Reproducers:

@@ -100,25 +100,11 @@ class Watcher:
         self.steps.append(Seen(done.step.number, human.answer(done.answer), bitmaps))
 
 
-def record(trace: Trace, stand: Stand, system: str,
-           ended: Verdict | None = None) -> Recording:
-    """Do the trace and take down what is seen.
-
-    ``ended``: how it is known to end.  If it ends otherwise this time, that is what is told, and
-    the steps are not.
-    """
+def record(trace: Trace, stand: Stand, system: str) -> Recording:
+    """Do the trace and take down what is seen."""
     watcher = Watcher()
     verdict = replay(trace, stand, watch=watcher.watch)
-    steps: Sequence[Seen] = watcher.steps
-    if ended is not None and _differ(verdict, ended):
-        verdict, steps = ended, ()
-    return recording(trace, verdict, stand, system, steps)
-
-
-def _differ(one: Verdict, other: Verdict) -> bool:
-    if isinstance(one, Conforms) or isinstance(other, Conforms):
-        return type(one) is not type(other)
-    return one.signature != other.signature
+    return recording(trace, verdict, stand, system, watcher.steps)
 
 
 def recording(trace: Trace, verdict: Verdict, stand: Stand, system: str,

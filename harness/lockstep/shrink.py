@@ -88,7 +88,7 @@ def shrink(
     """Make the trace minimal.
 
     It is first done ``attempts`` times as it is: what does not fail the same way each time
-    cannot be made smaller by trying.
+    cannot be made smaller by trying.  The budget's seconds are counted from there on.
     """
     started = time.monotonic()
     statistics = Statistics(executions=attempts, steps_before=len(trace.steps),
@@ -97,7 +97,7 @@ def shrink(
     failure = reproduction.failure
     verdict: Verdict = failure if failure is not None else reproduction.verdicts[0]
     if failure is not None and reproduction.deterministic:
-        search = _Search(trace, failure, stand, budget or Budget(), statistics, started, progress)
+        search = _Search(trace, failure, stand, budget or Budget(), statistics, progress)
         try:
             search.all_passes()
             statistics.finished = True
@@ -117,7 +117,7 @@ class _Search:
 
     def __init__(
         self, trace: Trace, failure: Failure, stand: Stand, budget: Budget,
-        statistics: Statistics, started: float, progress: Progress | None,
+        statistics: Statistics, progress: Progress | None,
     ) -> None:
         self.failure = failure
         # From here on each request names the channel that it really takes.
@@ -127,7 +127,7 @@ class _Search:
         self._stand = stand
         self._budget = budget
         self._statistics = statistics
-        self._started = started
+        self._started = time.monotonic()
         self._progress = progress
         self._tried = {(trace.configuration, self.best.steps)}
         statistics.steps_after = len(self.best.steps)

@@ -36,6 +36,9 @@ FORMAT_VERSION: Final = 1
 _MARK: Final = "cbw-lockstep"
 _CAPABILITIES: Final = frozenset(
     each.name.replace("_", "-") for each in dataclasses.fields(Capabilities))
+_DEFECTS: Final = frozenset(
+    each.name.replace("_", "-") for each in dataclasses.fields(Capabilities)
+    if each.metadata["deviation"])
 
 
 class TraceError(HarnessError):
@@ -89,6 +92,9 @@ class Header:
     """Those of the file that have no such name here, any more or yet: a build can do the trace
     all the same, as nobody asks the header what a build can do."""
     drawn: Origin | None = None
+    unexcused: tuple[str, ...] = ()
+    """Known defects that the model does not take on, so that a build which has them diverges; with
+    dashes, as capabilities are in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +249,9 @@ def _header(fields: dict[str, Any], path: Path | str, number: int) -> Header:
     try:
         header = from_plain(Header, _with_known_capabilities(fields))
         _check(header.configuration)
+        for name in header.unexcused:
+            if name not in _DEFECTS:
+                raise CodecError(f"unexcused: no known defect is called {name!r}")
     except CodecError as why:
         raise TraceError(path, number, f"header: {why}") from why
     return header

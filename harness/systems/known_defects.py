@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -30,11 +30,17 @@ class KnownDefect:
     races: bool = False
     mended: str = ""
     settled_by: str = ""
+    brings: str = ""
 
     @property
     def deadly(self) -> bool:
         """Whether QEMU does not survive it."""
         return self.effect in _DEADLY
+
+    @property
+    def verdict(self) -> str:
+        """How a run ends at it, in one word."""
+        return "hang" if self.effect == "hang" else "crash" if self.deadly else "divergence"
 
 
 def spelled(name: str) -> str:
@@ -50,7 +56,7 @@ def read(text: str) -> dict[str, KnownDefect]:
         defect = _entry(name, entry)
         if not known.get(defect.name, False):
             raise ValueError(f"{name}: the model knows no such deviation")
-        for capability in (defect.needs, defect.settled_by):
+        for capability in (defect.needs, defect.settled_by, defect.brings):
             if capability and known.get(capability, True):
                 raise ValueError(f"{name}: no feature is called {spelled(capability)!r}")
         found[defect.name] = defect
@@ -68,7 +74,7 @@ def _entry(name: str, entry: Mapping[str, str | bool]) -> KnownDefect:
     unknown = set(given) - {each.name for each in fields(KnownDefect)}
     if unknown:
         raise ValueError(f"{name}: no field is called {spelled(min(unknown))!r}")
-    for key in ("needs", "settled_by"):
+    for key in ("needs", "settled_by", "brings"):
         given[key] = str(given.get(key, "")).replace("-", "_")
     defect = KnownDefect(**given)  # type: ignore[arg-type]
     if defect.effect not in EFFECTS:
@@ -82,6 +88,14 @@ def _entry(name: str, entry: Mapping[str, str | bool]) -> KnownDefect:
 
 KNOWN: Final[Mapping[str, KnownDefect]] = read(FILE.read_text(encoding="utf-8"))
 """By name, as in Python."""
+
+
+def mended(capabilities: Capabilities, names: Iterable[str]) -> Capabilities:
+    """What a build with these capabilities could do if it had these defects mended."""
+    for name in names:
+        brings = {KNOWN[name].brings: True} if KNOWN[name].brings else {}
+        capabilities = replace(capabilities, **{name: False}, **brings)
+    return capabilities
 
 
 def recognised(cause: str) -> list[KnownDefect]:

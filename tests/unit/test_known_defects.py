@@ -8,8 +8,9 @@ import inspect
 import pytest
 
 from harness.exploration import load
-from harness.systems.known_defects import FILE, KNOWN, read, recognised
+from harness.systems.known_defects import FILE, KNOWN, mended, read, recognised
 from model import concurrent_machine, defects, transactions
+from model.capabilities import Capabilities
 
 ENTRY = """
 [{name}]
@@ -39,6 +40,7 @@ def test_an_entry() -> None:
     (entry("moon-is-full"), "moon-is-full: the model knows no such deviation"),
     (entry("min-cluster-size"), "min-cluster-size: the model knows no such deviation"),
     (entry(more='needs = "moon"'), "no feature is called 'moon'"),
+    (entry(more='brings = "moon"'), "no feature is called 'moon'"),
     (entry(more='mended = "9.1"'), "'mended' and 'settled-by' go together"),
     (entry(more='colour = "red"'), "no field is called 'colour'"),
     (entry(more="races = 1"), "races is missing or not a bool"),
@@ -51,6 +53,14 @@ def test_an_entry() -> None:
 def test_what_is_refused(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         read(text)
+
+
+def test_what_a_build_could_do_without_its_defects() -> None:
+    has = Capabilities(unaligned_snapshot_discard_aborts=True, empty_merge_crashes=True,
+                       snapshot_discard_rounds_inwards=False, min_cluster_size=False)
+    assert mended(has, ["unaligned_snapshot_discard_aborts"]) == Capabilities(
+        empty_merge_crashes=True, min_cluster_size=False)
+    assert mended(has, []) == has
 
 
 def test_the_file_has_one_line_for_each_text() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from itertools import islice
+from threading import Event
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,8 @@ from harness.lockstep.simplify import (
 )
 from harness.lockstep.trace import Step, Trace
 from harness.lockstep.verdict import Conforms, Diverges, Failed
+from harness.systems.base import Answer
+from harness.systems.failure import SystemHung
 from harness.systems.simulated import Simulated
 from model.capabilities import Capabilities
 from model.configuration import Configuration, Fault, Format, Image, RequestKind
@@ -243,6 +246,29 @@ def test_the_budget_of_time_is_kept() -> None:
     result = shrink(trace, stand, budget=Budget(seconds=0))
     assert result.trace == trace
     assert result.statistics.executions == 3
+
+
+def test_the_budget_of_time_begins_when_the_end_is_known() -> None:
+    """Of a hang, doing it again takes longer than all else."""
+    waits: list[float] = []
+
+    class Hanging(lab.Fragile):
+        def apply(self, number: int, operation: Operation) -> Answer:
+            if isinstance(operation, Inspect):
+                waits.append(LIMIT)
+                Event().wait(LIMIT)
+                raise SystemHung("inspect", LIMIT)
+            return super().apply(number, operation)
+
+    trace = lab.trace_of(BitmapAdd("src", "b"), BitmapAdd("src", "c"), Inspect("src"))
+    stand = Stand(lambda images: Hanging(images, lambda history: False), Machine)
+    result = shrink(trace, stand, budget=Budget(seconds=3 * LIMIT))
+    assert [step.operation for step in result.trace.steps] == [Inspect("src")]
+    assert sum(waits[:3]) >= 3 * LIMIT, "before, that was all of the budget"
+
+
+LIMIT = 0.2
+"""Seconds after which a simulated system counts as hung."""
 
 
 def test_the_same_trace_always_comes_down_to_the_same() -> None:

@@ -57,12 +57,13 @@ def test_a_header_with_a_capability_of_another_time_is_read(tmp_path: Path) -> N
 
 
 @given(lab.record(Configuration), lab.record(Capabilities), lab.record(Build),
-       st.none() | st.integers(), st.sampled_from(SystemKind))
+       st.none() | st.integers(), st.sampled_from(SystemKind),
+       st.sampled_from([(), ("short-target-aborts", "empty-merge-crashes")]))
 def test_any_header_survives(
     configuration: Configuration, capabilities: Capabilities, build: Build, seed: int | None,
-    system: SystemKind,
+    system: SystemKind, unexcused: tuple[str, ...],
 ) -> None:
-    header = Header(configuration, system, build, seed, capabilities)
+    header = Header(configuration, system, build, seed, capabilities, unexcused=unexcused)
     assert from_plain(Header, json.loads(json.dumps(to_plain(header)))) == header
 
 
@@ -122,7 +123,9 @@ READ = '{"n": 1, "op": "read", "node": "src"}'
      "header: system: 'bochs' is none of qsd, qemu-system, simulated"),
     ('{"cbw-lockstep": 1, "configuration": {}, "sead": 1}', 1,
      "header: sead: no such field (there are: configuration, system, build, seed, capabilities, "
-     "unknown-capabilities, drawn)"),
+     "unknown-capabilities, drawn, unexcused)"),
+    ('{"cbw-lockstep": 1, "configuration": {}, "unexcused": ["min-cluster-size"]}', 1,
+     "header: unexcused: no known defect is called 'min-cluster-size'"),
     ('{"cbw-lockstep": 1, "configuration": {"images": [{"node": "a", "size": 512, '
      '"filled": [[0]]}]}}', 1,
      "header: configuration.images[0].filled[0]: expected 2 items, not 1"),

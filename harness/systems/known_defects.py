@@ -31,6 +31,7 @@ class KnownDefect:
     mended: str = ""
     settled_by: str = ""
     brings: str = ""
+    capability: bool = True
 
     @property
     def deadly(self) -> bool:
@@ -54,8 +55,9 @@ def read(text: str) -> dict[str, KnownDefect]:
     found: dict[str, KnownDefect] = {}
     for name, entry in tomllib.loads(text).items():
         defect = _entry(name, entry)
-        if not known.get(defect.name, False):
-            raise ValueError(f"{name}: the model knows no such deviation")
+        if known.get(defect.name, False) is not defect.capability:
+            problem = "knows no such deviation" if defect.capability else "has a capability for it"
+            raise ValueError(f"{name}: the model {problem}")
         for capability in (defect.needs, defect.settled_by, defect.brings):
             if capability and known.get(capability, True):
                 raise ValueError(f"{name}: no feature is called {spelled(capability)!r}")
@@ -67,7 +69,7 @@ def _entry(name: str, entry: Mapping[str, str | bool]) -> KnownDefect:
     given = {"name": name.replace("-", "_"),
              **{key.replace("-", "_"): value for key, value in entry.items()}}
     for each in fields(KnownDefect):
-        kind = bool if each.name == "races" else str
+        kind = bool if isinstance(each.default, bool) else str
         if not isinstance(given.get(each.name, kind()), kind) or (
                 each.default is MISSING and not given.get(each.name)):
             raise ValueError(f"{name}: {spelled(each.name)} is missing or not a {kind.__name__}")
@@ -86,8 +88,10 @@ def _entry(name: str, entry: Mapping[str, str | bool]) -> KnownDefect:
     return defect
 
 
-KNOWN: Final[Mapping[str, KnownDefect]] = read(FILE.read_text(encoding="utf-8"))
-"""By name, as in Python."""
+_ALL: Final = read(FILE.read_text(encoding="utf-8"))
+KNOWN: Final[Mapping[str, KnownDefect]] = {
+    name: each for name, each in _ALL.items() if each.capability}
+"""Those that a build can be asked for, by name, as in Python."""
 
 
 def mended(capabilities: Capabilities, names: Iterable[str]) -> Capabilities:
@@ -103,5 +107,5 @@ def recognised(cause: str) -> list[KnownDefect]:
 
     A signal alone tells nothing.
     """
-    return [each for each in KNOWN.values()
+    return [each for each in _ALL.values()
             if each.effect == "abort" and each.shows in cause]

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The parts of ``verify`` that need no trace: load, kills, ends, and QEMU's own breakpoints."""
+"""The parts of ``verify`` that take more than a trace: load, kills, ends, and QEMU's own
+breakpoints."""
 
 from __future__ import annotations
 
+import inspect
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from harness.builds import STORAGE_DAEMON, SYSTEM
 from harness.cli.results import Divergence, Result
 from harness.clients.libnbd import libnbd_available
-from harness.exploration.breakpoints import SCENARIOS, check
-from harness.exploration.directed.ends import ENDS
+from harness.exploration.breakpoints import SCENARIOS, check, schedule_of
+from harness.exploration.directed.ends import ENDS, End
 from harness.exploration.directed.ends import check as check_end
 from harness.exploration.grounds import Ground, RealGround
+from harness.exploration.investigate import lines, prepare
 from harness.exploration.kills import kill_rounds
-from harness.exploration.load import put_load
-from harness.lockstep.trace import SystemKind
+from harness.exploration.load import LONG, put_load
+from harness.lockstep.trace import SystemKind, Trace, save
 from harness.systems.held_daemon import HeldDaemon
 from harness.systems.qemu_system import QemuSystem
 from harness.systems.starting import starter
@@ -50,9 +55,18 @@ def verify_load(result: Result, seconds: float) -> None:
         load = put_load(start, result.profile.capabilities, seconds, result.seed)
     result.load = load
     result.tally.operations["request under load"] += load.requests
+    repeat = _command(result, AREA, f"--no-directed --load {seconds:g}")
     result.divergences += [Divergence(AREA, f"under load: {violation}",
-                                      system=SystemKind.QSD.value)
+                                      system=SystemKind.QSD.value, lines=load.place,
+                                      repeat=repeat)
                            for violation in load.violations]
+
+
+def growth_unseen(result: Result, grounds: Sequence[Ground], seconds: float) -> list[str]:
+    """What a load of so many seconds leaves unchecked, in words."""
+    if AREA not in result.areas or not _has(grounds, SystemKind.QSD) or seconds >= LONG:
+        return []
+    return [f"whether QEMU's memory grows: that takes a load of {LONG:g} s (--load {LONG:g})"]
 
 
 def kill_seconds(result: Result, grounds: Sequence[Ground], seconds: float | None) -> float:
@@ -70,9 +84,30 @@ def verify_kills(result: Result, seconds: float, rounds: int | None = None) -> N
         kills = kill_rounds(start, result.build, seconds, result.seed, rounds)
     result.kills = kills
     result.tally.operations["request before a kill"] += kills.requests
+    repeat = _command(result, PERSISTENCE, f"--no-directed --kill-rounds {kills.rounds}")
     result.divergences += [Divergence(PERSISTENCE, f"killed: {violation}",
-                                      system=SystemKind.QSD.value)
+                                      system=SystemKind.QSD.value, lines=kills.place,
+                                      repeat=repeat)
                            for violation in kills.violations]
+
+
+def _command(result: Result, area: str, options: str = "") -> str:
+    """The command that does this part again, with as little else as can be."""
+    name = result.build.name
+    build = "" if name == "PATH" else f"--qemu-build {shlex.quote(name)}"
+    return " ".join(f"python -m harness verify {build} --area {area} --seed {result.seed} "
+                    f"--steps 1 --no-corpus {options}".split())
+
+
+def _after(trace: Trace, then: str, summary: str, name: str, result: Result, folder: Path,
+           system: SystemKind = SystemKind.QSD) -> Divergence:
+    """What is wrong with what is done ``then``, when the trace has been done."""
+    prepare(folder)
+    path = folder / f"{name}.jsonl"
+    save(path, trace)
+    return Divergence(AREA, summary, trace.steps[-1].number, path, system=system, original=path,
+                      lines=(*lines(trace), f"then: {then}"),
+                      repeat=_command(result, AREA))
 
 
 def _has(grounds: Sequence[Ground], kind: SystemKind) -> bool:
@@ -92,19 +127,23 @@ def has_breakpoints(result: Result, grounds: Sequence[Ground], seconds: float | 
     return _overlaps(result, grounds, SystemKind.QEMU_SYSTEM, seconds)
 
 
-def verify_breakpoints(result: Result) -> None:
-    """Do each scenario, and add to the result what came of it."""
+def verify_breakpoints(result: Result, folder: Path) -> None:
+    """Do each scenario, and add to the result what came of it; traces go to the folder."""
     with starter(result.build, SYSTEM) as start:
         def start_system(configuration: Configuration) -> QemuSystem:
             system = start(configuration)
             assert isinstance(system, QemuSystem)
             return system
 
-        for scenario in SCENARIOS:
+        capabilities = result.profile.capabilities
+        for number, scenario in enumerate(SCENARIOS, start=1):
             result.tally.operations["step beside a breakpoint"] += len(scenario.steps)
             result.divergences += [
-                Divergence(AREA, f"breakpoint: {each}", system=SystemKind.QEMU_SYSTEM.value)
-                for each in check(scenario, start_system, result.profile.capabilities)]
+                _after(schedule_of(scenario, capabilities),
+                       "the same on qemu-system, whose blkdebug holds the requests",
+                       f"breakpoint: {each}", f"breakpoint-{number}", result, folder,
+                       SystemKind.QEMU_SYSTEM)
+                for each in check(scenario, start_system, capabilities)]
 
 
 def has_ends(result: Result, grounds: Sequence[Ground], seconds: float | None) -> bool:
@@ -112,17 +151,24 @@ def has_ends(result: Result, grounds: Sequence[Ground], seconds: float | None) -
     return _overlaps(result, grounds, SystemKind.QSD, seconds)
 
 
-def verify_ends(result: Result) -> None:
+def verify_ends(result: Result, folder: Path) -> None:
     """Do each of :data:`harness.exploration.directed.ends.ENDS`; the result has what came of
-    it."""
+    it, the folder the traces."""
     with starter(result.build, STORAGE_DAEMON) as start:
         def begin(configuration: Configuration) -> HeldDaemon:
             system = start(configuration)
             assert isinstance(system, HeldDaemon)
             return system
 
-        for end in ENDS:
+        capabilities = result.profile.capabilities
+        for number, end in enumerate(ENDS, start=1):
             result.tally.operations["end with requests under way"] += 1
             result.divergences += [
-                Divergence(AREA, f"end: {each}", system=SystemKind.QSD.value)
-                for each in check_end(end, begin, result.profile.capabilities)]
+                _after(end.script(capabilities).trace(), _told(end), f"end: {each}",
+                       f"end-{number}", result, folder)
+                for each in check_end(end, begin, capabilities)]
+
+
+def _told(end: End) -> str:
+    """What is done in the end, and how it must go."""
+    return f"{end.name}: {' '.join((inspect.getdoc(end.act) or '').split())}"

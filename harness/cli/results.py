@@ -54,6 +54,8 @@ class Divergence:
     story: Path | None = None
     again: str = ""
     lines: tuple[str, ...] = ()
+    repeat: str = ""
+    """The command that does it again, if it takes more than the trace: that only leads there."""
 
 
 @dataclass
@@ -168,7 +170,7 @@ def divergence_json(each: Divergence) -> dict[str, Any]:
         "trace": path(each.trace), "shrunk_length": each.shrunk_length,
         "reproducer": path(each.reproducer), "iotest": path(each.iotest),
         "reproducer_tried": each.tried, "original_trace": path(each.original),
-        "story": path(each.story),
+        "story": path(each.story), "repeat": each.repeat or None,
     }
 
 

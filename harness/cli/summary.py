@@ -90,7 +90,10 @@ def divergence_lines(each: Divergence, *, verbose: bool = False,
         yield f"the story: {each.story}"
     if each.trace is not None:
         on = f" --qemu-build {build}" if build else ""
-        yield f"replay it: python -m harness replay {each.trace}{on}"
+        what = "what leads there" if each.repeat else "replay it"
+        yield f"{what}: python -m harness replay {each.trace}{on}"
+    if each.repeat:
+        yield f"do it again: {each.repeat}"
     if each.reproducer is not None:
         yield f"without the harness: sh {each.reproducer}"
     if each.iotest is not None:

@@ -18,6 +18,7 @@ from harness.builds import find
 from harness.cli.console import Progress
 from harness.cli.files import check_folder, write
 from harness.cli.load import (
+    growth_unseen,
     has_breakpoints,
     has_ends,
     kill_seconds,
@@ -139,14 +140,15 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         for_load = load_seconds(result, subject.grounds, seconds, options.load)
         for_kills = 0.0 if options.kill_rounds else kill_seconds(
             result, subject.grounds, seconds)
+        result.not_checked += growth_unseen(result, subject.grounds, for_load)
         left = seconds
         if seconds is not None:
             left = seconds - for_kills - (0.0 if options.load else for_load)
         try:
             if mission.directed and has_breakpoints(result, subject.grounds, seconds):
-                verify_breakpoints(result)
+                verify_breakpoints(result, folder)
             if mission.directed and has_ends(result, subject.grounds, seconds):
-                verify_ends(result)
+                verify_ends(result, folder)
             budget = Budget(left, options.steps)
             result.tally = explore(options, budget, mission, keeper, progress)
             if for_load:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from harness.clients.errors import PeerGone, PeerNonsense, PeerSilent
-from harness.lockstep import human
+from harness.lockstep import human, trace
 from harness.lockstep.compare import compare
+from harness.lockstep.trace import Header, Trace
 from harness.systems.base import Answer
 from harness.systems.breakpoints import SOURCE, TARGET, Breakpoints
 from harness.systems.failure import SystemFailed
@@ -98,13 +99,18 @@ SCENARIOS: Final = (
 )
 
 
+_IMAGES: Final = Configuration((
+    Image(SOURCE, SIZE, protocol=Protocol.HELD, filled=((0, SIZE),)),
+    Image(TARGET, SIZE, protocol=Protocol.HELD)))
+
+
 class _Foretold:
     """What the model says: a machine, and the requests that are held."""
 
     def __init__(self, scenario: Scenario, capabilities: Capabilities) -> None:
-        self._machine = ConcurrentMachine(Configuration((
-            Image(SOURCE, SIZE, protocol=Protocol.HELD, filled=((0, SIZE),)),
-            Image(TARGET, SIZE, protocol=Protocol.HELD))), capabilities)
+        self._machine = ConcurrentMachine(_IMAGES, capabilities)
+        self.done: list[Operation] = []
+        """By which held storage would do the same."""
         self._holds: list[Hold] = []
         self._requests: dict[int, Request] = {}
         self.held: dict[str, StorageRequest] = {}
@@ -112,7 +118,7 @@ class _Foretold:
             ops.AddFilter("cbw", SOURCE, TARGET, on_cbw_error=scenario.on_cbw_error),
             ops.AddSnapshot("snap", "cbw"), ops.Export("cbw"), ops.Export("snap"))
         for number, operation in enumerate(graph, start=1):
-            self._machine.apply(number, operation)
+            self._apply(number, operation)
 
     def do(self, number: int, step: Step) -> dict[int, Outcome]:
         """The answers that must come."""
@@ -123,7 +129,7 @@ class _Foretold:
                 self._complete(self.held.pop(node), 0, error)
             case _:
                 self._requests[number] = step
-                self._machine.apply(number, Start(step))
+                self._apply(number, Start(step))
         while (found := self._next()) is not None:
             request, older = found
             hold = Hold(request.node, request.kind)
@@ -148,8 +154,20 @@ class _Foretold:
         return None
 
     def _complete(self, request: StorageRequest, older: int, error: Errno | None) -> None:
-        self._machine.apply(0, Complete.of(
-            request, None if error is None else error.name, older))
+        self._apply(0, Complete.of(request, None if error is None else error.name, older))
+
+    def _apply(self, number: int, operation: Operation) -> None:
+        self._machine.apply(number, operation)
+        self.done.append(operation)
+
+
+def schedule_of(scenario: Scenario, capabilities: Capabilities) -> Trace:
+    """The same over storage that the harness holds."""
+    foretold = _Foretold(scenario, capabilities)
+    for number, step in enumerate(scenario.steps, start=100):
+        foretold.do(number, step)
+    return Trace(Header(_IMAGES, capabilities=capabilities), tuple(
+        trace.Step(number, each) for number, each in enumerate(foretold.done, start=1)))
 
 
 def check(scenario: Scenario, start: Callable[[Configuration], QemuSystem],

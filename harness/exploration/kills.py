@@ -91,6 +91,8 @@ class Kills:
     """Blocks that were being freed, and hold another's data."""
     seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
+    place: tuple[str, ...] = ()
+    """Where the violations were, in lines: the images, the round, what it is drawn from."""
 
     @property
     def summary(self) -> str:
@@ -119,7 +121,11 @@ def kill_rounds(start: Callable[[Configuration], QmpSystem], build: Build, secon
         try:
             dice = random.Random(f"{seed}/{number}")
             victim = _Victim(system, build, configuration, kills, dice)
-            for _ in range(ROUNDS):
+            for number_of_round in range(ROUNDS):
+                kills.place = (
+                    *human.configuration(configuration),
+                    f"round {number_of_round + 1} over these images, drawn from seed "
+                    f"{seed}/{number}")
                 victim.round()
                 if kills.violations or time.monotonic() - begun >= seconds or (
                         kills.rounds == rounds):

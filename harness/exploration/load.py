@@ -87,6 +87,9 @@ class Load:
     rounds: int = 0
     seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
+    place: tuple[str, ...] = ()
+    """Where the violations were, in lines: the images, the round, what its requests are drawn
+    from."""
 
     @property
     def summary(self) -> str:
@@ -104,12 +107,19 @@ def put_load(start: Callable[[Configuration], QmpSystem], capabilities: Capabili
     begun = time.monotonic()
     number = 0
     while not load.violations and (not number or time.monotonic() - begun < seconds):
-        system = start(IMAGES[number % len(IMAGES)])
+        images = IMAGES[number % len(IMAGES)]
+        threaded = bool(number & 1) and not capabilities.threaded_client_aborts
+        system = start(images)
         try:
             run = _Run(system, capabilities, load, random.Random(f"{seed}/{number}"),
-                       threaded=bool(number & 1) and not capabilities.threaded_client_aborts)
+                       threaded=threaded)
             samples: list[Sample] = []
             for number_of_round in range(ROUNDS if seconds < LONG else MORE_ROUNDS):
+                load.place = (
+                    *human.configuration(images),
+                    f"round {number_of_round + 1} of system {number + 1}, whose requests are "
+                    f"drawn from seed {seed}/{number}" + (
+                        "; exports in an I/O thread" if threaded else ""))
                 run.round(gives_up=bool(number_of_round & 1))
                 load.rounds += 1
                 samples.append(Sample(load.requests, resident(system.process.child.pid) or 0))

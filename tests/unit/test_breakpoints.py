@@ -7,10 +7,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from harness.builds import SYSTEM, Build
+from harness.builds import STORAGE_DAEMON, SYSTEM, Build
 from harness.exploration import breakpoints
-from harness.exploration.breakpoints import SCENARIOS, Hold, Resume, Scenario, check
+from harness.exploration.breakpoints import (
+    SCENARIOS,
+    Hold,
+    Resume,
+    Scenario,
+    check,
+    schedule_of,
+)
 from harness.exploration.subjects import subject_of
+from harness.lockstep.replay import replay
+from harness.lockstep.verdict import Conforms
 from harness.systems import breakpoints as real
 from harness.systems.qemu_system import QemuSystem
 from harness.systems.starting import starter
@@ -52,6 +61,14 @@ def test_the_model_holds_something_in_each(scenario: Scenario) -> None:
         most = max(most, len(foretold.held))
     assert most == 1
     assert not foretold.held, "it is let go in the end"
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
+def test_held_storage_can_do_the_same(scenario: Scenario) -> None:
+    ground = subject_of(real_build(STORAGE_DAEMON)).grounds[0]
+    with ground.open() as stand:
+        trace = schedule_of(scenario, ground.plan.capabilities)
+        assert replay(trace, stand) == Conforms(len(trace.steps))
 
 
 def test_a_qemu_that_holds_nothing_is_caught(

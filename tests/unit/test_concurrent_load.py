@@ -147,6 +147,8 @@ def test_load_finds_what_storage_makes_wrong(
     with starter(build, STORAGE_DAEMON) as start:
         found = put_load(start, capabilities, 5, 1)
     assert any("must hold" in each for each in found.violations)
+    assert found.place == ("src: 8M raw over held, data in 0..8M", "tmp: 8M raw over held",
+                           "round 1 of system 1, whose requests are drawn from seed 1/0")
 
 
 # Memory

@@ -148,6 +148,7 @@ def test_a_corrupt_image_is_caught(build: Build, start: Start,
     monkeypatch.setattr(kills._Victim, "_check_images", scribble)
     found = kill_rounds(start, build, 120, 5, 20)
     assert "qemu-img check of src: exit status 2" in found.violations[0]
+    assert found.place[-1] == "round 1 over these images, drawn from seed 5/0"
 
 
 def test_bitmaps_that_are_lost_are_caught(build: Build, start: Start,

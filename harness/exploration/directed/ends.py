@@ -155,6 +155,12 @@ class End:
     before: Callable[[Script], None]
     act: Callable[[Scene], Iterator[str]]
 
+    def script(self, capabilities: Capabilities) -> Script:
+        """What is under way when it ends: its trace can be done again."""
+        script = Script(Plan(capabilities=capabilities), disks(8))
+        self.before(script)
+        return script
+
 
 def _requests(script: Script) -> None:
     """Copies, reads, writes and a flush, at different stages."""
@@ -274,8 +280,7 @@ ENDS: Final = (
 
 def check(end: End, begin: Begin, capabilities: Capabilities) -> list[str]:
     """Do one; what is not as it must be, in words."""
-    script = Script(Plan(capabilities=capabilities), disks(8))
-    end.before(script)
+    script = end.script(capabilities)
     trace = script.trace()
     try:
         with closing(begin(trace.configuration)) as daemon:

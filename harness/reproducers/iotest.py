@@ -132,14 +132,15 @@ class _Speaker:
 
     def raw_server(self, script: Script) -> Iterator[str]:
         """Arguments of the daemon that serves images behind NBD; none if there is no such."""
-        for disk in script.disks:
-            if disk.image.protocol is Protocol.NBD:
-                node = disk.image.node
-                yield f"'--blockdev', 'file,node-name={node},discard=unmap,filename='"
-                yield f"+ {self._names[disk.file]},"
-                yield f"'--export', 'nbd,id={node},node-name={node},writable=on,name={node}',"
-        if any(disk.image.protocol is Protocol.NBD for disk in script.disks):
+        served = [disk for disk in script.disks if disk.image.protocol is Protocol.NBD]
+        if served:
             yield "'--nbd-server', 'addr.type=unix,addr.path=' + raw_sock,"
+        for disk in served:
+            node = disk.image.node
+            yield f"'--blockdev', 'file,node-name={node},discard=unmap,filename='"
+            yield f"+ {self._names[disk.file]},"
+            yield f"'--export', 'nbd,id={node},node-name={node},writable=on,name={node}',"
+        if served:
             yield "instance_id='raw',"
 
     def act(self, act: Act) -> Iterator[str]:
@@ -197,8 +198,8 @@ class _Speaker:
                   else Name(f"errno.{errno.errorcode[act.errno]}"))
         if act.verb == "status":
             runs = [(run.length, run.allowed) for run in act.runs]
-            yield from call("self.status", [act.node, wanted, act.length, act.offset, flags,
-                                            act.context, runs], _INDENT)
+            yield from call("self.status", [act.node, wanted, (act.length, act.offset), flags],
+                            _INDENT, {"context": act.context, "expected": runs})
             return
         place: list[object] = [act.length, act.offset, flags]
         if act.verb == "flush":

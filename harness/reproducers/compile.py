@@ -37,6 +37,7 @@ from harness.reproducers.script import (
     Run,
     Script,
 )
+from harness.storage.held import RECONNECT_DELAY
 from harness.storage.place import FilePlace, NbdPlace, Place
 from harness.systems import commands
 from harness.systems.command import Command as QmpCommand
@@ -58,6 +59,8 @@ from model.snapshot_access import SnapshotAccess
 SOCKET: Final = "nbd.sock"
 """Where a reproducer's QEMU serves, relative to its folder; another serves raw images there:"""
 RAW_SOCKET: Final = "raw.sock"
+HELD_SOCKET: Final = "held.sock"
+"""Where a schedule's storage is."""
 LOOK: Final = "look"
 """The export through which a node is looked at that has none."""
 _DENIED: Final = int(seen_through(Via.NBD, Errno.EACCES))
@@ -79,7 +82,7 @@ def compiled(trace: Trace, failure: Failure, model: Callable[[Configuration], Ma
              version: str, words: Words) -> Script:
     """The script; raises :class:`NoReproducer`."""
     _check(trace, failure)
-    writer = _Writer(trace, model(trace.configuration), words)
+    writer = Writer(trace, model(trace.configuration), words)
     steps = [*trace.steps[:failure.index], failure.step]
     parts = [writer.part(step, failure if step is failure.step else None) for step in steps]
     return Script(_system(trace), failure.summary, version, writer.disks, writer.attach(),
@@ -101,7 +104,7 @@ def _check(trace: Trace, failure: Failure) -> None:
         raise NoReproducer("only the events of jobs show it; replay the trace")
 
 
-class _Writer:
+class Writer:
     """Follows the trace with the model and writes down what comes."""
 
     def __init__(self, trace: Trace, machine: Machine, words: Words) -> None:
@@ -129,13 +132,15 @@ class _Writer:
             place: Place = FilePlace(disk.file)
             if image.protocol is Protocol.NBD:
                 place = NbdPlace(RAW_SOCKET, image.node)
+            elif image.protocol is Protocol.HELD:
+                place = NbdPlace(HELD_SOCKET, image.node, RECONNECT_DELAY)
             needed += commands.image_commands(image, place)
         return tuple(Command(*each) for each in needed)
 
     def part(self, step: Step, failure: Failure | None) -> Part:
         """The operation, and after the last one what must be seen then."""
         operation, outcome = self._foretold(step)
-        acts = list(self._acts(step.number, operation, outcome))
+        acts = list(self.acts(step.number, operation, outcome))
         expected = self.machine.observe()
         jobs = isinstance(operation, (Backup, JobOperation, Transaction))
         if jobs:
@@ -165,7 +170,8 @@ class _Writer:
                                                   and operation.fast)
                 and export is not None and (export.writable or not changes(operation)))
 
-    def _acts(self, number: int, operation: Operation, outcome: Outcome) -> Iterator[Act]:
+    def acts(self, number: int, operation: Operation, outcome: Outcome) -> Iterator[Act]:
+        """What is done for the operation."""
         match operation:
             case Request():
                 yield self._request(number, operation, outcome)
@@ -194,7 +200,7 @@ class _Writer:
         by_nbd = isinstance(request, ops.Status) or (
             request.via is Via.QEMU_IO and changes(request) and read_only)
         if request.via.is_nbd or by_nbd:
-            return self._nbd(number, request, outcome)
+            return self.nbd(number, request, outcome)
         prefixes = {Via.MONITOR: f"qemu-io {request.node}", Via.DEVICE: f"qemu-io -d {DEVICE}"}
         return Ask(request.node, self._spoken(number, request, outcome),
                    expected_errno(request, outcome) or OK, writable=not read_only,
@@ -222,7 +228,8 @@ class _Writer:
             case _:
                 return ("flush",)
 
-    def _nbd(self, number: int, request: Request, outcome: Outcome) -> AskNbd:
+    def nbd(self, number: int, request: Request, outcome: Outcome) -> AskNbd:
+        """The request as libnbd is asked for it."""
         errno = None if outcome.disconnected else expected_errno(request, outcome) or OK
         flags: list[str] = []
         pieces: tuple[Piece, ...] = ()

@@ -15,6 +15,7 @@ from harness.lockstep.verdict import Conforms, Failure
 from harness.reproducers.attempt import attempt
 from harness.reproducers.compile import NoReproducer, Words, compiled
 from harness.reproducers.iotest import OUTPUT, iotest
+from harness.reproducers.schedule import schedule
 from harness.reproducers.script import Script
 from harness.reproducers.shell import shell
 from harness.reproducers.unheld import is_held, unheld
@@ -48,7 +49,10 @@ def write_reproducers(trace: Trace, failure: Failure, stand: Stand, build: Build
     note = ""
     try:
         if is_held(trace):
-            trace, failure = _one_by_one(trace, stand)
+            alone = _one_by_one(trace, stand)
+            if alone is None:
+                return _scheduled(trace, failure, stand, build, base)
+            trace, failure = alone
         for words in _WORDS:
             script = compiled(trace, failure, stand.model, version, words)
             text = shell(script, f"{base.name}.sh")
@@ -63,17 +67,30 @@ def write_reproducers(trace: Trace, failure: Failure, stand: Stand, build: Build
     return Reproducers(note)
 
 
-def _one_by_one(trace: Trace, stand: Stand) -> tuple[Trace, Failure]:
-    """The trace without overlap; raises NoReproducer if nothing is wrong then."""
+def _one_by_one(trace: Trace, stand: Stand) -> tuple[Trace, Failure] | None:
+    """The trace without overlap; None if nothing is wrong then."""
     alone = unheld(trace)
     try:
         verdict = replay(alone, stand)
     except Impossible:
-        verdict = Conforms(0)
-    if isinstance(verdict, Conforms):
-        raise NoReproducer("requests overlap in an order that only storage of the harness's own "
-                           "can bring about: replay the trace")
-    return alone, verdict
+        return None
+    return None if isinstance(verdict, Conforms) else (alone, verdict)
+
+
+def _scheduled(trace: Trace, failure: Failure, stand: Stand, build: Build | None,
+               base: Path) -> Reproducers:
+    """The schedule with storage of its own."""
+    file = base.with_name(f"{base.name}.sh")
+    version = "(simulated)" if build is None else build.version
+    text = schedule(trace, failure, stand.model, version, file.name)
+    note = "not tried: there is no build"
+    if build is not None:
+        tried = attempt(text, build)
+        if not tried.shows(failure.step.number):
+            return Reproducers(f"no reproducer: alone it says: {tried.said or 'nothing'}")
+        note = f"tried: {tried.said}"
+    _write(file, text)
+    return Reproducers(f"{note}; no iotest of a schedule", file)
 
 
 def _written(script: Script, text: str, base: Path, note: str) -> Reproducers:

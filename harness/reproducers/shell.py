@@ -35,7 +35,7 @@ from harness.storage.luks import LUKS_PASSPHRASE, LUKS_SECRET
 from model.configuration import Format, Protocol
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
-_WIDTH: Final = 92
+WIDTH: Final = 92
 
 
 def environment() -> Environment:
@@ -69,7 +69,7 @@ def shell(script: Script, name: str) -> str:
 
 def story(script: Script) -> list[str]:
     """What the file is about, in lines."""
-    return [*textwrap.wrap(f"QEMU {script.version} {script.summary}", _WIDTH,
+    return [*textwrap.wrap(f"QEMU {script.version} {script.summary}", WIDTH,
                            break_long_words=False)]
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, Self
 
 from harness.exploration.building import Plan
 from harness.exploration.contrast import Words
@@ -45,6 +45,15 @@ class Pair:
     def open(self) -> AbstractContextManager[Stand]:
         """The first build's."""
         return self.sides[0].open()
+
+    def planned(self, plan: Plan) -> Self:
+        """See :meth:`harness.exploration.grounds.Ground.planned`."""
+        return dataclasses.replace(self, plan=plan)
+
+    def hasty(self) -> Self:
+        """See :meth:`harness.exploration.grounds.Ground.hasty`."""
+        first, second = self.sides
+        return dataclasses.replace(self, sides=(first.hasty(), second.hasty()))
 
 
 def common_plan(first: Plan, second: Plan) -> Plan:

@@ -30,6 +30,11 @@ def zeroes(length: int) -> Content:
     return RunMap(length, ZERO)
 
 
+def is_zero(content: Content) -> bool:
+    """Whether all of it reads as zero."""
+    return all(run.value == ZERO for run in content.runs())
+
+
 def stamped(length: int, stamp: Stamp) -> Content:
     """``length`` bytes written by ``stamp``."""
     return RunMap(length, stamp)

@@ -24,7 +24,7 @@ from typing import NoReturn, TypeVar
 from .bitmap import DirtyBitmap, align_down, align_up
 from .block_copy import BlockCopy, CopyCall
 from .capabilities import Capabilities
-from .content import Content, zeroes
+from .content import Content, is_zero, zeroes
 from .errors import Errno, RequestFailed
 from .node import Node, Status, Zeroing
 from .operations import OnCbwError
@@ -114,6 +114,15 @@ class CopyBeforeWrite(Node):
     def _discard(self, start: int, end: int) -> Program[None]:
         yield from self._before_change(start, end)
         yield from self.source.discard(start, end)
+
+    @rule("cbw.unchanged-writes-pass", source="BDRV_REQ_WRITE_UNCHANGED; driver copy-on-read "
+          "over a filter (experiment)")
+    def write_unchanged(self, start: int, content: Content) -> Program[None]:
+        """A write that changes nothing, as of a copy-on-read node above, goes to the source at
+        once: nothing is copied, no bitmap of the filter changes and no read is waited for."""
+        if is_zero(content):
+            return self.source.write_zeroes(start, start + content.size, Zeroing())
+        return self.source.write(start, content)
 
     @rule("cbw.flush-source-only", source="the temporary image need not survive (experiment)")
     def _flush(self) -> Program[None]:

@@ -17,12 +17,14 @@ from .block_copy import BlockCopy, cluster_size_of
 from .capabilities import Capabilities
 from .configuration import Configuration, Format, Protocol
 from .copy_before_write import CbwOptions, CopyBeforeWrite
+from .copy_on_read import CopyOnRead
 from .errors import CommandRefused
 from .held_image import HeldImage
 from .image import Image
 from .nbd_export import NbdExport
 from .node import Node
 from .operations import (
+    AddCopyOnRead,
     AddFilter,
     AddSnapshot,
     Attach,
@@ -195,6 +197,16 @@ class Graph:
         self._check_new(command.node)
         node = SnapshotAccess(command.node, file, discard=command.discard, fired=self.fired)
         node.age = self.next_age()
+        self.nodes[node.name] = node
+
+    def add_copy_on_read(self, command: AddCopyOnRead) -> None:
+        """blockdev-add of a copy-on-read node."""
+        file = self._look(command.file)
+        self._check_new(command.node)
+        age = self.next_age()
+        self._check_permissions(file, [permissions.copy_on_read_use(command.node, file, age)])
+        node = CopyOnRead(command.node, file, fired=self.fired)
+        node.age = age
         self.nodes[node.name] = node
 
     def remove_node(self, command: RemoveNode) -> None:

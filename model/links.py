@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .copy_before_write import CopyBeforeWrite
+from .copy_on_read import CopyOnRead
 from .nbd_export import NbdExport
 from .node import Node
 from .qcow2 import Qcow2
@@ -15,7 +16,7 @@ def roles(parent: Node, child: Node) -> list[str]:
     children: list[tuple[str, Node | None]] = []
     if isinstance(parent, CopyBeforeWrite):
         children = [("file", parent.source), ("target", parent.target)]
-    elif isinstance(parent, SnapshotAccess):
+    elif isinstance(parent, (SnapshotAccess, CopyOnRead)):
         children = [("file", parent.file)]
     elif isinstance(parent, Qcow2):
         children = [("backing", parent.backing)]
@@ -29,7 +30,7 @@ def move(parent: Node, role: str, by: Node, age: int) -> None:
         parent.source = parent.block_copy.source = by
     elif isinstance(parent, CopyBeforeWrite):
         parent.target = parent.block_copy.target = by
-    elif isinstance(parent, SnapshotAccess):
+    elif isinstance(parent, (SnapshotAccess, CopyOnRead)):
         parent.file = by
     elif isinstance(parent, Qcow2):
         parent.backing = by

@@ -296,6 +296,7 @@ _CHANGES: Final = (RequestKind.WRITE, RequestKind.ZERO, RequestKind.DISCARD)
 COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddFilter: Graph.add_filter,
     ops.AddSnapshot: Graph.add_snapshot,
+    ops.AddCopyOnRead: Graph.add_copy_on_read,
     ops.RemoveNode: Graph.remove_node,
     ops.Unexport: Graph.remove_export,
     **transactions.BITMAP_COMMANDS,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from .bitmap import DirtyBitmap, align_down, align_up
-from .content import ZERO, Content
+from .content import ZERO, Content, is_zero
 from .errors import Errno, RequestFailed
 from .outcome import Allocation
 from .program import Program, Step
@@ -129,6 +129,13 @@ class Node:
         the write is not recorded."""
         yield from change
         yield from self.flush()
+
+    def write_unchanged(self, start: int, content: Content) -> Program[None]:
+        """Write what the node reads as already, so that it is allocated here; as zeroes if it is
+        all zero.  Not for users: nothing is recorded."""
+        if is_zero(content):
+            return self._write_zeroes(start, start + content.size, Zeroing())
+        return self._write(start, content)
 
     def write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         """Make the range read as zero."""

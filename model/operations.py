@@ -159,6 +159,15 @@ class AddSnapshot(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class AddCopyOnRead(Operation):
+    """blockdev-add of a copy-on-read node over ``file``."""
+
+    name: ClassVar[str] = "add-copy-on-read"
+    node: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveNode(Operation):
     """blockdev-del."""
 

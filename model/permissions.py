@@ -14,6 +14,7 @@ from enum import Flag, auto
 
 from .capabilities import Capabilities
 from .copy_before_write import CopyBeforeWrite
+from .copy_on_read import CopyOnRead
 from .errors import CommandRefused
 from .image import Image
 from .node import Node
@@ -84,6 +85,12 @@ def filter_uses(name: str, source: Node, target: Node, age: int) -> list[Use]:
                 Permission.WRITE, ALL & ~Permission.RESIZE, (age, 1))]
 
 
+def copy_on_read_use(name: str, file: Node, age: int) -> Use:
+    """What a copy-on-read node that nobody uses yet requires and shares."""
+    return Use(file, f"node '{name}' (uses node '{file.name}' as 'file' child)",
+               Permission.WRITE_UNCHANGED, ALL, (age, 0))
+
+
 def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iterator[Use]:
     """What ``parent``, itself used as ``above``, requires and shares on its children."""
     requires, shares = NOTHING, ALL
@@ -101,6 +108,8 @@ def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iter
         yield _use(parent, "file", parent.source, requires, shares)
     elif isinstance(parent, SnapshotAccess):
         yield _use(parent, "file", parent.file, NOTHING, ALL)
+    elif isinstance(parent, CopyOnRead):
+        yield _use(parent, "file", parent.file, requires | Permission.WRITE_UNCHANGED, shares)
     elif isinstance(parent, Qcow2) and parent.backing is not None:
         others = shares & (Permission.WRITE | Permission.RESIZE)
         if not others & Permission.WRITE:
@@ -139,7 +148,7 @@ def children_of(node: Node) -> list[Node]:
     """The nodes that a node is built on, newest link first."""
     if isinstance(node, CopyBeforeWrite):
         return [node.target, node.source]
-    if isinstance(node, SnapshotAccess):
+    if isinstance(node, (SnapshotAccess, CopyOnRead)):
         return [node.file]
     if isinstance(node, Qcow2) and node.backing is not None:
         return [node.backing]

@@ -7,7 +7,7 @@ Kept by the outcomes that the model gives: a command that the model refuses chan
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
@@ -109,6 +109,8 @@ class Scene:
             case ops.AddSnapshot(node=name, file=file):
                 below = self.nodes[file]
                 self.nodes[name] = Place(name, Kind.SNAPSHOT, below.size, below.cluster, (file,))
+            case ops.AddCopyOnRead(node=name, file=file):
+                self.nodes[name] = replace(self.nodes[file], name=name, users=(file,))
             case ops.RemoveNode(node=name):
                 del self.nodes[name]
                 for bitmap in [each for each in self.bitmaps if each.node == name]:

@@ -181,6 +181,11 @@ def _add_snapshot(operation: ops.AddSnapshot) -> Command:
     return Command("blockdev-add", options)
 
 
+def _add_copy_on_read(operation: ops.AddCopyOnRead) -> Command:
+    return Command("blockdev-add", {"driver": "copy-on-read", "node-name": operation.node,
+                                    "file": operation.file})
+
+
 def _remove_node(operation: ops.RemoveNode) -> Command:
     return Command("blockdev-del", {"node-name": operation.node})
 
@@ -233,6 +238,7 @@ _MAKERS: Final[dict[type[Operation], Callable[[Any], Command]]] = {
     jobs.Transaction: _transaction,
     ops.AddFilter: _add_filter,
     ops.AddSnapshot: _add_snapshot,
+    ops.AddCopyOnRead: _add_copy_on_read,
     ops.RemoveNode: _remove_node,
     ops.Export: _export,
     ops.Unexport: _unexport,

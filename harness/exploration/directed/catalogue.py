@@ -17,6 +17,7 @@ from harness.exploration.directed import (
     neighbours,
     requests,
     schedules,
+    unchanged,
     words,
 )
 from harness.lockstep.trace import SystemKind
@@ -36,7 +37,7 @@ def checks(system: SystemKind) -> list[Check]:
         (20, extents.checks()), (30, graphs.faults()), *own,
         (40, bitmaps.checks()), (100, lengths.checks()),
         (150, graphs.options()), (80, graphs.granularities()), (60, graphs.formats()),
-        (250, neighbours.checks()), (100, words.checks()),
+        (250, neighbours.checks()), (100, words.checks()), (60, unchanged.checks()),
         (600, interleavings.checks()), (200, requests.states())])
 
 

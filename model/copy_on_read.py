@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The copy-on-read driver: what a backing file has is kept in the image above it once it was read.
+
+It stands over a filter to show what a *write that changes nothing* is: data that was readable all
+along is put where it is allocated, and the point in time of nobody is touched by that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from .bitmap import align_down, align_up
+from .content import Content
+from .node import Node, Status, Zeroing
+from .program import Program
+from .rules import rule
+
+
+class CopyOnRead(Node):
+    """A filter: all but reads go to its ``file`` as they are.  Length: the file's."""
+
+    driver = "copy-on-read"
+
+    def __init__(self, name: str, file: Node, *, fired: Counter[str]) -> None:
+        super().__init__(name, file.size, discard=False, fired=fired)
+        self.file = file
+        self.reported_cluster_size = file.reported_cluster_size
+        self.zeroes_fast = file.zeroes_fast
+
+    def _read(self, start: int, end: int) -> Program[Content]:
+        yield from self._keep(start, end)
+        return (yield from self.file.read(start, end))
+
+    @rule("copy-on-read.keeps-what-was-read", source="driver copy-on-read; experiment")
+    def _keep(self, start: int, end: int) -> Program[None]:
+        """Whatever the image below has not allocated itself in the clusters that are read is
+        written to it as it reads: as zeroes if it is all zero.  The dirty bitmaps of the node
+        right below record nothing, those of the nodes below that do."""
+        cluster = self.file.reported_cluster_size or 1
+        start, end = align_down(start, cluster), min(align_up(end, cluster), self.size)
+        while start < end:
+            stop, status = yield from self.file.own_status(start, end)
+            if status.depth == 0:
+                content = yield from self.file.read(start, stop)
+                yield from self.file.write_unchanged(start, content)
+            start = stop
+
+    def _write(self, start: int, content: Content) -> Program[None]:
+        return self.file.write(start, content)
+
+    def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
+        return self.file.write_zeroes(start, end, how)
+
+    def _discard(self, start: int, end: int) -> Program[None]:
+        return self.file.discard(start, end)
+
+    def _flush(self) -> Program[None]:
+        return self.file.flush()
+
+    def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        return self.file.block_status(start, end)

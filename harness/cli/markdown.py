@@ -20,7 +20,8 @@ CHAPTERS: Final = (
     "content", "bitmap", "node", "copy_before_write", "block_copy", "snapshot_access",
     "copy_on_read", "image", "qcow2", "held_image", "nbd_export", "requests", "channels", "graph",
     "permissions", "bitmap_commands", "bitmap_directory", "backup_job", "backup_commands", "jobs",
-    "successors", "transactions", "restart", "program", "small_steps", "concurrent_machine", "unsaid",
+    "successors", "transactions", "restart", "program", "small_steps", "concurrent_machine",
+    "unsaid",
 )
 """The modules of the specification in the order in which they are best read."""
 _TOLD: Final = {"bitmap": "DirtyBitmap", "permissions": "", "bitmap_commands": "",

@@ -34,6 +34,7 @@ def checks() -> Iterator[Check]:
     """All of them."""
     yield Check("bitmaps", "several bitmaps shown by one export", _shown)
     yield Check("bitmaps", "bitmaps in use by an export, a job and a transaction", _in_use)
+    yield Check("jobs", "jobs that discard what they have copied", _discarding)
     for cluster in (512, 64 * KIB):
         yield Check("persistence", f"bitmaps kept by an image, cluster {cluster} bytes",
                     _kept(cluster))
@@ -42,7 +43,6 @@ def checks() -> Iterator[Check]:
     yield Check("transactions", "jobs that end together", _groups)
     yield Check("transactions", "each action done, and undone by each way to fail", _undone)
     yield Check("jobs", "a job whose filter has a snapshot", _snapshot_of_a_job)
-    yield Check("jobs", "jobs that discard what they have copied", _discarding)
     yield Check("bitmaps", "granularities that nobody has asked for", _defaults)
     yield Check("transactions", "jobs and bitmaps at once", _jobs_at_once)
     yield Check("transactions", "actions that build on one another", _building)

@@ -32,13 +32,13 @@ def checks() -> Iterator[Check]:
             ("timeouts", "copies out of time, guest's request broken", failing.late),
             ("failures", "copies that fail, snapshot broken", failing.breaking),
             ("timeouts", "copies out of time, snapshot broken", failing.late_and_broken),
+            ("failures", "copies of several tasks, of which some fail", _failing_tasks),
             ("concurrency", "a job and guest writes", _jobs),
             ("failures", "storage that is lost and found", losing.lost),
             ("concurrency", "copies that wait for memory", _memory),
             ("concurrency", "filters over filters", _stacked),
             ("concurrency", "the source shows through the target", _classic),
             ("concurrency", "copies of several tasks", _tasks),
-            ("failures", "copies of several tasks, of which some fail", _failing_tasks),
             ("concurrency", "a copy of more tasks than go at a time", _many_tasks)):
         yield Check(area, f"schedule: {name}", functools.partial(_if_possible, make))
 

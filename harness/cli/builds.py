@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from typing import Final
 
 from rich.table import Table
 
@@ -15,6 +16,9 @@ from harness.exploration.subjects import Subject, subject_of
 from harness.systems.capabilities import describe
 from harness.systems.known_defects import spelled
 from model.capabilities import Capabilities
+
+SECTIONS: Final = (("can do", False), ("known defects", True))
+"""Of capabilities: a title, and whether the section is of deviations."""
 
 
 def builds(options: argparse.Namespace) -> int:
@@ -46,13 +50,19 @@ def _list(options: argparse.Namespace) -> int:
 
 def _side_by_side(subjects: dict[str, Subject]) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for name, subject in subjects.items():
-        table.add_column(f"{name}\n{subject.build.version.split()[0]}")
-    for each in dataclasses.fields(Capabilities):
-        table.add_row(spelled(each.name), *(
-            "yes" if getattr(subject.profile.capabilities, each.name) else "-"
-            for subject in subjects.values()))
+        # A column as narrow as can be: names of builds are longer than what stands below them.
+        lines = [*name.replace(":", ":\n").replace("-", "-\n").split("\n"),
+                 subject.build.version.split()[0]]
+        table.add_column("\n".join(lines), vertical="bottom", no_wrap=True)
+    for title, deviation in SECTIONS:
+        table.add_row(title, style="bold")
+        for each in dataclasses.fields(Capabilities):
+            if each.metadata["deviation"] is deviation:
+                table.add_row(f"  {spelled(each.name)}", *(
+                    "yes" if getattr(subject.profile.capabilities, each.name) else "-"
+                    for subject in subjects.values()))
     return table
 
 
@@ -64,7 +74,7 @@ def _show(options: argparse.Namespace) -> int:
         console.print(f"  {line}")
     subject = subject_of(build, cache=not options.no_cache)
     profile = subject.profile
-    for title, deviations in (("can do", False), ("known defects", True)):
+    for title, deviations in SECTIONS:
         console.print(f"{title}:")
         for each in dataclasses.fields(Capabilities):
             if each.metadata["deviation"] is deviations:

@@ -10,7 +10,7 @@ from typing import Any
 from harness.lockstep import human
 from harness.lockstep.compare import expected_errno
 from model.concurrent_machine import ConcurrentMachine
-from model.operations import Operation
+from model.operations import Operation, Request
 from model.program import StorageRequest
 from model.schedule import Complete, Start
 from model.snapshot_access import SnapshotAccess
@@ -36,6 +36,13 @@ class Bar:
         return dict(vars(self))
 
 
+def _lane(started: Operation, machine: ConcurrentMachine) -> str:
+    """Who has started it."""
+    if not isinstance(started, Request):
+        return "job"
+    return "client" if isinstance(machine.nodes.get(started.node), SnapshotAccess) else "guest"
+
+
 class Sequences:
     """Follows the requests of a schedule."""
 
@@ -48,9 +55,8 @@ class Sequences:
              machine: ConcurrentMachine) -> None:
         """Take down how things stand after a step."""
         if isinstance(operation, Start):
-            snapshot = isinstance(machine.nodes.get(operation.sent.node), SnapshotAccess)
-            self.clients[number] = Bar(human.operation(operation.sent),
-                                       "client" if snapshot else "guest", row, number=number)
+            self.clients[number] = Bar(human.operation(operation.request),
+                                       _lane(operation.request, machine), row, number=number)
         self._storage(row, operation, machine)
         for answered, outcome in machine.answers().items():
             bar = self.clients[answered]

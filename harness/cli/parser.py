@@ -15,6 +15,7 @@ from harness.errors import HarnessError
 from harness.exploration.areas import AREAS, EVERYTHING
 from harness.exploration.batches import Part
 from harness.exploration.steering import CANDIDATES
+from harness.systems.lies import texts
 
 PROGRAM: Final = "python -m harness"
 EXIT_CODES: Final = ("exit codes: 0 conforms (known defects may be listed), 1 diverges (also "
@@ -47,7 +48,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """What the user asks for; raises UsageError."""
-    parser = _parser()
+    parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     # argparse takes no more words once it has seen an option after the first of them.
     if options.command == "golden" and not any(word.startswith("-") for word in rest):
@@ -59,7 +60,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = _Parser(
         prog=PROGRAM, description="Verify QEMU's copy-before-write and snapshot-access against "
         "an executable model.", epilog=EXIT_CODES)
@@ -90,8 +92,11 @@ def _verify(commands: Any) -> None:
     parser = _command(
         commands, "verify", "say whether a QEMU build conforms to the model",
         "verify", "verify --qemu-build ~/qemu/build --seconds 600",
-        "verify --area tails,discard --seed 7 --output found")
-    _build_option(parser, repeated=True)
+        "verify --area tails,discard --seed 7 --output found",
+        "verify --simulated no-wait --report page.html")
+    where = parser.add_mutually_exclusive_group()
+    _build_option(where, repeated=True)
+    _simulated_option(where, "today's QEMU as the model simulates it, in place of a real one")
     _budget(parser, seconds=60)
     _exploration(parser)
     parser.add_argument("--no-directed", action="store_true",
@@ -146,8 +151,7 @@ def _replay(commands: Any) -> None:
     parser.add_argument("trace", type=Path, metavar="TRACE")
     where = parser.add_mutually_exclusive_group()
     _build_option(where)
-    where.add_argument("--simulated", action="store_true",
-                       help="on the model alone, in place of a QEMU")
+    _simulated_option(where, "on the model alone, in place of a QEMU")
     parser.add_argument("--stop-at", type=_positive, metavar="N",
                         help="stop after operation number N")
     watched = parser.add_mutually_exclusive_group()  # looks are steps that the trace has not
@@ -155,8 +159,7 @@ def _replay(commands: Any) -> None:
                         help="put down what is seen, beside the trace, for report elsewhere")
     _reproducer_option(parser)
     _looks(watched)
-    parser.add_argument("-v", "--verbose", action="store_true",
-                        help="show the bitmaps after each step")
+    _verbosity(parser, "show the bitmaps after each step", "also the rules that it used")
 
 
 def _shrink(commands: Any) -> None:
@@ -259,8 +262,7 @@ def _report(commands: Any) -> None:
                         help="where to put the page (default: beside it, with .html)")
     where = parser.add_mutually_exclusive_group()
     _build_option(where)
-    where.add_argument("--simulated", action="store_true",
-                       help="do a trace on the model alone, in place of a QEMU")
+    _simulated_option(where, "do a trace on the model alone, in place of a QEMU")
 
 
 def _bench(commands: Any) -> None:
@@ -294,6 +296,12 @@ def _build_option(parser: Any, *, repeated: bool = False) -> None:
         "--qemu-build", metavar="PATH", action="append" if repeated else "store",
         help="a QEMU build tree, a folder of binaries, one binary, or a fetched suite such as "
              f"debian:trixie{again} (default: $QEMU_BUILD, else PATH)")
+
+
+def _simulated_option(parser: Any, what: str) -> None:
+    parser.add_argument("--simulated", type=_lie, nargs="?", const="", metavar="LIE",
+                        help=f"{what}; LIE is a defect that it is to have, such as lost-write or "
+                             "no-wait (a wrong name: all there are)")
 
 
 def _reproducer_option(parser: argparse.ArgumentParser) -> None:
@@ -338,8 +346,13 @@ def _outputs(parser: argparse.ArgumentParser) -> None:
 def _results(parser: argparse.ArgumentParser) -> None:
     _outputs(parser)
     _output(parser, "lockstep-output")
-    parser.add_argument("-v", "--verbose", action="store_true",
-                        help="explain each divergence at length, list the rules that fired")
+    _verbosity(parser, "explain divergences and known defects at length, list the rules that "
+               "fired", "also each trace and check as it is done")
+
+
+def _verbosity(parser: argparse.ArgumentParser, once: str, twice: str) -> None:
+    parser.add_argument("-v", "--verbose", action="count", default=0,
+                        help=f"{once}; -vv: {twice}")
 
 
 def _output(parser: argparse.ArgumentParser, folder: str) -> None:
@@ -354,6 +367,13 @@ def _known_defects(text: str) -> KnownDefects:
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"expected one of {', '.join(KnownDefects)}, not {text!r}") from None
+
+
+def _lie(name: str) -> str:
+    if name and name not in texts():
+        raise argparse.ArgumentTypeError(
+            f"no lie is called {name!r}; there are: {', '.join(texts())}")
+    return name
 
 
 def _seconds(text: str) -> float:

@@ -13,7 +13,7 @@ from harness.cli.console import Progress, output
 from harness.cli.files import check_file, write
 from harness.cli.single import check, ground_of
 from harness.errors import EnvironmentProblem
-from harness.exploration.grounds import where
+from harness.exploration.grounds import replay_command, where
 from harness.lockstep import recording, trace
 from harness.lockstep.recording import Recording
 from harness.report.campaign import campaign_page
@@ -43,7 +43,9 @@ def report(options: argparse.Namespace) -> int:
         else:
             page = trace_page(_told_of(about, options, progress))
     write(target, page)
-    output().print(f"{target}: open it in a browser")
+    here = Path.cwd()
+    near = target.relative_to(here) if target.is_relative_to(here) else target
+    output().print(f"{near}: open it in a browser")
     return 0
 
 
@@ -148,9 +150,9 @@ def _told_of(path: Path, options: argparse.Namespace, progress: Progress) -> Tol
     """A trace, and what was seen when it was done: then or, if nobody put that down, now."""
     loaded = trace.load(path)
     seen = recording.path_of(path)
-    if seen.exists() and options.qemu_build is None and not options.simulated:
+    if seen.exists() and options.qemu_build is None and options.simulated is None:
         return _told(path, loaded, recording.load(seen), _reproducer(path))
-    ground = ground_of(loaded, options.qemu_build, simulated=options.simulated)
+    ground = ground_of(loaded, options.qemu_build, lie=options.simulated)
     with ground.open() as stand:
         check(loaded, stand, ground, path)
         progress.phase(f"doing {path} on {where(ground)}")
@@ -159,7 +161,7 @@ def _told_of(path: Path, options: argparse.Namespace, progress: Progress) -> Tol
 
 
 def _told(path: Path, loaded: trace.Trace, seen: Recording, reproducer: str) -> Told:
-    return Told(loaded, seen, path.name, f"python -m harness replay {path}", reproducer)
+    return Told(loaded, seen, path.name, replay_command(path, seen.system), reproducer)
 
 
 def _reproducer(path: Path) -> str:

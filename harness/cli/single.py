@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -12,8 +14,7 @@ from rich.console import Console
 from harness.builds import find
 from harness.cli.console import Progress, output
 from harness.cli.files import check_file
-from harness.exploration.building import Plan
-from harness.exploration.grounds import Ground, SimulatedGround, unexcusing, where
+from harness.exploration.grounds import Ground, simulated, unexcusing, where
 from harness.exploration.investigate import build_of, is_hang
 from harness.exploration.subjects import subject_of
 from harness.exploration.sweep import with_looks
@@ -23,10 +24,11 @@ from harness.lockstep import shrink as shrinking
 from harness.lockstep.explain import explain
 from harness.lockstep.replay import Stand, check_possible
 from harness.lockstep.run import Done
-from harness.lockstep.trace import SystemKind, Trace, load, save
+from harness.lockstep.trace import Trace, load, save
 from harness.lockstep.verdict import Conforms, Verdict
 from harness.reproducers.handover import write_reproducers
-from model.operations import Via
+from model.configuration import Configuration
+from model.machine import Machine
 from model.outcome import BitmapView
 
 _WIDTH = 60
@@ -40,7 +42,7 @@ def replay(options: argparse.Namespace) -> int:
         trace = dataclasses.replace(trace, steps=tuple(
             step for step in trace.steps if step.number <= options.stop_at))
     console = output()
-    ground = ground_of(trace, options.qemu_build, simulated=options.simulated)
+    ground = ground_of(trace, options.qemu_build, lie=options.simulated)
     console.print(where(ground))
     for line in human.configuration(trace.configuration):
         console.print(f"     {line}")
@@ -53,11 +55,21 @@ def replay(options: argparse.Namespace) -> int:
             trace = with_looks(trace, ground.plan)
         watcher = recording.Watcher()
 
-        def watch(done: Done) -> None:
-            watcher.watch(done)
-            _show(console, done, verbose=options.verbose)
+        models: list[Machine] = []
+        fired: Counter[str] = Counter()
 
-        verdict = replaying.replay(trace, stand, watch=watch)
+        def model(configuration: Configuration) -> Machine:
+            models.append(stand.model(configuration))
+            return models[-1]
+
+        def watch(done: Done) -> None:
+            nonlocal fired
+            watcher.watch(done)
+            rules = models[-1].rules.copy()
+            _show(console, done, rules - fired, options.verbose)
+            fired = rules
+
+        verdict = replaying.replay(trace, dataclasses.replace(stand, model=model), watch=watch)
         if options.record:
             recording.save(recording.path_of(options.trace), recording.recording(
                 trace, verdict, stand, where(ground), watcher.steps))
@@ -97,11 +109,12 @@ def shrink(options: argparse.Namespace) -> int:
         return code
 
 
-def ground_of(trace: Trace, spec: str | None, *, simulated: bool = False) -> Ground:
-    """Where the trace is done: the kind of system that it was made on, if the build has it."""
+def ground_of(trace: Trace, spec: str | None, *, lie: str | None = None) -> Ground:
+    """Where the trace is done: the kind of system that it was made on, if the build has it; or
+    on a simulation that tells this ``lie``, of no name for the truth."""
     header = trace.header
-    if simulated:
-        return SimulatedGround(Plan(SystemKind.SIMULATED, header.capabilities, tuple(Via)))
+    if lie is not None:
+        return simulated(header.capabilities, lie)
     subject = subject_of(find(spec))
     ground = next((ground for ground in subject.grounds if ground.plan.system is header.system),
                   subject.grounds[0])
@@ -135,10 +148,12 @@ def _hand_over(console: Console, trace: Trace, verdict: Verdict, stand: Stand, g
     console.print(made.note)
 
 
-def _show(console: Console, done: Done, *, verbose: bool) -> None:
+def _show(console: Console, done: Done, rules: Iterable[str], verbose: int) -> None:
     what = f"{done.step.number:4} {human.operation(done.step.operation)}"
     console.print(f"{what:{_WIDTH}} {human.answer(done.answer)}",
                   style="red" if done.differences else "")
+    if verbose > 1 and rules:
+        console.print(f"       rules: {', '.join(sorted(rules))}", style="dim")
     if verbose:
         for node, views in done.found.bitmaps.items():
             console.print(f"       {node}: {', '.join(map(_bitmap, views))}", style="dim")

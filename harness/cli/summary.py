@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -11,12 +12,15 @@ from rich.console import Console
 from harness.builds import STORAGE_DAEMON, SYSTEM
 from harness.cli.console import output
 from harness.cli.results import Divergence, Result
+from harness.exploration.grounds import replay_command
 from harness.systems.capabilities import describe, until
 from harness.systems.known_defects import spelled
 from model.rules import RULES
 
 SHOWN: Final = 30
 """Lines of a trace that are printed."""
+AT_LENGTH: Final = 3
+"""So many divergences are told at length, unless all are asked for."""
 
 
 def show(result: Result, *, verbose: bool = False, interrupted: bool = False,
@@ -25,7 +29,8 @@ def show(result: Result, *, verbose: bool = False, interrupted: bool = False,
     console = output(stderr=stderr)
     build, tally = result.build, result.tally
     tools = " and ".join(name for name in (STORAGE_DAEMON, SYSTEM) if build.has(name))
-    console.print(f"QEMU {build.version}: {tools} in {build.path}", style="bold")
+    console.print(f"QEMU {build.version}: {tools} in {build.path}" if tools
+                  else f"QEMU {build.version}", style="bold")
     rate = f", {tally.steps / result.elapsed:.0f} steps/s" if result.elapsed else ""
     directed = "" if result.scope else f", {tally.directed} of them directed checks,"
     console.print(f"{tally.steps} steps in {tally.traces} traces{directed} in "
@@ -44,12 +49,30 @@ def show(result: Result, *, verbose: bool = False, interrupted: bool = False,
         console.print(f"{len(tally.pairs)} pairs of rules fired, in one operation or in one and "
                       f"the next; {tally.drawing_share:.0%} of the time went into drawing")
         _rules(console, result)
-    _list(console, "known defects of this build", [
-        f"{spelled(name)}: {describe(name)}{_mended(name)}" for name in result.profile.defects])
+    _known_defects(console, result.profile.defects, verbose=verbose)
     _list(console, "not checked", result.not_checked)
     for number, divergence in enumerate(result.divergences, start=1):
-        _divergence(console, number, divergence, verbose=verbose)
+        if number > AT_LENGTH and not verbose:
+            console.print()
+            console.print(f"divergence {number} ({divergence.area}, {divergence.system}): "
+                          f"{divergence.summary}", style="red")
+        else:
+            _divergence(console, number, divergence, verbose=verbose)
+    if result.divergences:
+        console.print()
     _verdict(console, result, interrupted)
+
+
+def _known_defects(console: Console, names: Sequence[str], *, verbose: bool) -> None:
+    """All that is known of each, or their names, as many as there is room for in a line."""
+    title = f"{len(names)} known defect{'s' if len(names) != 1 else ''} of this build"
+    if verbose:
+        _list(console, title, [f"{spelled(name)}: {describe(name)}{_mended(name)}"
+                               for name in names])
+    elif names:
+        _list(console, f"{title} (-v tells more)", textwrap.wrap(
+            ", ".join(map(spelled, names)), console.width - 2, break_on_hyphens=False,
+            break_long_words=False))
 
 
 def _verdict(console: Console, result: Result, interrupted: bool) -> None:
@@ -71,7 +94,6 @@ def _divergence(console: Console, number: int, each: Divergence, *, verbose: boo
     console.print(f"divergence {number} ({each.area}, {each.system}{often})", style="bold red")
     for line in divergence_lines(each, verbose=verbose):
         console.print(f"  {line}")
-    console.print()
 
 
 def divergence_lines(each: Divergence, *, verbose: bool = False,
@@ -91,7 +113,7 @@ def divergence_lines(each: Divergence, *, verbose: bool = False,
     if each.trace is not None:
         on = f" --qemu-build {build}" if build else ""
         what = "what leads there" if each.repeat else "replay it"
-        yield f"{what}: python -m harness replay {each.trace}{on}"
+        yield f"{what}: {replay_command(each.trace, each.system)}{on}"
     if each.repeat:
         yield f"do it again: {each.repeat}"
     if each.reproducer is not None:

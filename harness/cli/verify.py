@@ -30,7 +30,7 @@ from harness.cli.load import (
 )
 from harness.cli.main import INTERRUPTED
 from harness.cli.outputs import check_outputs, on_stderr, write_outputs
-from harness.cli.parser import KnownDefects
+from harness.cli.parser import KnownDefects, UsageError
 from harness.cli.probed import by_probes
 from harness.cli.report import RUN, campaign_report, runs_of
 from harness.cli.results import Divergence, Result, as_json, divergence_of, suite_of
@@ -38,9 +38,10 @@ from harness.cli.summary import show
 from harness.exploration import areas, campaign, confirmed, corpus, coverage, exhaustive
 from harness.exploration.campaign import Budget
 from harness.exploration.explorer import Mission
+from harness.exploration.grounds import kind
 from harness.exploration.investigate import Investigated, build_of, investigate, keep
 from harness.exploration.steering import CANDIDATES
-from harness.exploration.subjects import subject_of
+from harness.exploration.subjects import Subject, simulated_subject, subject_of
 from harness.exploration.tally import Find, Tally
 from harness.lockstep.shrink import Statistics
 from harness.lockstep.trace import Trace, load
@@ -82,6 +83,9 @@ def verify(options: argparse.Namespace) -> int:
     check_folder(options.output)
     check_outputs(options)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
+    if options.simulated is not None and (options.load or options.kill_rounds):
+        raise UsageError("no load is put on a simulation, nor is it killed: leave out --load and "
+                         "--kill-rounds")
     specs: Sequence[str | None] = options.qemu_build or [None]
     results: list[Result] = []
     interrupted = False
@@ -91,7 +95,7 @@ def verify(options: argparse.Namespace) -> int:
         results.append(result)
         if result.divergences and folder.is_dir():
             write(folder / RUN, json.dumps(result.to_json(), indent=2) + "\n")
-        show(result, verbose=options.verbose, interrupted=interrupted,
+        show(result, verbose=bool(options.verbose), interrupted=interrupted,
              stderr=on_stderr(options))
         if interrupted:
             break
@@ -111,10 +115,8 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
          chosen: Sequence[areas.Area], seed: int) -> tuple[Result, bool]:
     begun = time.monotonic()
     with Progress() as progress:
-        build = find(spec)
-        progress.phase(f"probing QEMU {build.version}")
-        subject = subject_of(build, cache=not options.no_cache,
-                             deadly=options.known_defects is not KnownDefects.AVOID)
+        subject = _subject(options, spec, progress)
+        build = subject.build
         dwelt_on = ((exhaustive.AREA,) if options.exhaustive
                     else tuple(area.name for area in chosen))
         result = Result(build, subject.profile, seed, dwelt_on,
@@ -131,7 +133,7 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
                 mission, corpus=corpus.kept(keeper.corpus, mission.grounds))
         what = exhaustive.words(options.exhaustive) if options.exhaustive else f"seed {seed}"
         what += mission.part.words
-        progress.phase(f"verifying QEMU {build.version}, {what}")
+        progress.phase(f"verifying QEMU {build.version.split()[0]}, {what}")
         interrupted = False
         executed = coverage.read(options.coverage) if options.coverage else None
         seconds = options.seconds
@@ -150,6 +152,7 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
             if mission.directed and has_ends(result, subject.grounds, seconds):
                 verify_ends(result, folder)
             budget = Budget(left, options.steps)
+            progress.expect(result.areas, left, options.steps)
             result.tally = explore(options, budget, mission, keeper, progress)
             if for_load:
                 progress.phase(f"load on QEMU {build.version}")
@@ -182,6 +185,15 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
     return result, interrupted
 
 
+def _subject(options: argparse.Namespace, spec: str | None, progress: Progress) -> Subject:
+    if options.simulated is not None:
+        return simulated_subject(options.simulated)
+    build = find(spec)
+    progress.phase(f"probing QEMU {build.version}")
+    return subject_of(build, cache=not options.no_cache,
+                      deadly=options.known_defects is not KnownDefects.AVOID)
+
+
 def _corpus(options: argparse.Namespace, mission: Mission) -> Path | None:
     """Where finds are kept for later runs; None: nowhere, as for simulations."""
     if options.no_corpus:
@@ -196,6 +208,9 @@ def explore(options: argparse.Namespace, budget: Budget, mission: Mission, keepe
     """Explore within the budget."""
     def take(tally: Tally) -> None:
         keeper.take(tally)
+        if options.verbose > 1:
+            for line in tally.done:
+                progress.line(line)
         progress.tally(tally)
 
     return campaign.explore(mission, budget, options.workers, take)
@@ -226,6 +241,5 @@ def _divergences(shrunk: Sequence[Investigated], mission: Mission,
         if key in found:
             found[key] = dataclasses.replace(found[key], times=found[key].times + times)
             continue
-        found[key] = divergence_of(
-            each, mission.grounds[each.find.ground].plan.system.value, times)
+        found[key] = divergence_of(each, kind(mission.grounds[each.find.ground]), times)
     return list(found.values())

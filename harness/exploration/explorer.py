@@ -151,6 +151,8 @@ class Made:
     trace: Trace | None
     """None: there is none of that number."""
     directed: bool = False
+    check: str = ""
+    """The name of the directed check."""
 
 
 @dataclass
@@ -190,7 +192,9 @@ class Explorer:
         if number < 0:
             return Made(*self._kept(self.mission.corpus[number]))
         directed, number = self._turn(number)
-        return Made(*(self._directed(number) if directed else self._other(number)), directed)
+        if directed:
+            return Made(*self._directed(number), directed, self._checks[number][1].name)
+        return Made(*self._other(number))
 
     def _one(self, number: int, tally: Tally) -> None:
         began = time.perf_counter()
@@ -215,6 +219,10 @@ class Explorer:
                                         self.mission.exhaustive)
             tally.sequences += within - killing
             tally.killing += killing
+        tally.done.append(
+            f"{area} on {self.mission.grounds[ground].plan.system.value}, "
+            f"{made.check or f'trace {number}'}: {done} steps"
+            f"{'' if failure is None else ', diverges'}")
         if failure is not None:
             cut = Trace(trace.header, trace.steps[:done])
             tally.found(find_of(failure, cut, area, ground))

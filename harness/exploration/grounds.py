@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Protocol, Self
 
 from harness.builds import STORAGE_DAEMON, SYSTEM, Build
@@ -18,13 +19,14 @@ from harness.lockstep.trace import SystemKind
 from harness.systems.base import System
 from harness.systems.held_simulated import SimulatedHeld
 from harness.systems.known_defects import mended
-from harness.systems.lies import catalogue
+from harness.systems.lies import FORGOTTEN, MISREPORTS, catalogue, texts
 from harness.systems.simulated import Simulated
 from harness.systems.starting import TIMEOUT, starter
 from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import Configuration
 from model.machine import Machine
+from model.operations import Via
 
 TOOLS: Final = {SystemKind.QSD: STORAGE_DAEMON, SystemKind.QEMU_SYSTEM: SYSTEM}
 """What runs a system of each real kind."""
@@ -87,24 +89,30 @@ def model_of(capabilities: Capabilities) -> Callable[[Configuration], Machine]:
 
 @dataclass(frozen=True)
 class SimulatedGround:
-    """The model as the system, lying if so told: for tests of what stands on top."""
+    """The model as the system, lying if so told: for tests of what stands on top, and to see
+    what a divergence looks like without a QEMU that has one."""
 
     plan: Plan
     lie: str | None = None
+    """A name of :func:`harness.systems.lies.texts`."""
     truthful_for: int = 0
 
     @contextmanager
     def open(self) -> Iterator[Stand]:
         """A stand with a simulated system."""
+        assert self.lie is None or self.lie in texts()
         capabilities = self.plan.capabilities
 
         def start(configuration: Configuration) -> System:
-            lie = catalogue()[self.lie] if self.lie else None
             machine = machine_for(configuration, capabilities)
+            channels = self.plan.channels
             if isinstance(machine, ConcurrentMachine):
-                return SimulatedHeld(machine, channels=self.plan.channels)
-            return Simulated(machine, lie, truthful_for=self.truthful_for,
-                             channels=self.plan.channels)
+                rules = {each.name: each for each in FORGOTTEN}
+                reports = {each.name: each for each in MISREPORTS}
+                return SimulatedHeld(machine, forgotten=rules.get(self.lie or ""),
+                                     misreport=reports.get(self.lie or ""), channels=channels)
+            return Simulated(machine, catalogue().get(self.lie or ""),
+                             truthful_for=self.truthful_for, channels=channels)
 
         yield Stand(start, model_of(capabilities))
 
@@ -123,8 +131,26 @@ def unexcusing(ground: Ground, names: Sequence[str]) -> Ground:
     return ground.planned(replace(ground.plan, capabilities=capabilities))
 
 
+def simulated(capabilities: Capabilities, lie: str = "") -> SimulatedGround:
+    """A simulation of all channels; without a lie it tells the truth."""
+    return SimulatedGround(Plan(SystemKind.SIMULATED, capabilities, tuple(Via)), lie or None)
+
+
+def kind(ground: Ground) -> str:
+    """The kind of system, and of a simulation its lie: ``qsd``, ``simulated lost-write``."""
+    lie = getattr(ground, "lie", None)
+    system = ground.plan.system
+    return f"{system.value} {lie}" if lie and system is SystemKind.SIMULATED else system.value
+
+
 def where(ground: Ground) -> str:
     """The ground in words: ``qsd 10.0.2 (Debian …)``."""
     build = getattr(ground, "build", None)
-    version = f" {build.version}" if build is not None else ""
-    return f"{ground.plan.system.value}{version}"
+    return kind(ground) + (f" {build.version}" if build is not None else "")
+
+
+def replay_command(path: Path | str, system: str) -> str:
+    """What does a trace again that was done on a system, as :func:`where` or :func:`kind` has
+    it."""
+    simulation = f" --{system}" if system.partition(" ")[0] == SystemKind.SIMULATED.value else ""
+    return f"python -m harness replay {path}{simulation}"

@@ -6,19 +6,22 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from harness.builds import PACKAGES, STORAGE_DAEMON, SYSTEM, Build
 from harness.clients.libnbd import libnbd_available
 from harness.exploration.building import Plan
-from harness.exploration.grounds import TOOLS, RealGround
+from harness.exploration.grounds import TOOLS, Ground, RealGround, kind, simulated
 from harness.lockstep.trace import SystemKind
 from harness.systems.capabilities import Profile, find_profile
+from harness.systems.lies import texts
 from harness.systems.starting import starter
+from model.capabilities import Capabilities
 from model.configuration import Configuration
 from model.operations import Via
 
-SHARES: Final = {SystemKind.QSD: 3, SystemKind.QEMU_SYSTEM: 1}
+SHARES: Final = {SystemKind.QSD: 3, SystemKind.QEMU_SYSTEM: 1, SystemKind.SIMULATED: 1}
 """A storage daemon starts faster and runs the same block layer, so it gets most of the traces."""
 _ONLY_THERE: Final = {
     SYSTEM: "the human monitor's requests, the guest's device",
@@ -32,7 +35,7 @@ class Subject:
 
     build: Build
     profile: Profile
-    grounds: tuple[RealGround, ...]
+    grounds: tuple[Ground, ...]
     not_checked: tuple[str, ...]
     """What cannot be checked here, in words."""
 
@@ -55,6 +58,16 @@ def subject_of(build: Build, *, cache: bool = True, deadly: bool = True) -> Subj
                     for kind in kinds)
     return Subject(build, profile, grounds, (
         *profile.not_checked, *_missing(build, set().union(*channels.values()))))
+
+
+def simulated_subject(lie: str = "") -> Subject:
+    """Today's QEMU as the model simulates it, or as it would be with a defect: a name of
+    :func:`harness.systems.lies.texts`."""
+    ground = simulated(Capabilities(), lie)
+    build = Build(kind(ground), Path(SystemKind.SIMULATED.value), kind(ground), {})
+    defect = f", in which {texts()[lie]}" if lie else ""
+    return Subject(build, Profile(ground.plan.capabilities), (ground,), (
+        f"any QEMU: this is a simulation{defect}",))
 
 
 def channels_of(build: Build, kind: SystemKind) -> Collection[Via]:

@@ -66,6 +66,8 @@ class Tally:
     """Seconds spent on doing them."""
     pace: list[tuple[float, int]] = field(default_factory=list)
     """(seconds since the run began, steps done by then), a sample now and then."""
+    done: list[str] = field(default_factory=list)
+    """The traces of the last batch, in words; of all others there are counts alone."""
 
     @property
     def drawing_share(self) -> float:
@@ -85,7 +87,8 @@ class Tally:
                 del self.pace[1::2]
 
     def add(self, other: Tally) -> None:
-        """Take on the counts and finds of another tally."""
+        """Take on the counts and finds of another tally, a batch's."""
+        self.done = other.done
         self.traces += other.traces
         self.directed += other.directed
         self.sequences += other.sequences

@@ -109,6 +109,8 @@ def test_json_has_the_fields_of_the_contract(monkeypatch: pytest.MonkeyPatch,
         if divergence["shrunk_length"] is not None:  # only the first few are shrunk
             assert divergence["shrunk_length"] == len(load(Path(divergence["trace"])).steps)
     assert result["divergences"][0]["shrunk_length"]
+    assert "  cbw-timeout-wraps\n" in capsys.readouterr().out
+    assert _verify("--steps", "10", "--area", "tails", "-v") == 1
     said = capsys.readouterr().out
     assert "cbw-timeout-wraps: cbw-timeout is taken modulo" in said
     assert "(mended in 9.1)" in said

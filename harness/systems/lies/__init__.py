@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from harness.systems.lies.answers import ANSWERS
 from harness.systems.lies.deeds import DEEDS, ENDS
+from harness.systems.lies.forgotten import FORGOTTEN
+from harness.systems.lies.held import MISREPORTS
 from harness.systems.lies.lie import Chance, Lie, Oracle
 from harness.systems.lies.observations import OBSERVATIONS
 
-__all__ = ["Chance", "Lie", "Oracle", "catalogue"]
+__all__ = ["FORGOTTEN", "MISREPORTS", "Chance", "Lie", "Oracle", "catalogue", "texts"]
 
 
 def catalogue() -> dict[str, Lie]:
-    """Every lie, by name."""
+    """Every lie of a system whose operations come one after the other, by name."""
     return {lie.name: lie for lie in (*ANSWERS, *OBSERVATIONS, *DEEDS, *ENDS)}
+
+
+def texts() -> dict[str, str]:
+    """What the defect would be, by the name of the lie; those about requests that overlap too."""
+    told = {each.name: each.text for each in catalogue().values()}
+    told |= {each.name: each.text for each in FORGOTTEN}
+    return told | {each.name: each.text for each in MISREPORTS}

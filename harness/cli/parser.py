@@ -21,6 +21,8 @@ PROGRAM: Final = "python -m harness"
 EXIT_CODES: Final = ("exit codes: 0 conforms (known defects may be listed), 1 diverges (also "
                      "crash and hang), 2 usage or environment, 130 interrupted")
 
+SHELLS: Final = ("bash", "zsh", "fish")
+
 
 class KnownDefects(StrEnum):
     """What becomes of known defects."""
@@ -76,6 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     _report(commands)
     _bench(commands)
     _rules(commands)
+    _completion(commands)
     return parser
 
 
@@ -285,6 +288,14 @@ def _rules(commands: Any) -> None:
                       help="only rules with one of these in their names")
     what.add_argument("--markdown", action="store_true",
                       help="all of it as a document, which is docs/semantics.md")
+
+
+def _completion(commands: Any) -> None:
+    parser = _command(
+        commands, "completion", "print what lets a shell complete these commands",
+        "completion bash > ~/.cbw-lockstep; echo 'source ~/.cbw-lockstep' >> ~/.bashrc",
+        "completion fish > ~/.config/fish/conf.d/cbw-lockstep.fish")
+    parser.add_argument("shell", choices=SHELLS)
 
 
 # Groups of options

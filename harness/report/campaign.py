@@ -46,14 +46,29 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
             (f"{run['steps']:,}", "steps"), (f"{run['traces']:,}", "traces"),
             (f"{seconds:.0f} s", f"{run['steps'] / seconds:.0f} steps/s" if seconds else "time"),
             (f"{sum(map(bool, rules.values()))} of {len(rules)}", "rules of the model fired"),
+            *_unsteered(run),
             (f"{run['sequences']:,}", "sequences") if run.get("sequences") else (
                 f"{run['seed']}", "seed")],
         "divergences": run["divergences"],
         "known_defects": run["known_defects"], "not_checked": run["not_checked"],
         "rules": _bars(rules), "areas": _bars(run.get("areas", {})),
         "heat": _heat(run.get("alignments", {}), run["operations"]),
-        "pace": _pace(run.get("pace", [])),
+        "pace": _pace(run.get("pace", []), run["divergences"]),
     }
+
+
+def _unsteered(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was done without traces: load and kills."""
+    load, kills = run.get("load"), run.get("kills")
+    tiles = []
+    if load:
+        tiles.append((f"{load['requests']:,}",
+                      f"requests under load in {load['elapsed_s']:.0f} s, "
+                      f"{load['fleecing_reads']:,} fleecing reads, {load['denied']:,} denied"))
+    if kills:
+        tiles.append((f"{kills['kills']:,}", f"kills under load in {kills['rounds']:,} rounds, "
+                      f"{kills['elapsed_s']:.0f} s"))
+    return tiles
 
 
 def _bars(counts: Mapping[str, int]) -> list[tuple[str, int, float]]:
@@ -74,8 +89,10 @@ def _heat(alignments: Mapping[str, Mapping[str, int]],
     return {"columns": ALIGNMENTS, "rows": rows, "others": list(others.items())}
 
 
-def _pace(samples: Sequence[Sequence[float]]) -> dict[str, Any] | None:
-    """The speed between samples as the points of a curve; None: there are too few."""
+def _pace(samples: Sequence[Sequence[float]],
+          divergences: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The speed between samples as the points of a curve, and the divergences that were found
+    meanwhile, as (place, number, words); None: there are too few samples."""
     speeds = [(after[0], (after[1] - before[1]) / (after[0] - before[0]))
               for before, after in zip([(0.0, 0), *samples], samples, strict=False)
               if after[0] > before[0]]
@@ -85,5 +102,9 @@ def _pace(samples: Sequence[Sequence[float]]) -> dict[str, Any] | None:
     end = speeds[-1][0]
     points = " ".join(f"{_WIDTH * when / end:.1f},{_HEIGHT * (1 - speed / most):.1f}"
                       for when, speed in speeds)
+    finds = [(round(_WIDTH * min(each["elapsed_s"] / end, 1.0), 1), number,
+              f"after {each['elapsed_s']:.0f} s: {each['summary']}")
+             for number, each in enumerate(divergences, start=1)
+             if each.get("elapsed_s") is not None]
     return {"points": points, "most": round(most), "end": round(end), "width": _WIDTH,
-            "height": _HEIGHT}
+            "height": _HEIGHT, "finds": finds}

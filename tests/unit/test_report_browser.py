@@ -153,6 +153,52 @@ def test_a_schedule_is_a_sequence_diagram(driver: Any, tmp_path: Path) -> None:
     assert page.complaints() == []
 
 
+def test_the_diagram_follows_the_map_and_the_map_the_diagram(driver: Any, tmp_path: Path) -> None:
+    page = Page(driver, tmp_path / "page.html", trace_page(forgotten()))
+
+    def chosen() -> tuple[str, str]:
+        """What is written in the row that is marked, and what stands beside the map."""
+        words = page.run("""
+            const box = (each) => each.getBoundingClientRect();
+            const mark = box(document.querySelector('.sequence .chosen'));
+            const inside = (each) => mark.top <= box(each).top && box(each).bottom <= mark.bottom;
+            return [...document.querySelectorAll('.sequence .said')].find(inside)
+              .firstChild.textContent;""")
+        return str(words), page.details()
+
+    def agree() -> str:
+        words, beside = chosen()
+        assert words.rstrip("…") in beside.replace("\n", " ")
+        return words
+
+    last = agree()
+    page.press("ArrowUp", "ArrowUp")
+    assert agree() != last
+    page.run("document.querySelector('.sequence').dispatchEvent("
+             "new KeyboardEvent('keydown', {key: 'End', cancelable: true}))")
+    assert agree() == last
+    page.run("""
+        const line = [...document.querySelectorAll('.sequence .said')].at(-3);
+        const box = line.getBoundingClientRect();
+        line.dispatchEvent(new MouseEvent('click', {clientY: box.top + 5, bubbles: true}));""")
+    assert agree() != last
+    assert page.complaints() == []
+
+
+def test_paper_has_what_is_folded_and_says_what_it_lacks(driver: Any, tmp_path: Path) -> None:
+    page = Page(driver, tmp_path / "page.html", trace_page(Told(long_trace(1000), replay="x")))
+    folded = "return document.querySelectorAll('details:not([open])').length"
+    before = page.run(folded)
+    page.run("dispatchEvent(new Event('beforeprint'))")
+    assert before
+    assert page.run(folded) == 0
+    assert "Printed are operations 1 to 120, 120 of 1,000" in page.run(
+        "return document.querySelector('.printed').textContent")
+    page.run("dispatchEvent(new Event('afterprint'))")
+    assert page.run(folded) == before
+    assert page.complaints() == []
+
+
 def test_it_can_be_printed(opened: Page) -> None:
     assert opened.paper().startswith(b"%PDF")
     assert opened.complaints() == []

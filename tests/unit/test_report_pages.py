@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from harness.cli.main import main
+from harness.exploration.directed.catalogue import checks
+from harness.exploration.grounds import simulated
 from harness.lockstep import recording
 from harness.lockstep.recording import Recording
 from harness.lockstep.trace import Header, Step, SystemKind, Trace, TraceError, save
@@ -236,6 +238,30 @@ def test_three_witnesses_that_differ_are_side_by_side() -> None:
     assert page.count('class="odd"') == 2
     assert "line 20" in page
     assert "line 5<" not in page, "what all agree on is left out"
+
+
+def test_a_run_page_has_load_kills_and_when_divergences_were_found() -> None:
+    found = {"verdict": "divergence", "area": "tails", "system": "qsd", "times": 1,
+             "summary": "strange <x>", "elapsed_s": 20.0}
+    page = campaign_page([{
+        "build": {"version": "9.9.9", "path": "/a"}, "seed": 3, "steps": 4000, "traces": 40,
+        "elapsed_s": 40.0, "operations": {}, "rules": {}, "known_defects": [], "not_checked": [],
+        "pace": [[10.0, 1000], [20.0, 2000], [30.0, 3000], [40.0, 4000]],
+        "load": {"requests": 24000, "elapsed_s": 3.2, "fleecing_reads": 10425, "denied": 2191},
+        "kills": {"rounds": 12, "kills": 11, "elapsed_s": 2.0},
+        "divergences": [{**found, "elapsed_s": None}, found]}], [])
+    assert "<b>24,000</b><span>requests under load in 3 s" in page
+    assert "<b>11</b><span>kills under load in 12 rounds" in page
+    assert "<title>after 20 s: strange &lt;x&gt;</title><path d=\"M310.0 0" in page
+    assert page.count('class="find"') == 1, "the other one was not found by exploring"
+
+
+def test_a_job_that_is_started_is_in_the_diagram() -> None:
+    check = next(each for each in checks(SystemKind.SIMULATED)
+                 if each.name == "schedule: a job and guest writes")
+    made = check.make(simulated(Capabilities()).plan)
+    sequence = page_data(Told(made))["timeline"]["sequence"]
+    assert {"guest", "job"} <= {bar["lane"] for bar in sequence["clients"]}
 
 
 def test_a_run_page_needs_the_fields_of_the_contract() -> None:

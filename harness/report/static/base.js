@@ -76,6 +76,16 @@ lockstep.themes = () => {
   addEventListener("afterprint", () => show(before));
 };
 
+// On paper nothing can be unfolded.
+lockstep.unfolding = () => {
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open])")];
+    folded.forEach((each) => { each.open = true; });
+  });
+  addEventListener("afterprint", () => folded.forEach((each) => { each.open = false; }));
+};
+
 // The part of a section that is called so: a page may have several sections of a kind.
 lockstep.part = (root, name) => root.querySelector(`[data-part="${name}"]`);
 

@@ -4,6 +4,7 @@
 
 lockstep.themes();
 lockstep.copying();
+lockstep.unfolding();
 lockstep.charts?.();
 lockstep.showTraces?.();
 document.documentElement.dataset.ready = Math.round(performance.now()); // milliseconds

@@ -287,7 +287,14 @@ lockstep.Map = class {
     this.select(this.rows.indexOf(this.row));
   }
 
+  // Choose a row of the trace, also one that is not among those shown.
+  choose_(row) {
+    if (!this.rows.includes(row)) this.onlyNear(false);
+    this.select(this.rows.indexOf(row));
+  }
+
   tell() {
     lockstep.details(this);
+    this.sequence?.choose(this.row);
   }
 };

@@ -95,6 +95,10 @@ Object.assign(lockstep.Map.prototype, {
       const first = Math.max(0, Math.min(index - most / 2, this.rows.length - most));
       this.all = this.rows;
       this.rows = this.rows.slice(first, first + most);
+      const number = (row) => lockstep.number(this.timeline.rows[row][0]);
+      this.part("printed").textContent = this.rows.length === this.all.length ? ""
+        : `Printed are operations ${number(this.rows[0])} to ${number(this.rows.at(-1))}, `
+          + `${most} of ${lockstep.number(this.all.length)}, around the chosen one.`;
       this.extent.style.height = `${lockstep.Map.HEAD + this.rows.length * this.high + 4}px`;
       this.scroller.style.height = "auto";
     }

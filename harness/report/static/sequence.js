@@ -16,9 +16,32 @@ lockstep.Sequence = class {
     this.bars = [...clients, ...storage];
     const nodes = timeline.images.filter((node) => storage.some((bar) => bar.lane === node));
     this.lanes = [["guest", "guest"], ["client", "backup client"],
+      ["job", "backup job"],
       ...nodes.map((node) => [node, `storage of ${node}`])]
       .filter(([lane]) => this.bars.some((bar) => bar.lane === lane));
     this.draw();
+  }
+
+  // Follow the map, which this makes follow in turn: one row is chosen in both.
+  follow(map) {
+    this.where.addEventListener("keydown", (event) => map.key(event));
+    this.where.addEventListener("click", (event) => {
+      const y = event.clientY - this.where.firstChild.getBoundingClientRect().top;
+      const row = this.from + Math.round((y - this.y(this.from)) / lockstep.Sequence.ROW);
+      if (row >= this.from && row < this.timeline.rows.length) map.choose_(row);
+    });
+  }
+
+  choose(row) {
+    this.mark.setAttribute("visibility", row < this.from ? "hidden" : "visible");
+    this.mark.setAttribute("y", this.y(row) - lockstep.Sequence.ROW / 2);
+    const { where } = this;
+    const [top, bottom] = [this.y(row) - lockstep.Sequence.ROW - lockstep.Sequence.HEAD,
+      this.y(row) + 2 * lockstep.Sequence.ROW];
+    if (top < where.scrollTop) where.scrollTop = Math.max(top, 0);
+    else if (bottom > where.scrollTop + where.clientHeight) {
+      where.scrollTop = bottom - where.clientHeight;
+    }
   }
 
   y(row) { return lockstep.Sequence.HEAD + (row - this.from) * lockstep.Sequence.ROW + 14; }
@@ -52,6 +75,8 @@ lockstep.Sequence = class {
     const width = this.slots();
     const rows = this.timeline.rows.length;
     const height = this.y(rows - 1) + 26;
+    this.mark = svg("rect", { x: 0, y: 0, width, height: lockstep.Sequence.ROW,
+      class: "chosen", visibility: "hidden" });
     const parts = [];
     const texts = this.timeline.texts;
     for (let row = this.from; row < rows; row++) {
@@ -81,7 +106,8 @@ lockstep.Sequence = class {
     for (const bar of this.bars) parts.push(this.bar(bar));
     parts.push(...this.differences());
     this.where.replaceChildren(svg("svg", { width: this.width, height, role: "img",
-      "aria-label": "sequence diagram of overlapping requests" }, parts));
+      viewBox: `0 0 ${this.width} ${height}`,
+      "aria-label": "sequence diagram of overlapping requests" }, this.mark, parts));
   }
 
   arrow(owner, bar) {

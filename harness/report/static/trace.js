@@ -13,9 +13,11 @@ lockstep.showTrace = (index) => {
   if (lockstep.maps[index]) { lockstep.map = lockstep.maps[index]; lockstep.redraw(); return; }
   const { timeline, verdict } = lockstep.data.traces[index];
   const root = articles[index];
-  if (timeline.sequence) new lockstep.Sequence(root, timeline, verdict);
+  const sequence = timeline.sequence && new lockstep.Sequence(root, timeline, verdict);
   if (timeline.rows.length && timeline.grids.length) {
     lockstep.map = lockstep.maps[index] = new lockstep.Map(root, timeline, verdict);
+    lockstep.map.sequence = sequence;
+    sequence?.follow(lockstep.map);
     lockstep.map.toDifference();
   }
 };

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.builds import SUITES
-from harness.cli.parser import KnownDefects, make_parser
+from harness.cli.parser import make_parser
+from harness.cli.values import KnownDefects
 from harness.exploration.areas import AREAS, EVERYTHING
 from harness.systems.lies import texts
 

@@ -6,30 +6,21 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from harness.builds import SUITES
+from harness.cli import values
 from harness.errors import HarnessError
 from harness.exploration.areas import AREAS, EVERYTHING
 from harness.exploration.batches import Part
 from harness.exploration.steering import CANDIDATES
-from harness.systems.lies import texts
 
 PROGRAM: Final = "python -m harness"
 EXIT_CODES: Final = ("exit codes: 0 conforms (known defects may be listed), 1 diverges (also "
                      "crash and hang), 2 usage or environment, 130 interrupted")
 
 SHELLS: Final = ("bash", "zsh", "fish")
-
-
-class KnownDefects(StrEnum):
-    """What becomes of known defects."""
-
-    REPORT = "report"
-    FAIL = "fail"
-    AVOID = "avoid"
 
 
 class UsageError(HarnessError):
@@ -105,25 +96,25 @@ def _verify(commands: Any) -> None:
     parser.add_argument("--no-directed", action="store_true",
                         help="explore only, without the directed checks")
     _looks(parser, " (not in directed checks, which look where they need to)")
-    parser.add_argument("--load", type=_seconds, metavar="N",
+    parser.add_argument("--load", type=values.seconds, metavar="N",
                         help="seconds of free-running load, beside the budget (default: a twelfth "
                              "of it, if area concurrency is chosen)")
-    parser.add_argument("--kill-rounds", type=_positive, metavar="N",
+    parser.add_argument("--kill-rounds", type=values.positive, metavar="N",
                         help="how often to kill QEMU under load and start it again, beside the "
                              "budget (default: for a part of it, if area persistence is chosen)")
-    parser.add_argument("--known-defects", type=_known_defects, default=KnownDefects.REPORT,
-                        metavar="report|fail|avoid",
+    parser.add_argument("--known-defects", type=values.known_defects,
+                        default=values.KnownDefects.REPORT, metavar="report|fail|avoid",
                         help="of known defects that the build has: list them (default); let each "
                              "be a divergence; or do nothing at all that one may make the end of "
                              "QEMU, probes included")
-    parser.add_argument("--exhaustive", type=_positive, metavar="N", default=0,
+    parser.add_argument("--exhaustive", type=values.positive, metavar="N", default=0,
                         help="instead of drawn traces, every sequence of up to N operations over "
                              "three clusters, on each of three graphs, without a budget unless "
                              "one is given (N of 2: 24,570 sequences)")
     parser.add_argument("--steer", choices=("rules", "none"), default="rules",
                         help=f"of {CANDIDATES} traces drawn, do the one that fires rules in the "
                              "most orders not yet seen (default), or each trace that is drawn")
-    parser.add_argument("--part", type=_part, metavar="K/N", default=Part(),
+    parser.add_argument("--part", type=values.part, metavar="K/N", default=Part(),
                         help="do only the K-th of each N batches of traces, for N machines that "
                              "share a seed")
     parser.add_argument("--coverage", type=Path, metavar="DIR",
@@ -155,7 +146,7 @@ def _replay(commands: Any) -> None:
     where = parser.add_mutually_exclusive_group()
     _build_option(where)
     _simulated_option(where, "on the model alone, in place of a QEMU")
-    parser.add_argument("--stop-at", type=_positive, metavar="N",
+    parser.add_argument("--stop-at", type=values.positive, metavar="N",
                         help="stop after operation number N")
     watched = parser.add_mutually_exclusive_group()  # looks are steps that the trace has not
     watched.add_argument("--record", action="store_true",
@@ -174,7 +165,7 @@ def _shrink(commands: Any) -> None:
     parser.add_argument("--to", type=Path, metavar="FILE",
                         help="where to put the result (default: TRACE.shrunk)")
     _reproducer_option(parser)
-    parser.add_argument("--seconds", type=_seconds, default=120.0, metavar="N",
+    parser.add_argument("--seconds", type=values.seconds, default=120.0, metavar="N",
                         help="when to stop (default: 120)")
 
 
@@ -273,7 +264,7 @@ def _bench(commands: Any) -> None:
         commands, "bench", "lockstep against the raw client loop, as a ratio",
         "bench", "bench --seconds 20 --json bench.json")
     _build_option(parser)
-    parser.add_argument("--seconds", type=_seconds, default=10.0, metavar="N",
+    parser.add_argument("--seconds", type=values.seconds, default=10.0, metavar="N",
                         help="how long to measure the ratio, and exploration with one worker "
                              "and with two (default: 10)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
@@ -310,7 +301,7 @@ def _build_option(parser: Any, *, repeated: bool = False) -> None:
 
 
 def _simulated_option(parser: Any, what: str) -> None:
-    parser.add_argument("--simulated", type=_lie, nargs="?", const="", metavar="LIE",
+    parser.add_argument("--simulated", type=values.lie, nargs="?", const="", metavar="LIE",
                         help=f"{what}; LIE is a defect that it is to have, such as lost-write or "
                              "no-wait (a wrong name: all there are)")
 
@@ -323,20 +314,20 @@ def _reproducer_option(parser: argparse.ArgumentParser) -> None:
 
 def _budget(parser: argparse.ArgumentParser, seconds: float) -> None:
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--seconds", type=_seconds, metavar="N",
+    budget.add_argument("--seconds", type=values.seconds, metavar="N",
                         help=f"how long to explore, directed checks included "
                              f"(default: {seconds:g})")
-    budget.add_argument("--steps", type=_positive, metavar="N", help="how many steps to do")
+    budget.add_argument("--steps", type=values.positive, metavar="N", help="how many steps to do")
     parser.set_defaults(default_seconds=seconds)
 
 
 def _exploration(parser: argparse.ArgumentParser) -> None:
     names = ", ".join((EVERYTHING.name, *AREAS))
-    parser.add_argument("--seed", type=_whole, metavar="N",
+    parser.add_argument("--seed", type=values.whole, metavar="N",
                         help="which traces to draw (default: random, and printed)")
-    parser.add_argument("--area", type=_names, metavar="NAME[,NAME...]", action="extend",
+    parser.add_argument("--area", type=values.names, metavar="NAME[,NAME...]", action="extend",
                         help=f"what to dwell on (default: all): {names}")
-    parser.add_argument("--workers", type=_positive, metavar="N",
+    parser.add_argument("--workers", type=values.positive, metavar="N",
                         default=os.cpu_count() or 1,
                         help="processes (default: one for each processor, here %(default)s)")
 
@@ -370,54 +361,3 @@ def _output(parser: argparse.ArgumentParser, folder: str) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", default=Path(folder),
                         help="folder for traces of divergences (default: %(default)s; made when "
                              "there is one)")
-
-
-def _known_defects(text: str) -> KnownDefects:
-    try:
-        return KnownDefects(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected one of {', '.join(KnownDefects)}, not {text!r}") from None
-
-
-def _lie(name: str) -> str:
-    if name and name not in texts():
-        raise argparse.ArgumentTypeError(
-            f"no lie is called {name!r}; there are: {', '.join(texts())}")
-    return name
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, not {text!r}")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = _whole(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
-    return value
-
-
-def _whole(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r}")
-    return value
-
-
-def _part(text: str) -> Part:
-    number, _, of = text.partition("/")
-    part = Part(_positive(number), _positive(of))
-    if part.number > part.of:
-        raise argparse.ArgumentTypeError(f"expected a part such as 2/3, not {text!r}")
-    return part
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

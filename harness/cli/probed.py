@@ -6,8 +6,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from harness.cli.parser import KnownDefects
 from harness.cli.results import Divergence, divergence_of
+from harness.cli.values import KnownDefects
 from harness.exploration.grounds import unexcusing
 from harness.exploration.investigate import investigate, keep
 from harness.exploration.subjects import Subject

@@ -30,11 +30,12 @@ from harness.cli.load import (
 )
 from harness.cli.main import INTERRUPTED
 from harness.cli.outputs import check_outputs, on_stderr, write_outputs
-from harness.cli.parser import KnownDefects, UsageError
+from harness.cli.parser import UsageError
 from harness.cli.probed import by_probes
 from harness.cli.report import RUN, campaign_report, runs_of
 from harness.cli.results import Divergence, Result, as_json, divergence_of, suite_of
 from harness.cli.summary import show
+from harness.cli.values import KnownDefects
 from harness.exploration import areas, campaign, confirmed, corpus, coverage, exhaustive
 from harness.exploration.campaign import Budget
 from harness.exploration.explorer import Mission

@@ -10,9 +10,9 @@ import pytest
 
 from harness.builds import STORAGE_DAEMON, find
 from harness.cli.main import main
-from harness.cli.parser import KnownDefects
 from harness.cli.probed import by_probes
 from harness.cli.results import Divergence
+from harness.cli.values import KnownDefects
 from harness.exploration.subjects import Subject, subject_of
 from harness.lockstep.trace import load
 from harness.reproducers.attempt import DIVERGES, attempt

@@ -224,8 +224,15 @@ def test_a_qemu_that_is_killed_half_way(build: Build, tmp_path: Path, temporary:
     environment = " ".join(f"{name}='{value}'" for name, value in real.env.items())
     write_script(tmp_path / STORAGE_DAEMON, f"""
 for shot in {shots}/*; do
-    if mv "$shot" "{tmp_path}/fired" 2>/dev/null; then
-        (sleep 0.1; kill -9 $$) >/dev/null 2>&1 </dev/null &
+    fired="{tmp_path}/fired.$$"
+    if mv "$shot" "$fired" 2>/dev/null; then
+        touch "$fired"
+        (while kill -0 $$; do  # until a trace is well under way, of which this is the QEMU
+            if find "{temporary}" -name current.trace -newer "$fired" -size +2 | grep -q .; then
+                kill -9 $$
+            fi
+            sleep 0.01
+        done) >/dev/null 2>&1 </dev/null &
         break
     fi
 done
@@ -238,7 +245,7 @@ exec env {environment} {' '.join(real.argv)} "$@"
             stderr=subprocess.PIPE, env=with_environment(
                 {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(tmp_path)})) as run:
         _await_line(run, "verifying")
-        for shot in range(4):  # four checks, each of some hundred steps
+        for shot in range(4):
             (shots / str(shot)).touch()
         out, err = run.communicate(timeout=120)
     assert run.returncode == 1, err + out

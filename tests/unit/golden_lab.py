@@ -10,6 +10,7 @@ from harness.systems.lies import Lie
 from harness.systems.simulated import Simulated
 from model.capabilities import Capabilities
 from model.configuration import KIB, Configuration, Format, Image
+from model.job_operations import Backup, Sync, Transaction
 from model.machine import Machine
 from model.operations import AddFilter, BitmapAdd, BitmapRef, Discard, Export, Flush, Unexport, Via
 
@@ -51,7 +52,8 @@ def everything(iotest: Scenario) -> None:
     size = 8 * C
     iotest.images(Image("base", size, filled=((0, 4 * C),)),
                   Image("src", size, Format.QCOW2, backing="base", filled=((2 * C, 4 * C),)),
-                  Image("tmp", size))
+                  Image("tmp", size),
+                  *(Image(name, size) for name in ("copy", "other", "copy2")))
     iotest.do(BitmapAdd("src", "dirty", granularity=32 * KIB))
     iotest.do(BitmapAdd("src", "dirty"))
     iotest.export("src")
@@ -80,3 +82,6 @@ def everything(iotest: Scenario) -> None:
         iotest.content(node)
     iotest.do(Discard("acc", C, C))
     iotest.content("acc")
+    iotest.do(Transaction((Backup("job", "src", "copy", Sync.TOP, auto_dismiss=False),
+                           Backup("job2", "other", "copy2", Sync.FULL, auto_dismiss=False))))
+    iotest.jobs()

@@ -20,6 +20,7 @@ from harness.systems.lies import Lie
 from harness.systems.simulated import Simulated
 from model.capabilities import Capabilities
 from model.configuration import Configuration, Format, Image
+from model.job_operations import Backup, Sync, Transaction
 from model.machine import Machine
 from model.operations import (
     AddFilter,
@@ -91,9 +92,12 @@ THOROUGH = trace_of(
     Inspect("snap"),
     Inspect("src"),
     Inspect("tmp"),
+    Transaction((Backup("job", "src", "copy", Sync.FULL, auto_dismiss=False),
+                 Backup("job2", "other", "copy2", Sync.FULL, auto_dismiss=False))),
     configuration=Configuration((
         Image("src", SIZE, Format.QCOW2, filled=((0, 768 * K),)),
         Image("tmp", SIZE),
+        *(Image(name, SIZE) for name in ("copy", "other", "copy2")),
     )),
 )
 """Something for every oracle to look at."""

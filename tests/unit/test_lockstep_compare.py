@@ -18,8 +18,10 @@ from harness.lockstep.differences import (
     DigestDiffers,
     DisconnectDiffers,
     ErrnoDiffers,
+    EventsDiffer,
     ExtentEndsEarly,
     ExtentsDiffer,
+    JobsDiffer,
     LengthDiffers,
     NotOneExtent,
     RefusalDiffers,
@@ -43,6 +45,8 @@ KINDS: dict[Oracle, set[type[Difference]]] = {
     Oracle.BITMAPS: {BitmapsDiffer},
     Oracle.DIGESTS: {DigestDiffers},
     Oracle.INSPECTION: {DataDiffers, LengthDiffers, DeniedDiffers},
+    Oracle.JOBS: {JobsDiffer},
+    Oracle.EVENTS: {EventsDiffer},
 }
 
 

@@ -18,13 +18,15 @@ from model import operations as ops
 from model.configuration import GIB, KIB, Configuration, Image
 from model.content import stamped, zeroes
 from model.errors import Errno
+from model.job_operations import Backup, Sync, Transaction
 from model.machine import Machine
 from model.operations import BitmapRef, Via
 from model.outcome import Outcome
 
 SIZE = 512 * KIB
 CONFIGURATION = Configuration((
-    Image("src", SIZE, filled=((0, 192 * KIB),)), Image("tmp", SIZE)))
+    Image("src", SIZE, filled=((0, 192 * KIB),)), Image("tmp", SIZE),
+    *(Image(name, SIZE) for name in ("copy", "other", "copy2"))))
 NAMED = (BitmapRef("src", "b"),)
 
 SCRIPT = (
@@ -48,6 +50,8 @@ SCRIPT = (
     ops.Inspect("src"),
     ops.Inspect("snap"),
     ops.Inspect("tmp"),
+    Transaction((Backup("job", "src", "copy", Sync.FULL, auto_dismiss=False),
+                 Backup("job2", "other", "copy2", Sync.FULL, auto_dismiss=False))),
 )
 
 

@@ -10,6 +10,7 @@ from harness.systems.lies.answers import ANSWERS
 from harness.systems.lies.deeds import DEEDS, ENDS
 from harness.systems.lies.forgotten import FORGOTTEN
 from harness.systems.lies.held import MISREPORTS
+from harness.systems.lies.jobs import JOBS
 from harness.systems.lies.lie import Chance, Lie, Oracle
 from harness.systems.lies.observations import OBSERVATIONS
 
@@ -18,7 +19,8 @@ __all__ = ["FORGOTTEN", "MISREPORTS", "Chance", "Lie", "Oracle", "catalogue", "t
 
 def catalogue() -> dict[str, Lie]:
     """Every lie of a system whose operations come one after the other, by name."""
-    return {lie.name: lie for lie in (*ANSWERS, *OBSERVATIONS, *DEEDS, *ENDS)}
+    return {lie.name: lie for lie in (
+        *ANSWERS, *OBSERVATIONS, *JOBS, *DEEDS, *ENDS)}
 
 
 def texts() -> dict[str, str]:

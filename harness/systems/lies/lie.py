@@ -24,6 +24,8 @@ class Oracle(StrEnum):
     DIGESTS = "digests"
     INSPECTION = "inspection"
     """The whole content of a node, and which parts of it can be read."""
+    JOBS = "jobs"
+    EVENTS = "events"
     LIFE = "life"
 
 

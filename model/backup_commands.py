@@ -6,11 +6,10 @@ The checks are in QEMU's order, with QEMU's texts (experiment): the first that f
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Final
 
-from . import bitmap_commands, successors
+from . import arguments, bitmap_commands, successors
 from .backup_job import BackupJob, JobGroup, SyncBitmap
 from .block_copy import LARGEST_SIZE
 from .capabilities import Capabilities
@@ -25,8 +24,6 @@ from .node import Node
 from .operations import OnCbwError
 
 _MOST: Final = (1 << 31) - 1
-_WELL_FORMED: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
-LONGEST_NODE_NAME: Final = 31
 
 
 def filter_name(job: str, given: str | None) -> str:
@@ -35,25 +32,32 @@ def filter_name(job: str, given: str | None) -> str:
 
 
 def check_arguments(capabilities: Capabilities, command: Backup, where: str = "") -> None:
-    """The checks of QEMU's command parser; ``where`` the arguments are, if in a transaction."""
-    enums: tuple[tuple[str, type[StrEnum], str | None], ...] = (
-        ("sync", Sync, command.sync), ("bitmap-mode", BitmapMode, command.bitmap_mode))
-    for name, known, value in enums:
-        if value is not None and value not in list(known):
-            raise CommandRefused(f"Parameter '{where}{name}' does not accept value '{value}'")
-    performance = (command.max_workers, command.max_chunk, command.min_cluster_size)
-    if performance != (None, None, None) and not capabilities.x_perf:
+    """The checks of QEMU's command parser, in the order of its schema, which ends with what it
+    does not know; ``where`` the arguments are, if in a transaction."""
+    _check_word("sync", Sync, command.sync, where)
+    arguments.check_int64("speed", command.speed, where)
+    _check_word("bitmap-mode", BitmapMode, command.bitmap_mode, where)
+    if capabilities.job_on_cbw_error:
+        _check_word("on-cbw-error", OnCbwError, command.on_cbw_error, where)
+    if capabilities.x_perf:
+        inside = f"{where}x-perf."
+        arguments.check_int64("max-workers", command.max_workers, inside)
+        arguments.check_int64("max-chunk", command.max_chunk, inside)
+        if capabilities.min_cluster_size:
+            arguments.check_uint64("min-cluster-size", command.min_cluster_size, inside)
+        elif command.min_cluster_size is not None:
+            raise CommandRefused(f"Parameter '{inside}min-cluster-size' is unexpected")
+    elif (command.max_workers, command.max_chunk, command.min_cluster_size) != (None, None, None):
         raise CommandRefused(f"Parameter '{where}x-perf' is unexpected")
-    if command.min_cluster_size is not None and not capabilities.min_cluster_size:
-        raise CommandRefused(f"Parameter '{where}x-perf.min-cluster-size' is unexpected")
     if command.discard_source and not capabilities.discard_source:
         raise CommandRefused(f"Parameter '{where}discard-source' is unexpected")
-    if command.on_cbw_error is not None:
-        if not capabilities.job_on_cbw_error:
-            raise CommandRefused(f"Parameter '{where}on-cbw-error' is unexpected")
-        if command.on_cbw_error not in list(OnCbwError):
-            raise CommandRefused(f"Parameter '{where}on-cbw-error' does not accept value "
-                                 f"'{command.on_cbw_error}'")
+    if command.on_cbw_error is not None and not capabilities.job_on_cbw_error:
+        raise CommandRefused(f"Parameter '{where}on-cbw-error' is unexpected")
+
+
+def _check_word(name: str, known: type[StrEnum], value: str | None, where: str) -> None:
+    if value is not None and value not in list(known):
+        raise CommandRefused(f"Parameter '{where}{name}' does not accept value '{value}'")
 
 
 def start(graph: Graph, command: Backup, group: JobGroup) -> BackupJob:
@@ -140,28 +144,19 @@ def _check_performance(command: Backup) -> None:
 def _make_filter(graph: Graph, command: Backup, device: Node, target: Node) -> CopyBeforeWrite:
     if device.size != target.size:
         raise CommandRefused("Source and target image have different sizes")
-    smallest = command.min_cluster_size or 0
+    smallest = arguments.as_uint64(command.min_cluster_size)
     if smallest > LARGEST_SIZE:
         raise CommandRefused(f"min-cluster-size too large: {smallest} > {LARGEST_SIZE}")
     name = filter_name(command.job, command.filter_node)
     options = CbwOptions(OnCbwError(command.on_cbw_error or OnCbwError.BREAK_GUEST_WRITE))
     try:
         if command.filter_node is not None:
-            _check_node_name(graph, name)
+            graph.check_new(name)
         graph.check_filter(name, device, target)
         # A job's filter takes no discards, whatever the device does: they end there.
         return graph.make_filter(name, device, target, None, smallest, options, discard=False)
     except CommandRefused as why:
         raise CommandRefused(f"Could not create node: {why}") from why
-
-
-def _check_node_name(graph: Graph, name: str) -> None:
-    if not _WELL_FORMED.fullmatch(name):
-        raise CommandRefused(f"Invalid node-name: '{name}'")
-    if name in graph.nodes:
-        raise CommandRefused(f"Duplicate nodes with node-name='{name}'")
-    if len(name) > LONGEST_NODE_NAME:
-        raise CommandRefused("Node name too long")
 
 
 def _check_chunk(command: Backup, node: CopyBeforeWrite) -> None:
@@ -172,7 +167,7 @@ def _check_chunk(command: Backup, node: CopyBeforeWrite) -> None:
 
 
 def _check_job_name(graph: Graph, name: str) -> None:
-    if not _WELL_FORMED.fullmatch(name):
+    if not arguments.is_well_formed(name):
         raise CommandRefused(f"Invalid job ID '{name}'")
     if name in graph.jobs:
         raise CommandRefused(f"Job ID '{name}' already in use")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import bitmap_directory
+from . import arguments, bitmap_directory
 from .bitmap import SMALLEST_GRANULARITY, DirtyBitmap
 from .configuration import KIB
 from .errors import CommandRefused
@@ -27,15 +27,13 @@ from .operations import (
 from .qcow2 import Qcow2
 
 LONGEST_NAME: Final = 1023
-LARGEST_GRANULARITY: Final = (1 << 32) - 1
 LEAST_DEFAULT: Final = 4 * KIB
 MOST_DEFAULT: Final = 64 * KIB
 
 
 def check_arguments(command: BitmapAdd, where: str = "") -> None:
     """The checks of QEMU's command parser; ``where`` the arguments are, if in a transaction."""
-    if command.granularity is not None and not 0 <= command.granularity <= LARGEST_GRANULARITY:
-        raise CommandRefused(f"Parameter '{where}granularity' expects uint32_t")
+    arguments.check_uint32("granularity", command.granularity, where)
 
 
 def default_granularity(node: Node) -> int:

@@ -101,7 +101,8 @@ def _is_filtered(graph: Graph) -> bool:
 
 def _is_huge(min_cluster_size: int | None) -> bool:
     """Whether a cluster size passes the first check, yet is too large for a bitmap."""
-    return min_cluster_size is not None and 1 << 32 <= min_cluster_size < 1 << 63
+    return (min_cluster_size is not None and 1 << 32 <= min_cluster_size < 1 << 63
+            and not min_cluster_size & (min_cluster_size - 1))
 
 
 def _target_is_short(graph: Graph, command: ops.AddFilter) -> bool:

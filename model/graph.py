@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from . import bitmap_directory, links, permissions
+from . import arguments, bitmap_directory, links, permissions
 from .backup_job import BackupJob
 from .bitmap import DirtyBitmap
 from .block_copy import BlockCopy, cluster_size_of
@@ -18,7 +18,7 @@ from .capabilities import Capabilities
 from .configuration import Configuration, Format, Protocol
 from .copy_before_write import CbwOptions, CopyBeforeWrite
 from .copy_on_read import CopyOnRead
-from .errors import CommandRefused
+from .errors import CommandRefused, Undetermined
 from .held_image import HeldImage
 from .image import Image
 from .nbd_export import NbdExport
@@ -37,8 +37,6 @@ from .operations import (
 from .outcome import JobEvent
 from .qcow2 import Qcow2
 from .snapshot_access import SnapshotAccess
-
-LARGEST_TIMEOUT = (1 << 32) - 1
 
 
 class Graph:
@@ -67,6 +65,10 @@ class Graph:
                 held = spec.protocol is Protocol.HELD
                 self.nodes[spec.node] = (HeldImage if held else Image)(spec, index, fired)
             self.nodes[spec.node].age = self.next_age()
+        self._below = {f"{name}-file" for name in self.nodes} | {
+            node.format_node for node in self.nodes.values()
+            if isinstance(node, Image) and node.format_node != node.name}
+        """The nodes below images, which the model has none for."""
 
     def next_age(self) -> int:
         """The next number in the graph's history."""
@@ -77,19 +79,27 @@ class Graph:
 
     def lookup(self, name: str) -> Node:
         """The node of that name, for commands that also take a device's name."""
-        if name not in self.nodes:
+        node = self.find(name)
+        if node is None:
             raise CommandRefused(f"Cannot find device='{name}' nor node-name='{name}'")
-        return self.nodes[name]
+        return node
 
     def node(self, name: str) -> Node:
         """The node of that name, for commands that take nothing but a node's name."""
-        if name not in self.nodes:
+        node = self.find(name)
+        if node is None:
             raise CommandRefused(f"Cannot find device='' nor node-name='{name}'")
-        return self.nodes[name]
+        return node
+
+    def find(self, name: str) -> Node | None:
+        """The node of that name, if there is one; raises Undetermined if QEMU alone has it."""
+        if name in self._below:
+            raise Undetermined(f"node {name!r} is a part of an image")
+        return self.nodes.get(name)
 
     def bitmap(self, reference: BitmapRef) -> DirtyBitmap:
         """A named bitmap."""
-        node = self.nodes.get(reference.node)
+        node = self.find(reference.node)
         if node is None:
             raise CommandRefused(f"Node '{reference.node}' not found")
         bitmap = node.bitmap(reference.name)
@@ -107,13 +117,13 @@ class Graph:
             raise CommandRefused("Parameter 'target' is missing")
         on_cbw_error = self._check_options(command)
         source = self._look(command.file)
-        self._check_new(command.node)
+        self.check_new(command.node)
         target = self.lookup(command.target)
         age = self.next_age()
         self._check_permissions(target, permissions.filter_uses(command.node, source, target, age))
         bitmap = self.bitmap(command.bitmap) if command.bitmap else None
         node = self.make_filter(
-            command.node, source, target, bitmap, command.min_cluster_size or 0,
+            command.node, source, target, bitmap, arguments.as_uint64(command.min_cluster_size),
             CbwOptions(on_cbw_error, command.cbw_timeout or 0), discard=command.discard)
         node.age = age
         self.nodes[node.name] = node
@@ -154,16 +164,16 @@ class Graph:
 
     def _check_options(self, command: AddFilter) -> OnCbwError:
         """The checks that QEMU's option parser makes, before any node is looked up."""
-        timeout = command.cbw_timeout
-        if timeout is not None and not 0 <= timeout <= LARGEST_TIMEOUT:
-            raise CommandRefused("Parameter 'cbw-timeout' expects uint32_t")
         on_cbw_error = command.on_cbw_error
         if on_cbw_error is None:
             on_cbw_error = OnCbwError.BREAK_GUEST_WRITE
         elif on_cbw_error not in list(OnCbwError):
             raise CommandRefused(
                 f"Parameter 'on-cbw-error' does not accept value '{on_cbw_error}'")
-        if command.min_cluster_size is not None and not self.capabilities.min_cluster_size:
+        arguments.check_uint32("cbw-timeout", command.cbw_timeout)
+        if self.capabilities.min_cluster_size:
+            arguments.check_uint64("min-cluster-size", command.min_cluster_size)
+        elif command.min_cluster_size is not None:
             raise CommandRefused("Parameter 'min-cluster-size' is unexpected")
         return OnCbwError(on_cbw_error)
 
@@ -194,7 +204,7 @@ class Graph:
     def add_snapshot(self, command: AddSnapshot) -> None:
         """blockdev-add of a snapshot-access node."""
         file = self._look(command.file)
-        self._check_new(command.node)
+        self.check_new(command.node)
         node = SnapshotAccess(command.node, file, discard=command.discard, fired=self.fired)
         node.age = self.next_age()
         self.nodes[node.name] = node
@@ -202,7 +212,7 @@ class Graph:
     def add_copy_on_read(self, command: AddCopyOnRead) -> None:
         """blockdev-add of a copy-on-read node."""
         file = self._look(command.file)
-        self._check_new(command.node)
+        self.check_new(command.node)
         age = self.next_age()
         self._check_permissions(file, [permissions.copy_on_read_use(command.node, file, age)])
         node = CopyOnRead(command.node, file, fired=self.fired)
@@ -211,7 +221,7 @@ class Graph:
 
     def remove_node(self, command: RemoveNode) -> None:
         """blockdev-del: only of a node that nobody uses."""
-        node = self.nodes.get(command.node)
+        node = self.find(command.node)
         if node is None:
             raise CommandRefused(f"Failed to find node with node-name='{command.node}'")
         if node is self.device or any(each.node is node for each in self.exports.values()):
@@ -232,9 +242,14 @@ class Graph:
         if isinstance(node, Qcow2):
             bitmap_directory.store(node)
 
-    def _check_new(self, name: str) -> None:
-        if name in self.nodes:
+    def check_new(self, name: str) -> None:
+        """Refuse a name that a new node cannot have."""
+        if not arguments.is_well_formed(name):
+            raise CommandRefused(f"Invalid node-name: '{name}'")
+        if name in self.nodes or name in self._below:
             raise CommandRefused(f"Duplicate nodes with node-name='{name}'")
+        if len(name) > arguments.LONGEST_NODE_NAME:
+            raise CommandRefused("Node name too long")
 
     # Filters of jobs
 

@@ -87,6 +87,8 @@ class Machine:
             return Outcome()
         except CommandRefused as why:
             return Outcome(refused=why.error)
+        except Undetermined as why:
+            raise Impossible(str(why)) from why
 
     def _command(self, operation: Operation) -> None:
         """A QMP command; one about jobs ends when they rest."""
@@ -172,7 +174,7 @@ class Machine:
                 cast(Qcow2, self.graph.nodes[name]).directory = directory
             scar(self.graph)
             raise
-        except Impossible:
+        except (Impossible, Undetermined):
             self.graph, self._faults = before
             raise
 

@@ -257,6 +257,9 @@ def test_1010_other_wrong_arguments(iotest: Scenario) -> None:
             replace(usual, min_cluster_size=3), replace(usual, min_cluster_size=1 << 63),
             replace(usual, discard_source=True), replace(usual, on_cbw_error="some"),
             replace(usual, filter_node="src"), replace(usual, filter_node="1"),
+            replace(usual, filter_node="f" * 32), replace(usual, max_workers=1 << 63),
+            replace(usual, max_chunk=1 << 63), replace(usual, min_cluster_size=1 << 64),
+            replace(usual, speed=1 << 63),
             replace(usual, job="1"), replace(usual, job="job", speed=-1)):
         iotest.do(wrong)
     iotest.section("What a job holds")

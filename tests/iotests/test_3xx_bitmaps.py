@@ -170,7 +170,7 @@ def test_307_bitmap_errors(iotest: Scenario) -> None:
     """What is refused, and in which words."""
     iotest.images(Image("src", 4 * C), Image("other", 2 * C), Image("qcow", 4 * C, Format.QCOW2))
     iotest.section("Granularity: a power of two, at least 512")
-    for granularity in (0, 3, 256, 513):
+    for granularity in (0, 3, 256, 513, 1 << 32, 1 << 64):
         iotest.do(BitmapAdd("src", "dirty", granularity=granularity))
     iotest.section("Names")
     iotest.do(BitmapAdd("src", ""))
@@ -179,6 +179,10 @@ def test_307_bitmap_errors(iotest: Scenario) -> None:
     iotest.do(BitmapAdd("nowhere", "dirty"))
     iotest.do(BitmapClear("src", "nothing"))
     iotest.do(BitmapClear("nowhere", "dirty"))
+    iotest.section("Names of 1023 bytes, and of a byte more")
+    for name in ("b" * 1023, "b" * 1024, "\u00e9" * 511 + "b", "\u00e9" * 512):
+        iotest.do(BitmapAdd("src", name))
+        iotest.do(BitmapRemove("src", name))
     iotest.section("Persistent ones need a format that can keep them")
     iotest.do(BitmapAdd("src", "kept", persistent=True))
     iotest.do(BitmapAdd("qcow", "kept", persistent=True))
@@ -186,6 +190,11 @@ def test_307_bitmap_errors(iotest: Scenario) -> None:
     iotest.do(BitmapAdd("other", "small"))
     iotest.do(BitmapMerge("src", "dirty", sources=(BitmapRef("other", "small"),)))
     iotest.do(BitmapMerge("src", "dirty", sources=(DIRTY, BitmapRef("src", "nothing"))))
+    iotest.section("A bitmap may be merged into itself, which changes nothing")
+    iotest.export("src")
+    iotest.write("src", C, 512)
+    iotest.do(BitmapMerge("src", "dirty", sources=(DIRTY,)))
+    iotest.do(BitmapMerge("src", "dirty", sources=(DIRTY, DIRTY)))
     iotest.bitmaps("src", "other", "qcow")
 
 

@@ -33,6 +33,12 @@ def test_501_nodes(iotest: Scenario) -> None:
     iotest.section("snapshot-access over nothing, and under a name that is taken")
     iotest.do(AddSnapshot("acc", "nowhere"))
     iotest.do(AddSnapshot("cbw", "cbw"))
+    iotest.section("Names that no node can have")
+    for name in ("", "1", "a b", "#a", "src-file", "a" * 32):
+        iotest.do(AddFilter(name, "src", "tmp"))
+        iotest.do(AddSnapshot(name, "cbw"))
+    iotest.do(AddSnapshot("a" * 31, "cbw"))
+    iotest.do(RemoveNode("a" * 31))
     iotest.section("Nothing was left behind")
     iotest.do(RemoveNode("acc"))
     iotest.do(RemoveNode("cbw"))
@@ -69,7 +75,7 @@ def test_503_on_cbw_error(iotest: Scenario) -> None:
 def test_504_cbw_timeout(iotest: Scenario) -> None:
     """A time limit for copies, in seconds: 32 bits; 0, the default, is none."""
     images(iotest)
-    for seconds in (-1, 1 << 32):
+    for seconds in (-1, 1 << 32, 1 << 64):
         iotest.do(AddFilter("cbw", "src", "tmp", cbw_timeout=seconds))
     for seconds in (0, 1, (1 << 32) - 1):
         iotest.do(AddFilter("cbw", "src", "tmp", cbw_timeout=seconds))
@@ -93,7 +99,7 @@ def test_506_min_cluster_size_errors(iotest: Scenario) -> None:
     """The least size of a cluster: a power of two, below 2^63.  QEMU before 9.2 has no such
     option."""
     images(iotest)
-    for size in (3, 48 * KIB, 65537, 1 << 63, (1 << 64) - 1):
+    for size in (3, 48 * KIB, 65537, 1 << 63, (1 << 64) - 1, 1 << 64, -1):
         iotest.do(AddFilter("cbw", "src", "tmp", min_cluster_size=size))
     iotest.section("0 is none")
     iotest.do(AddFilter("cbw", "src", "tmp", min_cluster_size=0))

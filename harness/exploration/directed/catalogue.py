@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from harness.exploration.building import Check
 from harness.exploration.directed import (
+    arguments,
     bitmaps,
     extents,
     graphs,
@@ -38,6 +39,7 @@ def checks(system: SystemKind) -> list[Check]:
         (40, bitmaps.checks()), (100, lengths.checks()),
         (150, graphs.options()), (80, graphs.granularities()), (60, graphs.formats()),
         (250, neighbours.checks()), (100, words.checks()), (60, unchanged.checks()),
+        (60, arguments.checks()),
         (600, interleavings.checks()), (200, requests.states())])
 
 

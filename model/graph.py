@@ -52,6 +52,8 @@ class Graph:
         self.exports: dict[str, NbdExport] = {}
         self.device: Node | None = None
         """The node that the guest's device is on, if there is a device."""
+        self.attached: str | None = None
+        """The node that it was put on; jobs may have moved it since."""
         self._device_age = 0
         self.jobs: dict[str, BackupJob] = {}
         self.job_events: list[JobEvent] = []
@@ -320,6 +322,7 @@ class Graph:
         except CommandRefused:
             self.device, self._device_age = before
             raise
+        self.attached = node.name
 
     # Exports
 

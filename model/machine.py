@@ -28,7 +28,7 @@ from .graph import Graph
 from .nbd_export import Disconnected, NbdExport, SparseRead
 from .node import Node
 from .operations import Operation, Request, Via
-from .outcome import Observation, Outcome, by_job
+from .outcome import DeviceView, Observation, Outcome, by_job
 from .program import Program, StorageRequest, run_to_end
 from .qcow2 import Qcow2
 from .unsaid import Impossible
@@ -182,7 +182,7 @@ class Machine:
         export = self._export(request)
         if any(self._faults.values()):
             unsaid.check_order(export.node, request)
-        if request.via is Via.DEVICE and export.node is not self.graph.device:
+        if request.via is Via.DEVICE and request.node != self.graph.attached:
             return Outcome(error=Errno.ENOENT)
         unsaid.check_pieces(self.configuration, export.node, request)
         # To be able to go back takes time, and few requests may have to.
@@ -201,12 +201,12 @@ class Machine:
         unsaid.check_request(self.configuration, request)
         if request.via is Via.MONITOR:
             return self._directly(unsaid.monitored(self.graph, request))
+        if request.via is Via.DEVICE and self.graph.device is not None:
+            return self._directly(self.graph.device)
         export = self.graph.exports.get(request.node)
-        if export is not None:
-            return export
-        if request.via is not Via.DEVICE or self.graph.device is None:
+        if export is None:
             raise Impossible(f"node {request.node!r} has no export")
-        return self._directly(self.graph.device)
+        return export
 
     def _directly(self, node: Node) -> NbdExport:
         return NbdExport(node, writable=True, bitmaps=(), allocation_depth=False,
@@ -256,8 +256,8 @@ class Machine:
     # Looking
 
     def observe(self) -> Observation:
-        """The bitmaps of all nodes, the digests of those that have a name, the jobs, and what
-        they have told since the last time."""
+        """The bitmaps of all nodes, the digests of those that have a name, the jobs and what they
+        have told since the last time, the guest's device."""
         bitmaps = {name: tuple(bitmap.view() for bitmap in node.bitmaps)
                    for name, node in self.graph.nodes.items() if node.bitmaps}
         digests = {(name, bitmap.name): bitmap.digest()
@@ -265,7 +265,9 @@ class Machine:
                    for bitmap in node.bitmaps if bitmap.name is not None}
         views = tuple(job.view() for job in reversed(self.graph.jobs.values()))
         events, self.graph.job_events = self.graph.job_events, []
-        return Observation(bitmaps, digests, views, by_job(events))
+        device = self.graph.device
+        on = None if device is None else DeviceView(device.name, bitmaps.get(device.name, ()))
+        return Observation(bitmaps, digests, views, by_job(events), on)
 
     @property
     def nodes(self) -> Mapping[str, Node]:

@@ -198,8 +198,9 @@ class Unexport(Operation):
 class Attach(Operation):
     """Put the guest's device on the node: ``device_add`` the first time, then ``qom-set``.
 
-    Requests by :attr:`Via.DEVICE` reach the node that the device is on; naming another node is
-    ENOENT.  The device writes, and lets others write (``share-rw``).  Needs a qemu-system.
+    Requests by :attr:`Via.DEVICE` name the node that the device was put on, and reach the one that
+    it is on, which may be a job's filter over that; naming another node is ENOENT.  The device
+    writes, and lets others write (``share-rw``).  Needs a qemu-system.
     """
 
     name: ClassVar[str] = "attach"

@@ -79,6 +79,15 @@ BitmapsByNode: TypeAlias = Mapping[str, tuple[BitmapView, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceView:
+    """The guest's device as ``query-block`` shows it: the node that it is on, which is a job's
+    filter as long as the job has one over that disk, and the node's bitmaps."""
+
+    node: str
+    bitmaps: tuple[BitmapView, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """A job as ``query-jobs`` shows it; ``done`` and ``total`` are its progress in bytes."""
 
@@ -119,3 +128,5 @@ class Observation:
     digests: Mapping[tuple[str, str], str]
     jobs: tuple[JobView, ...] = ()
     events: tuple[JobEvent, ...] = ()
+    device: DeviceView | None = None
+    """None: there is none."""

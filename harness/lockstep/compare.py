@@ -22,6 +22,7 @@ from .differences import (
     BitmapsDiffer,
     DataDiffers,
     DeniedDiffers,
+    DeviceDiffers,
     Difference,
     DigestDiffers,
     DisconnectDiffers,
@@ -74,7 +75,7 @@ def expected_errno(operation: Operation, outcome: Outcome) -> int | None:
 
 
 def compare_observations(model: Observation, system: Observation) -> tuple[Difference, ...]:
-    """How the bitmaps and jobs of the system differ from the model's."""
+    """How the bitmaps, the device and the jobs of the system differ from the model's."""
     found: list[Difference] = []
     if model.bitmaps != system.bitmaps:
         for node in sorted({*model.bitmaps, *system.bitmaps}):
@@ -86,6 +87,8 @@ def compare_observations(model: Observation, system: Observation) -> tuple[Diffe
             left, right = model.digests.get((node, name)), system.digests.get((node, name))
             if left != right:
                 found.append(DigestDiffers(node, name, left, right))
+    if model.device != system.device:
+        found.append(DeviceDiffers(model.device, system.device))
     if model.jobs != system.jobs:
         found.append(JobsDiffer(model.jobs, system.jobs))
     if model.events != system.events:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from model.content import Content
 from model.errors import QmpError
-from model.outcome import Allocation, BitmapView, JobEvent, JobView
+from model.outcome import Allocation, BitmapView, DeviceView, JobEvent, JobView
 
 from . import human
 from .found import Found
@@ -249,6 +249,32 @@ class DigestDiffers(Difference):
     def words(self) -> list[str]:
         return [(f"content of bitmap {self.node}/{self.name}: expected digest "
                 f"{(self.expected or 'none')[:16]}, found {(self.found or 'none')[:16]}")]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDiffers(Difference):
+    """``query-block`` shows the guest's device on another node, or other bitmaps of it."""
+
+    kind: ClassVar[str] = "device"
+    expected: DeviceView | None
+    found: DeviceView | None
+
+    @property
+    def signature(self) -> Signature:
+        if self.expected is None or self.found is None or self.expected.node != self.found.node:
+            return (self.kind, "node")
+        return (self.kind, *_fields_that_differ(
+            BitmapView, self.expected.bitmaps, self.found.bitmaps))
+
+    def words(self) -> list[str]:
+        return ["the guest's device:", *_side_by_side(
+            _device(self.expected), _device(self.found), "no bitmap")]
+
+
+def _device(view: DeviceView | None) -> list[str]:
+    if view is None:
+        return ["no device"]
+    return [f"on node {view.node}", *map(bitmap, view.bitmaps)]
 
 
 @dataclass(frozen=True, slots=True)

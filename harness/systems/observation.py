@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from model.outcome import BitmapView
+from harness.systems.commands import DEVICE
+from model.outcome import BitmapView, DeviceView
 
 
 def bitmaps_by_node(nodes: Iterable[Mapping[str, Any]]) -> dict[str, tuple[BitmapView, ...]]:
@@ -17,6 +18,16 @@ def bitmaps_by_node(nodes: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Bitma
 def bitmaps_of(node: Mapping[str, Any]) -> tuple[BitmapView, ...]:
     """The bitmaps of one of those nodes."""
     return tuple([_view(bitmap) for bitmap in node.get("dirty-bitmaps", ())])
+
+
+def device_view(devices: Iterable[Mapping[str, Any]],
+                named: Callable[[str], str]) -> DeviceView | None:
+    """The guest's device, from ``query-block``; ``named`` gives the model's name of a node."""
+    for device in devices:
+        inserted = device.get("inserted")
+        if device.get("qdev") == DEVICE and inserted is not None:
+            return DeviceView(named(inserted["node-name"]), bitmaps_of(inserted))
+    return None
 
 
 def _view(bitmap: Mapping[str, Any]) -> BitmapView:

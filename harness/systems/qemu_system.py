@@ -47,6 +47,10 @@ class QemuSystem(QmpSystem):
     def _channels_of(self, build: Build) -> frozenset[Via]:
         return super()._channels_of(build) | {Via.MONITOR, Via.DEVICE}
 
+    @property
+    def _has_device(self) -> bool:
+        return self._attached is not None
+
     def _spelled(self, operation: Operation) -> Command:
         if isinstance(operation, ops.Attach):
             return commands.attach_command(operation.node, plugged=self._attached is not None)

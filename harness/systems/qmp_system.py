@@ -31,7 +31,7 @@ from harness.systems.failure import SystemCrashed, SystemFailed, SystemHung
 from harness.systems.inspection import Reader, Snapshot, inspect, melted
 from harness.systems.job_watch import JobWatch, is_about_jobs, job_views
 from harness.systems.node_names import NodeNames, child_of
-from harness.systems.observation import bitmaps_by_node, bitmaps_of, cluster_size
+from harness.systems.observation import bitmaps_by_node, bitmaps_of, cluster_size, device_view
 from harness.systems.readers import ThroughNbd, ThroughQemuIo
 from harness.systems.requests import by_nbd, by_qemu_io, changes
 from harness.systems.verdicts import translated
@@ -117,8 +117,8 @@ class QmpSystem:
             return self._command(operation)
 
     def observe(self, named: Collection[BitmapRef]) -> Observation:
-        """All bitmaps of all nodes, the digests of the ``named`` ones that there are, all jobs,
-        and what they told since the last time."""
+        """All bitmaps of all nodes, the digests of the ``named`` ones that there are, all jobs
+        and what they told since the last time, the guest's device."""
         with self._verdicts("observation"):
             qmp = self.process.qmp
             # All at once: to wait for each answer before the next question costs more than both.
@@ -126,6 +126,7 @@ class QmpSystem:
             asked = {(bitmap.node, bitmap.name): qmp.submit(
                 _DIGEST, {"node": bitmap.node, "name": bitmap.name}) for bitmap in named}
             jobs = qmp.submit("query-jobs") if self._jobs.any_started else None
+            devices = qmp.submit("query-block") if self._has_device else None
             bitmaps = {self._names.of(node): bitmaps
                        for node, bitmaps in bitmaps_by_node(
                            cast(list[Mapping[str, Any]], qmp.result(nodes))).items()}
@@ -133,11 +134,20 @@ class QmpSystem:
             for key, pending in asked.items():
                 with contextlib.suppress(QmpRefused):
                     digests[key] = cast(Mapping[str, str], qmp.result(pending))["sha256"]
-            if jobs is None:
-                return Observation(bitmaps, digests)
-            views = job_views(cast(list[Mapping[str, Any]], qmp.result(jobs)))
-            self._hear_of_jobs()
-            return Observation(bitmaps, digests, views, self._jobs.take_events())
+            seen = Observation(bitmaps, digests)
+            if devices is not None:
+                seen = dataclasses.replace(seen, device=device_view(
+                    cast(list[Mapping[str, Any]], qmp.result(devices)), self._names.of))
+            if jobs is not None:
+                views = job_views(cast(list[Mapping[str, Any]], qmp.result(jobs)))
+                self._hear_of_jobs()
+                seen = dataclasses.replace(seen, jobs=views, events=self._jobs.take_events())
+            return seen
+
+    @property
+    def _has_device(self) -> bool:
+        """Whether there is a guest's device to be asked about."""
+        return False
 
     def image_file(self, node: str) -> Path:
         """The file of an image; raises KeyError for one that is in no file of its own."""

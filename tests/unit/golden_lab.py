@@ -12,7 +12,17 @@ from model.capabilities import Capabilities
 from model.configuration import KIB, Configuration, Format, Image
 from model.job_operations import Backup, Sync, Transaction
 from model.machine import Machine
-from model.operations import AddFilter, BitmapAdd, BitmapRef, Discard, Export, Flush, Unexport, Via
+from model.operations import (
+    AddFilter,
+    Attach,
+    BitmapAdd,
+    BitmapRef,
+    Discard,
+    Export,
+    Flush,
+    Unexport,
+    Via,
+)
 
 C = 64 * KIB
 
@@ -82,6 +92,7 @@ def everything(iotest: Scenario) -> None:
         iotest.content(node)
     iotest.do(Discard("acc", C, C))
     iotest.content("acc")
+    iotest.do(Attach("cbw"))
     iotest.do(Transaction((Backup("job", "src", "copy", Sync.TOP, auto_dismiss=False),
                            Backup("job2", "other", "copy2", Sync.FULL, auto_dismiss=False))))
     iotest.jobs()

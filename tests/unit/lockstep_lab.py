@@ -25,6 +25,7 @@ from model.machine import Machine
 from model.operations import (
     AddFilter,
     AddSnapshot,
+    Attach,
     BitmapAdd,
     Discard,
     Export,
@@ -92,6 +93,7 @@ THOROUGH = trace_of(
     Inspect("snap"),
     Inspect("src"),
     Inspect("tmp"),
+    Attach("cbw"),
     Transaction((Backup("job", "src", "copy", Sync.FULL, auto_dismiss=False),
                  Backup("job2", "other", "copy2", Sync.FULL, auto_dismiss=False))),
     configuration=Configuration((

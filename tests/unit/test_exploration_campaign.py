@@ -22,7 +22,9 @@ from harness.exploration.grounds import Ground, SimulatedGround
 from harness.exploration.tally import Tally
 from harness.exploration.traces import TraceSource
 from harness.lockstep.replay import Stand
+from harness.lockstep.trace import SystemKind
 from harness.systems.lies import Oracle, catalogue
+from model.operations import Via
 
 TRUTHFUL = SimulatedGround(Plan())
 PARTS = 12
@@ -43,10 +45,13 @@ def test_the_truth_conforms() -> None:
 
 @pytest.mark.parametrize("lie", sorted(catalogue()))
 def test_every_lie_is_found(lie: str) -> None:
-    ground = SimulatedGround(Plan(), lie)
-    areas = ("everything", "bitmaps", "graph", "faults", "options")
-    if catalogue()[lie].oracle in (Oracle.JOBS, Oracle.EVENTS):
-        areas = ("jobs", "transactions")
+    plan, areas = Plan(), ("everything", "bitmaps", "graph", "faults", "options")
+    match catalogue()[lie].oracle:
+        case Oracle.JOBS | Oracle.EVENTS:
+            areas = ("jobs", "transactions")
+        case Oracle.DEVICE:
+            plan = Plan(SystemKind.QEMU_SYSTEM, channels=tuple(Via))
+    ground = SimulatedGround(plan, lie)
     tally = explore(_mission(ground, areas=areas), Budget(seconds=60, steps=6000, finds=1))
     assert tally.finds, f"{lie} was not found in {tally.steps} steps"
     find = next(iter(tally.finds.values()))

@@ -14,6 +14,7 @@ from harness.lockstep.differences import (
     BitmapsDiffer,
     DataDiffers,
     DeniedDiffers,
+    DeviceDiffers,
     Difference,
     DigestDiffers,
     DisconnectDiffers,
@@ -45,6 +46,7 @@ KINDS: dict[Oracle, set[type[Difference]]] = {
     Oracle.BITMAPS: {BitmapsDiffer},
     Oracle.DIGESTS: {DigestDiffers},
     Oracle.INSPECTION: {DataDiffers, LengthDiffers, DeniedDiffers},
+    Oracle.DEVICE: {DeviceDiffers},
     Oracle.JOBS: {JobsDiffer},
     Oracle.EVENTS: {EventsDiffer},
 }

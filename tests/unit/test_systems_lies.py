@@ -50,6 +50,7 @@ SCRIPT = (
     ops.Inspect("src"),
     ops.Inspect("snap"),
     ops.Inspect("tmp"),
+    ops.Attach("cbw"),
     Transaction((Backup("job", "src", "copy", Sync.FULL, auto_dismiss=False),
                  Backup("job2", "other", "copy2", Sync.FULL, auto_dismiss=False))),
 )

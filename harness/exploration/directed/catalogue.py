@@ -10,6 +10,7 @@ from harness.exploration.building import Check
 from harness.exploration.directed import (
     arguments,
     bitmaps,
+    devices,
     extents,
     graphs,
     interleavings,
@@ -27,12 +28,13 @@ from harness.lockstep.trace import SystemKind
 def checks(system: SystemKind) -> list[Check]:
     """All of them, in the order in which they are done.
 
-    A qemu-system is given only those that are about its own channels, the human monitor's; all
-    others would ask the same code as they ask of a storage daemon.
+    A qemu-system is given only those that are about what it alone has, the human monitor's
+    channels and the guest's device; all others would ask the same code as they ask of a storage
+    daemon.
     """
     own = [(300, requests.ranges()), (200, requests.ends())]
     if system is SystemKind.QEMU_SYSTEM:
-        return _in_turn(own)
+        return _in_turn([*own, (30, devices.checks())])
     return _in_turn([
         (30, schedules.checks()), (10, jobs.checks()),
         (20, extents.checks()), (30, graphs.faults()), *own,

@@ -24,6 +24,7 @@ class Oracle(StrEnum):
     DIGESTS = "digests"
     INSPECTION = "inspection"
     """The whole content of a node, and which parts of it can be read."""
+    DEVICE = "device"
     JOBS = "jobs"
     EVENTS = "events"
     LIFE = "life"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.systems.lies.lie import Lie, Oracle
-from model.outcome import BitmapView, Observation
+from model.outcome import BitmapView, DeviceView, Observation
 
 
 def _first(change: Callable[[BitmapView], BitmapView]) -> Callable[
@@ -93,5 +93,26 @@ _ABOUT_DIGESTS: Final = (
         Oracle.DIGESTS, observation=_wrong_digest),
 )
 
-OBSERVATIONS: Final = (*_ABOUT_BITMAPS, *_ABOUT_DIGESTS)
+def _device(change: Callable[[DeviceView], DeviceView | None]) -> Callable[
+        [Observation], Observation | None]:
+    def forge(seen: Observation) -> Observation | None:
+        device = None if seen.device is None else change(seen.device)
+        return None if device is None else replace(seen, device=device)
+    return forge
+
+
+def _fewer_of_device(device: DeviceView) -> DeviceView | None:
+    return replace(device, bitmaps=device.bitmaps[:-1]) if device.bitmaps else None
+
+
+_ABOUT_DEVICE: Final = (
+    Lie("device-elsewhere", "the guest's device is on another node", Oracle.DEVICE,
+        observation=_device(lambda device: replace(device, node=f"{device.node}-file"))),
+    Lie("device-bitmap-missing", "query-block leaves out a bitmap", Oracle.DEVICE,
+        observation=_device(_fewer_of_device)),
+    Lie("no-device", "query-block does not show the guest's device", Oracle.DEVICE,
+        observation=lambda seen: replace(seen, device=None) if seen.device else None),
+)
+
+OBSERVATIONS: Final = (*_ABOUT_BITMAPS, *_ABOUT_DIGESTS, *_ABOUT_DEVICE)
 """All of them."""

@@ -3,7 +3,7 @@
 
 Texts and ranges by experiment.  An unsigned number may be given as the negative one of the same
 64 bits.  ``where`` says where in a command an argument is (``actions[0].data.``); the parser
-leaves that out where it narrows a number to 32 bits.
+leaves that out where it narrows a number to 32 bits, and of words that it does not know.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from . import arguments, bitmap_commands, successors
+from . import arguments, bitmap_commands, drive_backup, successors
 from .backup_job import BackupJob, JobGroup, SyncBitmap
 from .block_copy import LARGEST_SIZE
 from .capabilities import Capabilities
@@ -18,7 +18,7 @@ from .copy_before_write import CbwOptions, CopyBeforeWrite
 from .errors import CommandRefused
 from .graph import Graph, check_usable
 from .image import Image
-from .job_operations import Backup, BitmapMode, JobOperation, Sync
+from .job_operations import Backup, BitmapMode, DriveBackup, JobOperation, NewImage, Sync
 from .jobs import JobStatus
 from .node import Node
 from .operations import OnCbwError
@@ -34,11 +34,11 @@ def filter_name(job: str, given: str | None) -> str:
 def check_arguments(capabilities: Capabilities, command: Backup, where: str = "") -> None:
     """The checks of QEMU's command parser, in the order of its schema, which ends with what it
     does not know; ``where`` the arguments are, if in a transaction."""
-    _check_word("sync", Sync, command.sync, where)
+    _check_word("sync", Sync, command.sync)
     arguments.check_int64("speed", command.speed, where)
-    _check_word("bitmap-mode", BitmapMode, command.bitmap_mode, where)
+    _check_word("bitmap-mode", BitmapMode, command.bitmap_mode)
     if capabilities.job_on_cbw_error:
-        _check_word("on-cbw-error", OnCbwError, command.on_cbw_error, where)
+        _check_word("on-cbw-error", OnCbwError, command.on_cbw_error)
     if capabilities.x_perf:
         inside = f"{where}x-perf."
         arguments.check_int64("max-workers", command.max_workers, inside)
@@ -47,7 +47,10 @@ def check_arguments(capabilities: Capabilities, command: Backup, where: str = ""
             arguments.check_uint64("min-cluster-size", command.min_cluster_size, inside)
         elif command.min_cluster_size is not None:
             raise CommandRefused(f"Parameter '{inside}min-cluster-size' is unexpected")
-    elif (command.max_workers, command.max_chunk, command.min_cluster_size) != (None, None, None):
+    if isinstance(command, DriveBackup):
+        _check_word("mode", NewImage, command.mode)
+    performance = (command.max_workers, command.max_chunk, command.min_cluster_size)
+    if performance != (None, None, None) and not capabilities.x_perf:
         raise CommandRefused(f"Parameter '{where}x-perf' is unexpected")
     if command.discard_source and not capabilities.discard_source:
         raise CommandRefused(f"Parameter '{where}discard-source' is unexpected")
@@ -55,14 +58,19 @@ def check_arguments(capabilities: Capabilities, command: Backup, where: str = ""
         raise CommandRefused(f"Parameter '{where}on-cbw-error' is unexpected")
 
 
-def _check_word(name: str, known: type[StrEnum], value: str | None, where: str) -> None:
+def _check_word(name: str, known: type[StrEnum], value: str | None) -> None:
     if value is not None and value not in list(known):
-        raise CommandRefused(f"Parameter '{where}{name}' does not accept value '{value}'")
+        raise CommandRefused(f"Parameter '{name}' does not accept value '{value}'")
 
 
 def start(graph: Graph, command: Backup, group: JobGroup) -> BackupJob:
-    """blockdev-backup, up to where the job begins to run."""
-    device, target = graph.lookup(command.device), graph.lookup(command.target)
+    """blockdev-backup or drive-backup, up to where the job begins to run."""
+    device = graph.lookup(command.device)
+    if isinstance(command, DriveBackup):
+        target = drive_backup.open_target(graph, command, device)
+        command = drive_backup.settled(command, device)
+    else:
+        target = graph.lookup(command.target)
     sync, sync_bitmap = _check_bitmap(command, device)
     _check_nodes(graph, command, device, target)
     _check_performance(command)

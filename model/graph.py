@@ -49,6 +49,10 @@ class Graph:
         self.nodes: dict[str, Node] = {}
         self.closed: dict[str, Node] = {}
         """Images whose nodes have been removed."""
+        self.targets: dict[str, str] = {}
+        """The images that jobs have opened by themselves, by the names of those nodes here."""
+        self.remade: set[str] = set()
+        """The images that the command at hand has made anew."""
         self.exports: dict[str, NbdExport] = {}
         self.device: Node | None = None
         """The node that the guest's device is on, if there is a device."""
@@ -94,9 +98,12 @@ class Graph:
         return node
 
     def find(self, name: str) -> Node | None:
-        """The node of that name, if there is one; raises Undetermined if QEMU alone has it."""
+        """The node of that name, if there is one; raises Undetermined if QEMU alone has it, or
+        made its name up."""
         if name in self._below:
             raise Undetermined(f"node {name!r} is a part of an image")
+        if name.startswith("#") and name in self.nodes:
+            raise Undetermined(f"the name of node {name!r} is up to QEMU")
         return self.nodes.get(name)
 
     def bitmap(self, reference: BitmapRef) -> DirtyBitmap:
@@ -253,7 +260,22 @@ class Graph:
         if len(name) > arguments.LONGEST_NODE_NAME:
             raise CommandRefused("Node name too long")
 
-    # Filters of jobs
+    # Filters and targets of jobs
+
+    def open_target(self, image: Image, job: str) -> Node:
+        """A job opens an image by itself."""
+        del self.closed[image.name]
+        name = f"#target({job})"
+        self.targets[name], image.name = image.name, name
+        image.age = self.next_age()
+        self.nodes[name] = image
+        return image
+
+    def _close_target(self, name: str) -> None:
+        image = self.nodes.pop(name)
+        assert isinstance(image, Image)
+        image.name = self.targets.pop(name)
+        self.closed[image.name] = image
 
     def check_unblocked(self, node: Node) -> None:
         """Refuse what a job that holds the node, as its filter or target, does not allow."""
@@ -290,6 +312,8 @@ class Graph:
         self.hide_copy_bitmap(node)
         del self.nodes[node.name]
         self._replace(node, node.source, lambda parent: True)
+        if node.target.name in self.targets:
+            self._close_target(node.target.name)
 
     def _replace(self, node: Node, by: Node, takes_part: Callable[[Node], bool]) -> None:
         """Every user of ``node`` now uses ``by``, of nodes above it those that take part; the

@@ -77,6 +77,10 @@ class Image(Node):
         for offset, length in spec.filled:
             self.content.set(offset, min(offset + length, self.size), initial_stamp(index))
 
+    def forget_content(self) -> None:
+        """The image is made anew, empty."""
+        self.content.set(0, self.size, ZERO)
+
     @property
     def format_node(self) -> str:
         """The name of the node that has the format: not the image's own if a ``blkdebug`` that

@@ -74,6 +74,24 @@ class Backup(Operation):
     """Bytes a second; so high that it limits nothing, since what a limit does depends on time."""
 
 
+class NewImage(StrEnum):
+    """Whether a target is there already."""
+
+    EXISTING = "existing"
+    ABSOLUTE_PATHS = "absolute-paths"
+    """It is made; a backing file is named by its whole path."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriveBackup(Backup):
+    """drive-backup, which only a qemu-system has: ``target`` is an image whose node has been
+    removed, named as that was; QEMU is given its file."""
+
+    name: ClassVar[str] = "drive-backup"
+    format: str | None = None
+    mode: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class JobOperation(Operation):
     """A command about one job; done when the job rests again."""

@@ -25,6 +25,7 @@ from .content import Content, zeroes
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, Errno, QmpError, RequestFailed, Undetermined
 from .graph import Graph
+from .image import Image
 from .nbd_export import Disconnected, NbdExport, SparseRead
 from .node import Node
 from .operations import Operation, Request, Via
@@ -166,17 +167,22 @@ class Machine:
         try:
             yield
         except CommandRefused:
-            # What a transaction has removed from an image's directory is not put back.
+            # What a transaction has removed from an image's directory is not put back, nor what
+            # was in an image that was made anew.
             kept = {node.name: node.directory for node in self.graph.nodes.values()
-                    if isinstance(node, Qcow2)}
+                    if isinstance(node, Qcow2) and node.name not in self.graph.targets}
+            remade = self.graph.remade
             self.graph, self._faults = before
             for name, directory in kept.items():
                 cast(Qcow2, self.graph.nodes[name]).directory = directory
+            for name in remade:
+                cast(Image, self.graph.closed[name]).forget_content()
             scar(self.graph)
             raise
         except (Impossible, Undetermined):
             self.graph, self._faults = before
             raise
+        self.graph.remade.clear()
 
     def _request(self, number: int, request: Request) -> Outcome:
         export = self._export(request)
@@ -243,7 +249,7 @@ class Machine:
         if request.kind is RequestKind.FLUSH:
             self._unsaved.discard(request.node)
         elif request.kind in _CHANGES:
-            self._unsaved.add(request.node)
+            self._unsaved.add(self.graph.targets.get(request.node, request.node))
         faults = self._faults.get(request.node, [])
         for fault in faults:
             if fault.kind is request.kind and (

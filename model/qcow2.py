@@ -62,6 +62,10 @@ class Qcow2(Image):
         for offset, length in spec.filled:
             self._mark(offset, min(offset + length, self.size), Cell.DATA)
 
+    def forget_content(self) -> None:
+        super().forget_content()
+        self.cells.set(0, self.cells.size, Cell.UNALLOCATED)
+
     @property
     def is_fresh(self) -> bool:
         """Whether nothing is allocated."""

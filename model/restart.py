@@ -31,8 +31,10 @@ def next_graph(graph: Graph, configuration: Configuration,
     images = tuple(replace(image, read_only=image.node in read_only)
                    for image in configuration.images)
     begun = Graph(Configuration(images), graph.capabilities, graph.fired)
+    before = {node.spec.node: node for node in (*graph.closed.values(), *graph.nodes.values())
+              if isinstance(node, Image)}
     for name, node in begun.nodes.items():
-        _take_over(node, graph.nodes.get(name) or graph.closed[name])
+        _take_over(node, before[name])
     return begun
 
 

@@ -16,7 +16,7 @@ from . import backup_commands, bitmap_commands
 from . import operations as ops
 from .backup_job import BackupJob, JobGroup
 from .bitmap import DirtyBitmap
-from .errors import CommandRefused
+from .errors import CommandRefused, Undetermined
 from .graph import Graph
 from .job_operations import Abort, Backup, BitmapMode, Transaction
 from .operations import Operation
@@ -186,3 +186,5 @@ def deadly_refusal(graph: Graph, transaction: Transaction) -> Iterable[str]:
         attempt.run()
     except CommandRefused:
         yield from attempt.defects()
+    except Undetermined:
+        return

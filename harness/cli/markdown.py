@@ -19,13 +19,14 @@ from model.rules import RULES, Rule
 CHAPTERS: Final = (
     "content", "bitmap", "node", "copy_before_write", "block_copy", "snapshot_access",
     "copy_on_read", "image", "qcow2", "held_image", "nbd_export", "requests", "channels", "graph",
-    "permissions", "bitmap_commands", "bitmap_directory", "backup_job", "backup_commands", "jobs",
-    "successors", "transactions", "restart", "program", "small_steps", "concurrent_machine",
-    "unsaid",
+    "permissions", "arguments", "bitmap_commands", "bitmap_directory", "backup_job",
+    "backup_commands", "drive_backup", "jobs", "successors", "transactions", "restart", "program",
+    "small_steps", "concurrent_machine", "unsaid",
 )
 """The modules of the specification in the order in which they are best read."""
-_TOLD: Final = {"bitmap": "DirtyBitmap", "permissions": "", "bitmap_commands": "",
-                "bitmap_directory": "", "successors": "", "restart": "", "unsaid": ""}
+_TOLD: Final = {"arguments": "", "bitmap": "DirtyBitmap", "permissions": "",
+                "bitmap_commands": "", "bitmap_directory": "", "drive_backup": "",
+                "successors": "", "restart": "", "unsaid": ""}
 """Modules whose functions, or the methods of the class named, say what QEMU does too."""
 
 _WIDTH: Final = 99

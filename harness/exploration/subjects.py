@@ -24,7 +24,7 @@ from model.operations import Via
 SHARES: Final = {SystemKind.QSD: 3, SystemKind.QEMU_SYSTEM: 1, SystemKind.SIMULATED: 1}
 """A storage daemon starts faster and runs the same block layer, so it gets most of the traces."""
 _ONLY_THERE: Final = {
-    SYSTEM: "the human monitor's requests, the guest's device",
+    SYSTEM: "the human monitor's requests, the guest's device, drive-backup",
     STORAGE_DAEMON: "the storage daemon's set-up of all of it",
 }
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from harness.lockstep.origin import Piece
 from harness.lockstep.ranges import Ranges
-from harness.storage.place import FilePlace, NbdPlace, Place
-from harness.systems import commands
+from harness.storage.place import FilePlace, NbdPlace, Place, path_of
+from harness.systems import commands, job_commands
 from harness.systems.command import Command
 from model import operations as ops
 from model.configuration import Configuration, Image, Protocol
@@ -82,8 +82,12 @@ class Renderer:
             command = commands.attach_command(operation.node, self._plugged)
             self._plugged = True
         else:
-            command = commands.command_of(operation)
+            command = job_commands.located(commands.command_of(operation), self._path)
         return [self._qmp({"execute": command.name, "arguments": command.arguments})]
+
+    def _path(self, node: str) -> str:
+        images = {image.node: _place(image) for image in self._configuration.images}
+        return path_of(node, images.get(node))
 
     def _request(self, number: Stamp, request: ops.Request) -> str:
         where = f"{size(request.offset)} {size(request.length)}"

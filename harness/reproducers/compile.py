@@ -13,6 +13,7 @@ from harness.lockstep import human
 from harness.lockstep.compare import expected_errno
 from harness.lockstep.differences import (
     BitmapsDiffer,
+    DeviceDiffers,
     DigestDiffers,
     EventsDiffer,
     JobsDiffer,
@@ -39,7 +40,7 @@ from harness.reproducers.script import (
 )
 from harness.storage.held import RECONNECT_DELAY
 from harness.storage.place import FilePlace, NbdPlace, Place
-from harness.systems import commands
+from harness.systems import commands, job_commands
 from harness.systems.command import Command as QmpCommand
 from harness.systems.commands import DEVICE
 from harness.systems.requests import changes
@@ -102,6 +103,9 @@ def _check(trace: Trace, failure: Failure) -> None:
     if isinstance(failure, Diverges) and all(
             isinstance(each, EventsDiffer) for each in failure.differences):
         raise NoReproducer("only the events of jobs show it; replay the trace")
+    if isinstance(failure, Diverges) and all(
+            isinstance(each, DeviceDiffers) for each in failure.differences):
+        raise NoReproducer("only query-block shows it; replay the trace")
 
 
 class Writer:
@@ -136,6 +140,9 @@ class Writer:
                 place = NbdPlace(HELD_SOCKET, image.node, RECONNECT_DELAY)
             needed += commands.image_commands(image, place)
         return tuple(Command(*each) for each in needed)
+
+    def _file(self, node: str) -> str:
+        return next((disk.file for disk in self.disks if disk.image.node == node), node)
 
     def part(self, step: Step, failure: Failure | None) -> Part:
         """The operation, and after the last one what must be seen then."""
@@ -190,7 +197,8 @@ class Writer:
                 raise NoReproducer(f"{operation.name} is part of a schedule; replay the trace")
             case _:
                 gone = operation.node if isinstance(operation, ops.Unexport) else None
-                yield _command(commands.command_of(operation), outcome, gone)
+                command = job_commands.located(commands.command_of(operation), self._file)
+                yield _command(command, outcome, gone)
 
     # Requests
 

@@ -28,3 +28,8 @@ class NbdPlace:
 
 Place: TypeAlias = FilePlace | NbdPlace
 """Where the bytes of an image are."""
+
+
+def path_of(image: str, place: Place | None) -> str:
+    """The file of an image; its name, as no file has it, for one that is in none of its own."""
+    return place.path if isinstance(place, FilePlace) else image

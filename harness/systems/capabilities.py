@@ -86,6 +86,12 @@ def by_schema(schema: Schema) -> Capabilities:
     )
 
 
+def unmodelled(schema: Schema) -> tuple[str, ...]:
+    """What the build has that the model says nothing of, no QEMU that has it being at hand."""
+    command = "block-dirty-bitmap-populate"
+    return (f"{command}: the model says nothing of it",) if schema.has_command(command) else ()
+
+
 def find_profile(build: Build, start: Start, *, cache: bool = True,
                  deadly: bool = True, jobs_only: bool = False) -> Profile:
     """The build's profile; ``start`` starts systems of it for the probes.
@@ -96,7 +102,8 @@ def find_profile(build: Build, start: Start, *, cache: bool = True,
     nothing is asked that a known defect would make the end of QEMU.
     """
     tool = build.tool(STORAGE_DAEMON if build.has(STORAGE_DAEMON) else SYSTEM)
-    known = by_schema(query_schema(tool))
+    schema = query_schema(tool)
+    known = by_schema(schema)
     if not (known.snapshot_access or jobs_only):
         raise NothingToVerify(
             f"{tool.path} ({build.version}) has no snapshot-access, so there is nothing to "
@@ -113,6 +120,7 @@ def find_profile(build: Build, start: Start, *, cache: bool = True,
         if cache and deadly and not any(each.strange for each in found):
             _save(path, found)
     profile = judge(known, found)
+    profile = dataclasses.replace(profile, not_checked=unmodelled(schema))
     if not deadly:
         spared = [spelled(each.capability) for each in found
                   if each.assumed and KNOWN[each.capability].deadly]

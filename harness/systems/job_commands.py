@@ -39,6 +39,26 @@ def _backup(operation: jobs.Backup) -> Command:
     return Command("blockdev-backup", options)
 
 
+def _drive_backup(operation: jobs.DriveBackup) -> Command:
+    options = dict(_backup(operation).arguments)
+    optional = {"format": operation.format, "mode": operation.mode}
+    options |= {name: value for name, value in optional.items() if value is not None}
+    return Command("drive-backup", options)
+
+
+def located(command: Command, path_of: Callable[[str], str]) -> Command:
+    """The command with the paths of images where ``drive-backup`` has their names."""
+    arguments = command.arguments
+    if command.name == "drive-backup":
+        return Command(command.name, {**arguments, "target": path_of(arguments["target"])})
+    if command.name == "transaction":
+        actions = [located(Command(each["type"], each["data"]), path_of)
+                   for each in arguments["actions"]]
+        return Command(command.name, {**arguments, "actions": [
+            {"type": each.name, "data": each.arguments} for each in actions]})
+    return command
+
+
 def _about_job(verb: str) -> Callable[[jobs.JobOperation], Command]:
     def make(operation: jobs.JobOperation) -> Command:
         return Command(f"job-{verb}", {"id": operation.job})
@@ -56,6 +76,7 @@ def transaction(actions: list[Command], *, grouped: bool) -> Command:
 
 MAKERS: Final[dict[type[Operation], Callable[[Any], Command]]] = {
     jobs.Backup: _backup,
+    jobs.DriveBackup: _drive_backup,
     jobs.JobFinalize: _about_job("finalize"),
     jobs.JobDismiss: _about_job("dismiss"),
     jobs.JobCancel: _about_job("cancel"),

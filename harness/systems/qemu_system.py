@@ -47,10 +47,6 @@ class QemuSystem(QmpSystem):
     def _channels_of(self, build: Build) -> frozenset[Via]:
         return super()._channels_of(build) | {Via.MONITOR, Via.DEVICE}
 
-    @property
-    def _has_device(self) -> bool:
-        return self._attached is not None
-
     def _spelled(self, operation: Operation) -> Command:
         if isinstance(operation, ops.Attach):
             return commands.attach_command(operation.node, plugged=self._attached is not None)
@@ -59,12 +55,12 @@ class QemuSystem(QmpSystem):
     def _command(self, operation: Operation) -> Answer:
         answer = super()._command(operation)
         if isinstance(operation, ops.Attach) and answer.refused is None:
-            self._attached = operation.node
+            self._attached, self._has_device = operation.node, True
         return answer
 
     def _replace_process(self, operation: ops.Restart | ops.Kill) -> None:
         super()._replace_process(operation)
-        self._attached = None
+        self._attached, self._has_device = None, False
 
     def _send(self, number: int, request: Request) -> Answer:
         if isinstance(request, ops.Status) or request.via not in (Via.MONITOR, Via.DEVICE):

@@ -21,9 +21,9 @@ from harness.errors import EnvironmentProblem
 from harness.processes import Workspace
 from harness.storage.images import ImageStore
 from harness.storage.monitored import Monitored
-from harness.storage.place import FilePlace, Place
+from harness.storage.place import FilePlace, Place, path_of
 from harness.storage.raw_server import RawServer
-from harness.systems import commands, post_mortem
+from harness.systems import commands, job_commands, post_mortem
 from harness.systems.base import WHOLE, Answer, sent_as
 from harness.systems.command import Command
 from harness.systems.connections import Connections, Key
@@ -54,6 +54,8 @@ _INSPECTION: Final = "inspection"
 class QmpSystem:
     """A real system, its images attached; see :class:`harness.systems.base.System`."""
 
+    _has_device = False
+    """Whether there is a guest's device to be asked about."""
     output: ClassVar[int | None] = None
     """Bytes of QEMU's standard output that are kept, as a terminal has it; None: unimportant."""
 
@@ -117,8 +119,8 @@ class QmpSystem:
             return self._command(operation)
 
     def observe(self, named: Collection[BitmapRef]) -> Observation:
-        """All bitmaps of all nodes, the digests of the ``named`` ones that there are, all jobs
-        and what they told since the last time, the guest's device."""
+        """All bitmaps, the digests of the ``named`` ones that there are, all jobs and what they
+        told since the last time, the guest's device."""
         with self._verdicts("observation"):
             qmp = self.process.qmp
             # All at once: to wait for each answer before the next question costs more than both.
@@ -136,18 +138,13 @@ class QmpSystem:
                     digests[key] = cast(Mapping[str, str], qmp.result(pending))["sha256"]
             seen = Observation(bitmaps, digests)
             if devices is not None:
-                seen = dataclasses.replace(seen, device=device_view(
-                    cast(list[Mapping[str, Any]], qmp.result(devices)), self._names.of))
+                shown = cast(list[Mapping[str, Any]], qmp.result(devices))
+                seen = dataclasses.replace(seen, device=device_view(shown, self._names.of))
             if jobs is not None:
                 views = job_views(cast(list[Mapping[str, Any]], qmp.result(jobs)))
                 self._hear_of_jobs()
                 seen = dataclasses.replace(seen, jobs=views, events=self._jobs.take_events())
             return seen
-
-    @property
-    def _has_device(self) -> bool:
-        """Whether there is a guest's device to be asked about."""
-        return False
 
     def image_file(self, node: str) -> Path:
         """The file of an image; raises KeyError for one that is in no file of its own."""
@@ -278,7 +275,9 @@ class QmpSystem:
         """The operation as a QMP command."""
         if isinstance(operation, ops.Attach):
             return commands.attach_command(operation.node, plugged=False)
-        return commands.command_of(operation)
+        return job_commands.located(
+            commands.command_of(operation),
+            lambda image: path_of(image, self._image_places.get(image)))
 
     def _await_deletion(self, export: str) -> None:
         self.process.qmp.wait_event(

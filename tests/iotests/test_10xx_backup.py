@@ -12,6 +12,7 @@ from model.configuration import KIB, Fault, Format, Image, RequestKind
 from model.job_operations import (
     Backup,
     BitmapMode,
+    DriveBackup,
     JobCancel,
     JobDismiss,
     JobFinalize,
@@ -19,8 +20,9 @@ from model.job_operations import (
     JobResume,
     OnError,
     Sync,
+    Transaction,
 )
-from model.operations import BitmapAdd, BitmapClear, BitmapRef, Export, RemoveNode
+from model.operations import BitmapAdd, BitmapClear, BitmapRef, Export, RemoveNode, Restart
 
 C = 64 * KIB
 SIZE = 12 * C + 512
@@ -271,3 +273,39 @@ def test_1010_other_wrong_arguments(iotest: Scenario) -> None:
     iotest.do(RemoveNode("copy"))
     for verb in (JobDismiss, JobFinalize, JobResume, JobCancel, JobCancel):
         iotest.do(verb("job"))
+
+
+@pytest.mark.golden(varies=["copy_bitmap_on_filter"])
+def test_1011_drive_backup(iotest: Scenario) -> None:
+    """The older command opens its target by itself, or makes it; only a qemu-system has it."""
+    iotest.images(
+        Image("base", SIZE, filled=((0, SIZE),)),
+        Image("src", SIZE, Format.QCOW2, backing="base", filled=((C, 2 * C),)),
+        Image("copy", SIZE, filled=((0, SIZE),)), monitor=True)
+    iotest.do(BitmapAdd("src", "dirty"))
+    iotest.export("src")
+    iotest.write("src", 2 * C, C)
+    iotest.do(RemoveNode("copy"))
+    usual = DriveBackup("job", "src", "copy", Sync.FULL, format="raw", auto_finalize=False)
+    iotest.section("What is refused")
+    for wrong in (replace(usual, device="none"), replace(usual, format="none"),
+                  replace(usual, format="none", mode="existing"), replace(usual, mode="some"),
+                  replace(usual, compress=True), replace(usual, sync=Sync.TOP)):
+        iotest.do(wrong)
+    for mode in ("existing", None):
+        iotest.section(f"mode {mode or 'absolute-paths'}")
+        job = replace(usual, sync=Sync.BITMAP, bitmap="dirty", bitmap_mode=BitmapMode.NEVER,
+                      mode=mode, filter_node="filter")
+        iotest.do(Transaction((job, BitmapClear("src", "dirty"))))
+        iotest.do(Transaction((job, BitmapAdd("src", "new"))))
+        iotest.write("src", C, C)
+        iotest.bitmaps("filter", "src")
+        iotest.do(JobFinalize("job"))
+        iotest.jobs()
+        iotest.comment("the next QEMU looks at it")
+        iotest.do(Restart())
+        iotest.content("copy")
+        iotest.do(BitmapAdd("src", "dirty"))
+        iotest.export("src")
+        iotest.write("src", 2 * C, C)
+        iotest.do(RemoveNode("copy"))

@@ -46,6 +46,12 @@ def _name(probe: Probe) -> str:
     return probe.capability
 
 
+def test_what_a_build_has_that_nobody_could_try_is_said():
+    command = {"name": "block-dirty-bitmap-populate", "meta-type": "command"}
+    assert capabilities.unmodelled(Schema.parse([command])) != ()
+    assert capabilities.unmodelled(Schema({})) == ()
+
+
 @pytest.mark.parametrize("probe", GENTLE, ids=_name)
 @pytest.mark.parametrize("build", [TODAY, OLD], ids=["today", "old"])
 def test_a_probe_tells_whether_the_capability_is_there(probe: Probe, build: Capabilities) -> None:

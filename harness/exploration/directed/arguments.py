@@ -114,6 +114,7 @@ def _job_numbers(plan: Plan) -> Trace:
             replace(usual, max_chunk=wrong, min_cluster_size=wrong),
             replace(usual, max_chunk=wrong, on_cbw_error="some"),
             replace(usual, max_chunk=wrong, discard_source=True),
-            replace(usual, sync="some", bitmap_mode="some")):
-        builder.add(command)
+            replace(usual, sync="some", bitmap_mode="some"), replace(usual, bitmap_mode="some"),
+            replace(usual, on_cbw_error="some"), replace(usual, discard_source=True)):
+        builder.add_all((command, Transaction((command,))))
     return builder.trace()

@@ -4,13 +4,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
-from harness.exploration.building import Builder, Check, Plan
+from harness.exploration.building import Builder, Check, Make, Plan
 from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.configuration import KIB, Configuration, Image
-from model.job_operations import Backup, BitmapMode, JobCancel, JobFinalize, Sync
+from model.configuration import KIB, Configuration, Format, Image
+from model.job_operations import (
+    Abort,
+    Backup,
+    BitmapMode,
+    DriveBackup,
+    JobCancel,
+    JobFinalize,
+    Sync,
+    Transaction,
+)
 from model.operations import Via
 
 CLUSTER: Final = 64 * KIB
@@ -20,6 +30,8 @@ SIZE: Final = 8 * CLUSTER + 512
 def checks() -> Iterator[Check]:
     """All of them."""
     yield Check("jobs", "a job below the guest's device", _below_the_device)
+    for mode in (None, "existing"):
+        yield Check("jobs", f"drive-backup, mode {mode}", _drive_backups(mode))
 
 
 def _below_the_device(plan: Plan) -> Trace:
@@ -43,3 +55,64 @@ def _below_the_device(plan: Plan) -> Trace:
         Backup("job", "cbw", "tmp2", Sync.NONE), ops.Write("cbw", 0, 1, Via.DEVICE),
         JobCancel("job"), ops.Attach("src"), ops.RemoveNode("cbw"), ops.Inspect("tmp2")))
     return builder.trace()
+
+
+_OUT_OF_THE_GRAPH: Final = ("raw", "qcow", "short")
+"""Images whose files are targets."""
+
+
+def _drive_backups(mode: str | None) -> Make:
+    def make(plan: Plan) -> Trace:
+        builder = Builder(plan, Configuration((
+            Image("base", SIZE, filled=((0, SIZE),)),
+            Image("src", SIZE, Format.QCOW2, backing="base", filled=((CLUSTER, 2 * CLUSTER),)),
+            Image("plain", SIZE, filled=((0, CLUSTER), (3 * CLUSTER, CLUSTER))),
+            Image("raw", SIZE, filled=((0, SIZE),)), Image("qcow", SIZE, Format.QCOW2),
+            Image("short", CLUSTER))))
+        removals = tuple(ops.RemoveNode(image) for image in _OUT_OF_THE_GRAPH)
+        again = (ops.BitmapAdd("src", "dirty"), ops.Export("src"),
+                 ops.Write("src", 5 * CLUSTER + 1, CLUSTER), *removals)
+        looks = (ops.Restart(), *map(ops.Inspect, _OUT_OF_THE_GRAPH))
+        usual = DriveBackup("job", "src", "raw", Sync.FULL, format="raw", mode=mode,
+                            auto_finalize=False)
+        builder.add_all(again)
+        for command in _refused(usual):
+            builder.add_all((command, Transaction((command,))))
+        builder.add_all((*looks, *again))
+        for command in _accepted(usual):
+            builder.add_all((
+                Transaction((command, Abort())), command, ops.Write("src", 5 * CLUSTER, 10),
+                JobFinalize("job"), *looks, *again))
+        builder.add_all((usual, ops.Write("src", CLUSTER, 1), JobCancel("job"), *looks))
+        return builder.trace()
+
+    return make
+
+
+def _accepted(usual: DriveBackup) -> Iterator[DriveBackup]:
+    """Commands of which most are accepted."""
+    for sync in (Sync.FULL, Sync.TOP, Sync.NONE):
+        yield replace(usual, sync=sync)
+        yield replace(usual, sync=sync, device="plain")
+    yield replace(usual, sync=Sync.BITMAP, bitmap="dirty", bitmap_mode=BitmapMode.ALWAYS)
+    yield replace(usual, sync=Sync.INCREMENTAL, bitmap="dirty")
+    yield replace(usual, target="qcow", format="qcow2")
+    yield replace(usual, target="qcow", format=None)
+    yield replace(usual, format=None, device="plain")
+    yield replace(usual, target="qcow", format="qcow2", compress=True)
+
+
+def _refused(usual: DriveBackup) -> Iterator[DriveBackup]:
+    """Commands of which most are refused; some have made the target by then."""
+    for device in ("none", "src"):
+        yield from (replace(usual, device=device, format=word) for word in ("", "some"))
+    yield replace(usual, device="none")
+    yield from (replace(usual, mode="some", sync=sync) for sync in (Sync.FULL, "some"))
+    yield replace(usual, job="1")
+    yield replace(usual, filter_node="1")
+    yield from (replace(usual, speed=speed) for speed in (-1, 1 << 63))
+    yield replace(usual, compress=True)
+    yield replace(usual, target="short")
+    yield replace(usual, max_workers=0)
+    yield from (replace(usual, sync=Sync.BITMAP, bitmap=bitmap, bitmap_mode=BitmapMode.NEVER)
+                for bitmap in (None, "none"))

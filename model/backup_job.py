@@ -21,7 +21,7 @@ from .errors import CommandRefused, Errno, RequestFailed, Undetermined
 from .job_operations import Backup, BitmapMode, OnError, Sync
 from .jobs import JobStatus, Progress, Verb, check_verb
 from .node import Node
-from .outcome import JobEvent, JobView
+from .outcome import STATUS_CHANGE, JobEvent, JobView
 from .program import Program, Task, Wait, collecting
 from .rules import rule
 
@@ -73,7 +73,6 @@ class BackupJob:
         self.sync = sync
         self.filter = filter_node
         self.sync_bitmap = sync_bitmap
-        self.status = JobStatus.RUNNING
         self.progress = Progress()
         self.error: Errno | None = None
         self.fired = fired
@@ -83,8 +82,23 @@ class BackupJob:
         """Whether storage completes as a schedule says, so that each failure has its place."""
         self._chosen = False
         self._paused_by_user = False
+        self._io_status = "ok"
+        self._status: JobStatus | None = None
+        for status in (JobStatus.CREATED, JobStatus.RUNNING):
+            self.status = status
         filter_node.block_copy.progress = self.progress
         group.jobs.insert(0, self)
+
+    @property
+    def status(self) -> JobStatus:
+        """Where the job is in its life; each change is an event."""
+        return self._status or JobStatus.CREATED
+
+    @status.setter
+    def status(self, status: JobStatus) -> None:
+        if status is not self._status:
+            self._status = status
+            self._event(STATUS_CHANGE, id=self.name, status=status.value)
 
     # Running
 
@@ -184,6 +198,8 @@ class BackupJob:
         if action in (OnError.ENOSPC, OnError.AUTO):
             action = OnError.STOP if error is Errno.ENOSPC else OnError.REPORT
         self._event("BLOCK_JOB_ERROR", operation="read" if reading else "write", action=action)
+        if action is OnError.STOP:
+            self._io_status = "nospace" if error is Errno.ENOSPC else "failed"
         return action
 
     # Ending
@@ -218,9 +234,18 @@ class BackupJob:
         """A job that fails or is cancelled takes the others of its group along: they count as
         cancelled, also those that had copied everything."""
         for job in list(self._group.jobs):
-            if job.stopped_copying:
+            stopped = job.stopped_copying
+            job._wake()
+            if stopped:
                 yield from job._copy_a_little_more()
+            job.status = JobStatus.ABORTING
             job._conclude(error if job is self else Errno.ECANCELED)
+
+    def _wake(self) -> None:
+        """A pause is over, whatever it was for."""
+        self._paused_by_user, self._io_status = False, "ok"
+        if self.status is JobStatus.PAUSED:
+            self.status = JobStatus.RUNNING
 
     @rule("backup.last-copies", source="experiment")
     def _copy_a_little_more(self) -> Program[None]:
@@ -279,7 +304,9 @@ class BackupJob:
             self._event("BLOCK_JOB_COMPLETED", error=ERROR_TEXT[error], **told)
         else:
             self._event("BLOCK_JOB_COMPLETED", **told)
-        self.status = JobStatus.NULL if self.command.auto_dismiss else JobStatus.CONCLUDED
+        self.status = JobStatus.CONCLUDED
+        if self.command.auto_dismiss:
+            self.status = JobStatus.NULL
 
     def _event(self, name: str, **data: str | int) -> None:
         if "id" not in data:
@@ -316,7 +343,7 @@ class BackupJob:
         if not self._paused_by_user:
             raise CommandRefused("Can't resume a job that was not paused")
         check_verb(self.name, self.status, Verb.RESUME)
-        self._paused_by_user = False
+        self._wake()
 
     @property
     def is_active(self) -> bool:
@@ -324,6 +351,10 @@ class BackupJob:
         return self.status not in (JobStatus.CONCLUDED, JobStatus.NULL)
 
     def view(self) -> JobView:
-        """The job as query-jobs shows it."""
+        """The job as query-jobs and query-block-jobs show it."""
         error = None if self.error is None else ERROR_TEXT[self.error]
-        return JobView(self.name, self.status, self.progress.done, self.progress.total, error)
+        return JobView(
+            self.name, self.status, self.progress.done, self.progress.total, error,
+            speed=self.command.speed or 0, io_status=self._io_status,
+            paused=self._paused_by_user, auto_finalize=self.command.auto_finalize,
+            auto_dismiss=self.command.auto_dismiss)

@@ -18,12 +18,15 @@ from .errors import CommandRefused
 class JobStatus(StrEnum):
     """Where a job is in its life."""
 
+    CREATED = "created"
     RUNNING = "running"
     PAUSED = "paused"
     WAITING = "waiting"
     """All is done; another job of the group is not that far."""
     PENDING = "pending"
     """All is done and nothing committed: waits for job-finalize."""
+    ABORTING = "aborting"
+    """Has failed or been cancelled; on its way to its end."""
     CONCLUDED = "concluded"
     """Over: waits for job-dismiss."""
     NULL = "null"

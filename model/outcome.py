@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from .content import Content
 from .errors import Errno, QmpError
@@ -89,18 +89,29 @@ class DeviceView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as ``query-jobs`` shows it; ``done`` and ``total`` are its progress in bytes."""
+    """A job as ``query-jobs`` and, after ``error``, ``query-block-jobs`` show it; ``done`` and
+    ``total`` are its progress in bytes."""
 
     job: str
     status: str
     done: int
     total: int
     error: str | None = None
+    speed: int = 0
+    io_status: str = "ok"
+    paused: bool = False
+    """By the user or an error."""
+    auto_finalize: bool = True
+    auto_dismiss: bool = True
+
+
+STATUS_CHANGE: Final = "JOB_STATUS_CHANGE"
 
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """A BLOCK_JOB_* event: its name and its data, without the job's type and timestamps."""
+    """A BLOCK_JOB_* event: its name and its data, without the job's type and timestamps.  Or
+    :data:`STATUS_CHANGE`, but for the moments in which QEMU pauses a job for its own purposes."""
 
     name: str
     data: tuple[tuple[str, str | int], ...]

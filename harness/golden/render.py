@@ -22,7 +22,7 @@ from model import operations as ops
 from model.configuration import Configuration, Image, Protocol
 from model.content import ZERO, Stamp
 from model.operations import Context, Operation, Via
-from model.outcome import Allocation, BitmapView, JobEvent, JobView
+from model.outcome import STATUS_CHANGE, Allocation, BitmapView, JobEvent, JobView
 
 from .normalise import Names
 from .seen import Seen, StatusRun
@@ -205,9 +205,10 @@ class Renderer:
         return [*lines, "}"]
 
     def events(self, events: Iterable[JobEvent]) -> list[str]:
-        """What jobs have told."""
+        """What jobs have told, but for each change of their status."""
         return [self._qmp({"event": event.name, "timestamp": _STAMP,
-                           "data": {**dict(event.data), **_kind_of(event)}}) for event in events]
+                           "data": {**dict(event.data), **_kind_of(event)}})
+                for event in events if event.name != STATUS_CHANGE]
 
     def jobs(self, jobs: Iterable[JobView]) -> list[str]:
         """The jobs, as query-jobs shows them."""

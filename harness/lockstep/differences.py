@@ -332,9 +332,13 @@ def bitmap(view: BitmapView) -> str:
 
 
 def job(view: JobView) -> str:
-    """A job as QMP shows it, in a line."""
-    error = f", error: {view.error}" if view.error is not None else ""
-    return f"{view.job}, {view.status}, {human.size(view.done)} of {human.size(view.total)}{error}"
+    """A job as QMP shows it, in a line; what is as usual is left out."""
+    words = [view.job, view.status, f"{human.size(view.done)} of {human.size(view.total)}"]
+    if view.error is not None:
+        words.append(f"error: {view.error}")
+    words += [f"{field.name.replace('_', '-')}: {getattr(view, field.name)}"
+              for field in fields(view)[5:] if getattr(view, field.name) != field.default]
+    return ", ".join(words)
 
 
 def event(what: JobEvent) -> str:

@@ -17,9 +17,8 @@ from model import job_operations as jobs
 from model.job_operations import Sync
 from model.jobs import JobStatus
 from model.operations import Operation
-from model.outcome import JobEvent, JobView, by_job
+from model.outcome import STATUS_CHANGE, JobEvent, JobView, by_job
 
-_STATUS: Final = "JOB_STATUS_CHANGE"
 _TOLD: Final = "BLOCK_JOB_"
 _ERROR: Final = "BLOCK_JOB_ERROR"
 
@@ -35,6 +34,14 @@ class _Job:
     """Paused by the user or by an error; QEMU also pauses jobs for a moment by itself."""
     ending: bool = False
     """Was cancelled or finalized."""
+    told: str = ""
+    """The status that was told last."""
+
+    @property
+    def shown(self) -> str:
+        """The status, but for a pause that is QEMU's own."""
+        own = self.status == JobStatus.PAUSED and not self.stopped
+        return JobStatus.RUNNING if own else self.status
 
     @property
     def goes_on_for_ever(self) -> bool:
@@ -63,6 +70,7 @@ class JobWatch:
                     job.ending = True
             case jobs.JobPause(name) | jobs.JobResume(name) if name in self._jobs:
                 self._jobs[name].stopped = isinstance(operation, jobs.JobPause)
+                self._tell(self._jobs[name])
             case _:
                 pass
 
@@ -80,10 +88,11 @@ class JobWatch:
 
     def take(self, event: QmpEvent) -> None:
         """Take note of an event."""
-        if event.name == _STATUS:
+        if event.name == STATUS_CHANGE:
             name, status = str(event.data["id"]), str(event.data["status"])
             if name in self._jobs:
                 self._jobs[name].status = status
+                self._tell(self._jobs[name])
                 if status == JobStatus.NULL:
                     del self._jobs[name]
         elif event.name.startswith(_TOLD):
@@ -92,6 +101,13 @@ class JobWatch:
             if event.name == _ERROR and event.data.get("action") == "stop" \
                     and isinstance(device, str) and device in self._jobs:
                 self._jobs[device].stopped = True
+
+    def _tell(self, job: _Job) -> None:
+        """Take note of a change of the job's status, if it is one."""
+        if job.shown != job.told:
+            job.told = job.shown
+            self._told.append(JobEvent(
+                STATUS_CHANGE, (("id", job.command.job), ("status", job.shown))))
 
     def moving(self) -> Iterator[str]:
         """The jobs that do not rest, each with its status."""
@@ -126,7 +142,7 @@ def _lingers(job: _Job) -> bool:
 
 def is_about_jobs(event: QmpEvent) -> bool:
     """Whether :meth:`JobWatch.take` has any use for the event."""
-    return event.name == _STATUS or event.name.startswith(_TOLD)
+    return event.name == STATUS_CHANGE or event.name.startswith(_TOLD)
 
 
 def _as_told(event: QmpEvent) -> JobEvent:
@@ -135,7 +151,16 @@ def _as_told(event: QmpEvent) -> JobEvent:
         (key, value if isinstance(value, int) else str(value)) for key, value in data.items())))
 
 
-def job_views(answer: Iterable[Mapping[str, Any]]) -> tuple[JobView, ...]:
-    """Jobs as ``query-jobs`` shows them."""
-    return tuple(JobView(job["id"], job["status"], job["current-progress"], job["total-progress"],
-                         job.get("error")) for job in answer)
+def job_views(jobs: Iterable[Mapping[str, Any]],
+              block_jobs: Iterable[Mapping[str, Any]]) -> tuple[JobView, ...]:
+    """Jobs as ``query-jobs`` and ``query-block-jobs`` show them."""
+    more = {job["device"]: job for job in block_jobs}
+    return tuple(_view(job, more.get(job["id"], {})) for job in jobs)
+
+
+def _view(job: Mapping[str, Any], more: Mapping[str, Any]) -> JobView:
+    return JobView(
+        job["id"], job["status"], job["current-progress"], job["total-progress"],
+        job.get("error"), more.get("speed", -1), more.get("io-status", "none"),
+        more.get("paused", False), more.get("auto-finalize", True),
+        more.get("auto-dismiss", True))

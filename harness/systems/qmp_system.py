@@ -45,6 +45,7 @@ from model.outcome import Observation
 PROBE_TIMEOUT: Final = 5.0  # seconds in which a living QEMU answers a trivial command
 _DELETED: Final = "BLOCK_EXPORT_DELETED"
 _QUERY: Final = "query-named-block-nodes"
+_JOB_QUERIES: Final = ("query-jobs", "query-block-jobs")
 # QEMU reads a command byte by byte, 5 us each: what is not needed is left out, "flat" for one.
 _DIGEST: Final = "x-debug-block-dirty-bitmap-sha256"
 _INSPECTION: Final = "inspection"
@@ -127,7 +128,7 @@ class QmpSystem:
             nodes = qmp.submit(_QUERY)
             asked = {(bitmap.node, bitmap.name): qmp.submit(
                 _DIGEST, {"node": bitmap.node, "name": bitmap.name}) for bitmap in named}
-            jobs = qmp.submit("query-jobs") if self._jobs.any_started else None
+            jobs = [qmp.submit(query) for query in _JOB_QUERIES if self._jobs.any_started]
             devices = qmp.submit("query-block") if self._has_device else None
             bitmaps = {self._names.of(node): bitmaps
                        for node, bitmaps in bitmaps_by_node(
@@ -140,8 +141,9 @@ class QmpSystem:
             if devices is not None:
                 shown = cast(list[Mapping[str, Any]], qmp.result(devices))
                 seen = dataclasses.replace(seen, device=device_view(shown, self._names.of))
-            if jobs is not None:
-                views = job_views(cast(list[Mapping[str, Any]], qmp.result(jobs)))
+            if jobs:
+                views = job_views(*(cast(list[Mapping[str, Any]], qmp.result(each))
+                                    for each in jobs))
                 self._hear_of_jobs()
                 seen = dataclasses.replace(seen, jobs=views, events=self._jobs.take_events())
             return seen

@@ -239,7 +239,7 @@ def _refusals(plan: Plan) -> Trace:
 
 def _verbs(plan: Plan) -> Trace:
     builder = Builder(plan, configuration({
-        "src": (Fault(RequestKind.READ, FAILING, once=True),), "tmp": ()}))
+        "src": (Fault(RequestKind.READ, FAILING, once=True),) * 2, "tmp": ()}))
     builder.add_all(before())
     verbs: tuple[Callable[[str], Operation], ...] = (
         JobDismiss, JobFinalize, JobResume, JobPause, JobPause, JobDismiss, JobFinalize,
@@ -250,5 +250,7 @@ def _verbs(plan: Plan) -> Trace:
             copying, on_source_error=OnError.STOP), copying):
         builder.add(command)
         builder.add_all(verb("job") for verb in verbs)
+    builder.add(replace(copying, on_source_error=OnError.STOP))
+    builder.add_all(verb("job") for verb in (JobCancel, JobResume, JobDismiss))
     builder.add_all(verb("none") for verb in set(verbs))
     return builder.trace()

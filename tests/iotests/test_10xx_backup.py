@@ -22,7 +22,15 @@ from model.job_operations import (
     Sync,
     Transaction,
 )
-from model.operations import BitmapAdd, BitmapClear, BitmapRef, Export, RemoveNode, Restart
+from model.operations import (
+    BitmapAdd,
+    BitmapClear,
+    BitmapRef,
+    Export,
+    OnCbwError,
+    RemoveNode,
+    Restart,
+)
 
 C = 64 * KIB
 SIZE = 12 * C + 512
@@ -309,3 +317,58 @@ def test_1011_drive_backup(iotest: Scenario) -> None:
         iotest.export("src")
         iotest.write("src", 2 * C, C)
         iotest.do(RemoveNode("copy"))
+
+
+@pytest.mark.golden(varies=["copy_bitmap_on_filter"])
+def test_1012_compressed(iotest: Scenario) -> None:
+    """A target in qcow2 can be written compressed, cluster by cluster; what the guest is about to
+    overwrite is copied so too."""
+    for sync in (Sync.NONE, Sync.FULL):
+        iotest.section(f"sync {sync}")
+        iotest.images(
+            Image("base", SIZE, filled=((0, SIZE),)),
+            Image("src", SIZE, Format.QCOW2, backing="base", filled=((C, C), (8 * C, 2 * C))),
+            Image("copy", SIZE, Format.QCOW2))
+        iotest.export("src")
+        iotest.do(Backup("job", "src", "copy", sync, filter_node="filter", compress=True,
+                         auto_finalize=False))
+        iotest.write("src", 5 * C + 100, 100)
+        iotest.bitmaps("filter")
+        iotest.do(JobCancel("job") if sync is Sync.NONE else JobFinalize("job"))
+        iotest.content("copy")
+
+
+@pytest.mark.golden(varies=["job_on_cbw_error"])
+@pytest.mark.parametrize("policy", OnCbwError)
+def test_1013_a_copy_before_a_guests_write_fails(iotest: Scenario, policy: OnCbwError) -> None:
+    """The target fails while the guest writes: the guest's request fails, or the backup does.
+    QEMU before 10.1 has no such choice for a job."""
+    for sync in (Sync.NONE, Sync.FULL):
+        iotest.section(f"sync {sync}")
+        # The job that copies stops at this cluster, so that the guest is the first to copy it.
+        reading = Fault(RequestKind.READ, 9 * C, once=True)
+        disks(iotest, Outcome("", source=(reading,) if sync is Sync.FULL else (), target=(
+            Fault(RequestKind.WRITE, 9 * C, errno="ENOSPC", once=True),)))
+        iotest.do(Backup("job", "src", "copy", sync, max_workers=1, max_chunk=C,
+                         on_source_error=OnError.STOP, on_cbw_error=policy))
+        iotest.jobs()
+        iotest.write("src", 9 * C, 512)
+        iotest.comment("the storage is well again")
+        iotest.write("src", 9 * C, 512)
+        iotest.jobs()
+        iotest.do(JobResume("job") if sync is Sync.FULL else JobCancel("job"))
+        iotest.jobs()
+        iotest.content("copy")
+
+
+@pytest.mark.golden(varies=["x_perf"])
+def test_1014_several_workers(iotest: Scenario) -> None:
+    """However many requests a job may have under way, and however large: the copy is the same."""
+    for workers, chunk in ((1, C), (1, 0), (2, C), (3, 2 * C), (64, 0)):
+        iotest.section(f"{workers} at a time, of at most {chunk} bytes")
+        disks(iotest, OUTCOMES[0])
+        guest_before(iotest)
+        iotest.do(Backup("job", "src", "copy", Sync.BITMAP, "dirty", BitmapMode.ON_SUCCESS,
+                         max_workers=workers, max_chunk=chunk))
+        iotest.bitmaps("src")
+        iotest.content("copy")

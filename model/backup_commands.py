@@ -11,12 +11,13 @@ from typing import Final
 
 from . import arguments, bitmap_commands, drive_backup, successors
 from .backup_job import BackupJob, JobGroup, SyncBitmap
+from .bitmap import check_usable
 from .block_copy import LARGEST_SIZE
 from .capabilities import Capabilities
 from .configuration import Format
 from .copy_before_write import CbwOptions, CopyBeforeWrite
 from .errors import CommandRefused
-from .graph import Graph, check_usable
+from .graph import Graph
 from .image import Image
 from .job_operations import Backup, BitmapMode, DriveBackup, JobOperation, NewImage, Sync
 from .jobs import JobStatus

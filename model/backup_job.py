@@ -140,9 +140,9 @@ class BackupJob:
             copy_bitmap.merge(self.sync_bitmap.bitmap)
         self.progress.set_remaining(copy_bitmap.count)
         if self.sync is Sync.TOP:
-            cluster = self.filter.cluster_size
-            for index in range(divide_up(self.filter.size, cluster)):
-                start, end = index * cluster, min((index + 1) * cluster, self.filter.size)
+            cluster, length = self.filter.cluster_size, self.filter.block_copy.length
+            for index in range(divide_up(length, cluster)):
+                start, end = index * cluster, min((index + 1) * cluster, length)
                 if not (yield from self._is_allocated(start, end)):
                     self.filter.block_copy.forget(start, end)
 
@@ -162,7 +162,7 @@ class BackupJob:
         limits = CopyLimits(self.workers, self._chunk)
         call = CopyCall(limits=limits, last_task=last_task)
         failures: list[Errno] = []
-        end = align_up(self.filter.size, copy.cluster_size)
+        end = align_up(copy.length, copy.cluster_size)
         copying = Task(collecting(copy.copy(0, end, call), failures))
         yield copying
         yield Wait(lambda: copying.finished, "the copying of the job to end", last=True)

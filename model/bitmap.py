@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from .errors import CommandRefused
 from .outcome import BitmapView
 from .runs import RunMap
 
@@ -69,7 +70,7 @@ class _Summary:
         """See :meth:`DirtyBitmap.digest`."""
         text = "".join([("1" if run.value else "0") * run.length
                         for run in reversed(list(self._bits.runs()))])
-        length = divide_up(self._bits.size, 8 * WORD) * WORD
+        length = max(divide_up(self._bits.size, 8 * WORD), 1) * WORD
         return hashlib.sha256(int(text or "0", 2).to_bytes(length, "little")).hexdigest()
 
 
@@ -125,6 +126,12 @@ class DirtyBitmap:
         """
         for start, end in source.dirty_ranges():
             self.set(start, end)
+
+    def resize(self, size: int) -> None:
+        """The disk has another size: granules beyond its end are gone, new ones are clean, and
+        one that the end cuts stays as it is."""
+        self.size = size
+        self.bits.resize(divide_up(size, self.granularity), False)
 
     def record(self, start: int, end: int) -> None:
         """A write to ``[start, end)`` of the node: set, if the bitmap is recording."""
@@ -192,3 +199,12 @@ class DirtyBitmap:
         if not self._summary.is_of(self.bits):
             self._summary = _Summary(self.bits)
         return self._summary
+
+
+def check_usable(bitmap: DirtyBitmap) -> None:
+    """A bitmap that an export or a job holds, or that was left behind by a crash, is refused."""
+    if bitmap.busy:
+        raise CommandRefused(f"Bitmap '{bitmap.name}' is currently in use by another operation "
+                             "and cannot be used")
+    if bitmap.inconsistent:
+        raise CommandRefused(f"Bitmap '{bitmap.name}' is inconsistent and cannot be used")

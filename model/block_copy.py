@@ -15,9 +15,10 @@ from typing import Final
 
 from .bitmap import DirtyBitmap, align_down, align_up
 from .configuration import KIB, MIB
+from .content import ZERO, Content, zeroes
 from .errors import CommandRefused, Errno, RequestFailed
 from .jobs import Progress
-from .node import Node, Reading, Zeroing
+from .node import DATA, Node, Reading, Status, Zeroing
 from .program import Program, Task, Wait
 from .qcow2 import Qcow2
 from .rules import rule
@@ -102,6 +103,8 @@ class BlockCopy:
         self.target = target
         self.copy_bitmap = copy_bitmap
         self.cluster_size = copy_bitmap.granularity
+        self.length = copy_bitmap.size
+        """Bytes of the disk when the block-copy was made: a resize changes nothing of that."""
         self.in_flight: list[CopyTask] = []
         """Latest first."""
         self.memory = MEMORY
@@ -197,17 +200,17 @@ class BlockCopy:
         is cut off is to be copied again.  A run that reads as zero is copied by writing zeroes.
         A run shorter than a cluster, or an unknown status, is copied as one cluster of data.
         The answer is whether zeroes are to be written; None if that is up to the storage."""
-        limit = min(task.end, self.source.size)
+        limit = min(task.end, self.length)
         is_zero: bool | None
         try:
-            stop, status = yield from self.source.block_status(task.start, limit)
+            stop, status = yield from self._status(task.start, limit)
         except RequestFailed:
             stop, is_zero = task.start + self.cluster_size, False
         else:
             is_zero = status.is_zero
             if stop - task.start < self.cluster_size:
                 stop, is_zero = task.start + self.cluster_size, False
-            elif stop == self.source.size:
+            elif stop == self.length:
                 stop = align_up(stop, self.cluster_size)
             else:
                 stop = align_down(stop, self.cluster_size)
@@ -218,12 +221,12 @@ class BlockCopy:
 
     def _run(self, task: CopyTask, is_zero: bool | None,
              call: CopyCall) -> Program[None]:
-        end = min(task.end, self.source.size)
+        end = min(task.end, self.length)
         reading = False
         try:
             if not is_zero:
                 reading = True
-                content = yield from self.source.read(task.start, end)
+                content = yield from self._read(task.start, end)
                 reading = False
             if self.serialising:
                 yield from self._wait_for_readers(task.start, end)
@@ -244,6 +247,24 @@ class BlockCopy:
         if self.discards_source:
             with suppress(RequestFailed):  # that space is not freed harms no backup
                 yield from self.source.discard(task.start, end)
+
+    def _status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        """The source's; past its end, if it was made smaller, there is none."""
+        if start >= self.source.size:
+            return start, DATA
+        return (yield from self.source.block_status(start, min(end, self.source.size)))
+
+    def _read(self, start: int, end: int) -> Program[Content]:
+        stop = min(end, self.source.size)
+        content = (yield from self.source.read(start, stop)) if start < stop else zeroes(0)
+        if stop < end:
+            self._pad(content, end - start)
+        return content
+
+    @rule("block-copy.past-a-shrunk-end", source="block_resize of a filter (experiment)")
+    def _pad(self, content: Content, length: int) -> None:
+        """What the source had past its end before it was made smaller is copied as zeroes."""
+        content.resize(length, ZERO)
 
     @rule("block-copy.waits-for-readers", source="block-copy: with the source in the target's "
           "backing chain its writes are serialising (experiment)")

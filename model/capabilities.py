@@ -48,6 +48,9 @@ class Capabilities:
     persistent_needs_writable: bool = _capability(
         "persistent bitmaps of a read-only node are neither added nor removed, and refused with "
         "words of their own", "after 10.0", behaviour=True)
+    resize_names_blocker: bool = _capability(
+        "a resize that a job or an overlay does not allow is refused in words that name it",
+        "after 7.2", behaviour=True)
     human_monitor: bool = _capability("there is a human monitor (qemu-system only)", "")
 
     snapshot_reads_source_before_done_run_ends: bool = _deviation()
@@ -60,6 +63,10 @@ class Capabilities:
     unallocated_copy_status_aborts: bool = _deviation()
     uncopied_status_aborts: bool = _deviation()
     busy_bitmap_removal_aborts: bool = _deviation()
+    busy_bitmap_resize_aborts: bool = _deviation()
+    resized_filter_snapshot_aborts: bool = _deviation()
+    shrunk_source_aborts: bool = _deviation()
+    empty_filter_growth_aborts: bool = _deviation()
     attaching_again_aborts: bool = _deviation()
     failed_target_status_aborts: bool = _deviation()
     qed_parallel_allocation_aborts: bool = _deviation()

@@ -26,7 +26,7 @@ from .block_copy import BlockCopy, CopyCall
 from .capabilities import Capabilities
 from .content import Content, is_zero, zeroes
 from .errors import Errno, RequestFailed
-from .node import Node, Status, Zeroing
+from .node import SECTOR, Node, Status, Zeroing
 from .operations import OnCbwError
 from .program import Program, Task, Wait, collecting
 from .rules import rule
@@ -139,6 +139,19 @@ class CopyBeforeWrite(Node):
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """The source's, of that image alone."""
         return self.source.own_status(start, end)
+
+    def check_resize(self, size: int) -> None:
+        """What the source refuses."""
+        self.source.check_resize(size)
+
+    @rule("cbw.resize-copies-nothing", source="block_resize of a filter (experiment)")
+    def resize(self, size: int) -> None:
+        """The filter resizes its source, rounding its own size down to whole sectors.  Nothing
+        is copied before, so that what is cut off is lost to the snapshot; what is new can
+        neither be accessed nor is it copied.  Whoever resizes the source below a filter that
+        nobody uses leaves the filter as it is."""
+        self.source.resize(size)
+        self._resized(align_down(size, SECTOR))
 
     @rule("cbw.copies-before-change", source="docs/interop/qmp: copy-before-write: before each "
           "guest write, old data is copied to the target")

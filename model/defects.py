@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from . import operations as ops
+from . import resizing
 from .bitmap import align_down, align_up
 from .block_copy import MEMORY
 from .configuration import Format, RequestKind
 from .copy_before_write import CopyBeforeWrite
-from .errors import Errno
+from .errors import CommandRefused, Errno
 from .graph import Graph
 from .held_image import HeldImage
 from .image import Image
@@ -26,7 +27,7 @@ from .job_operations import (
     Sync,
     Transaction,
 )
-from .node import Node
+from .node import SECTOR, Node
 from .operations import Operation, Request, Via
 from .permissions import parents_first
 from .program import run_to_end
@@ -52,8 +53,6 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
     if isinstance(operation, ops.AddFilter):
         if _is_huge(operation.min_cluster_size):
             yield "huge_min_cluster_size_aborts"
-        if _target_is_short(graph, operation):
-            yield "short_target_aborts"
     elif isinstance(operation, ops.BitmapMerge):
         if not operation.sources:
             yield "empty_merge_crashes"
@@ -73,12 +72,21 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
         target = graph.nodes.get(operation.target)
         if target is not None and _is_image_of(Format.QED, target):
             yield "qed_parallel_allocation_aborts"
+        yield from _job_triggers(graph.nodes.get(operation.device), target)
     elif isinstance(operation, (JobCancel, JobFinalize, JobResume)):
-        if operation.job in graph.jobs and _is_filtered(graph):
-            yield "filtered_job_filter_aborts"
+        if operation.job in graph.jobs:
+            yield from _end_triggers(graph)
+        job = graph.jobs.get(operation.job)
+        if job is not None and job.is_active:
+            yield from _job_triggers(job.filter, job.filter.target)
     elif isinstance(operation, ops.Restart):
-        if _is_filtered(graph):
-            yield "filtered_job_filter_aborts"
+        yield from _end_triggers(graph)
+    elif isinstance(operation, ops.Resize):
+        yield from _resize_triggers(graph, operation)
+    elif isinstance(operation, ops.Inspect):
+        node = graph.nodes.get(operation.node)
+        if node is not None:
+            yield from _past_an_end(node, node.size)
     elif isinstance(operation, ops.RemoveNode):
         node = graph.nodes.get(operation.node)
         if node is not None and any(bitmap.busy for bitmap in node.bitmaps):
@@ -88,6 +96,14 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
             yield "attaching_again_aborts"
     elif isinstance(operation, Request):
         yield from _request_triggers(graph, operation)
+
+
+def _end_triggers(graph: Graph) -> Iterable[str]:
+    """By the end of a job, which removes its filter."""
+    if _is_filtered(graph):
+        yield "filtered_job_filter_aborts"
+    if any(bitmap.busy for job in graph.jobs.values() for bitmap in job.filter.bitmaps):
+        yield "busy_bitmap_removal_aborts"
 
 
 def _is_filtered(graph: Graph) -> bool:
@@ -105,11 +121,6 @@ def _is_huge(min_cluster_size: int | None) -> bool:
             and not min_cluster_size & (min_cluster_size - 1))
 
 
-def _target_is_short(graph: Graph, command: ops.AddFilter) -> bool:
-    file, target = graph.nodes.get(command.file or ""), graph.nodes.get(command.target or "")
-    return file is not None and target is not None and target.size < file.size
-
-
 def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
     node = graph.nodes.get(request.node)
     if node is None or not request.length:
@@ -117,6 +128,7 @@ def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
     start, end = request.offset, min(request.offset + request.length, node.size)
     if start >= end:
         return
+    yield from _past_an_end(node, end)
     below = parents_first([node])
     if isinstance(request, ops.Discard) and _discards_unaligned(node, start, end):
         yield "unaligned_snapshot_discard_aborts"
@@ -130,7 +142,46 @@ def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
             isinstance(each, Qcow2) and each.spec.preallocation for each in below):
         yield "preallocated_status_aborts"
     if isinstance(request, CHANGES):
-        yield from _copy_triggers(node, start, end)
+        yield from _change_triggers(node, start, end)
+
+
+def _job_triggers(*nodes: Node | None) -> Iterable[str]:
+    """By what a job may do to its device and its target: read all of them, change all of them
+    (the device by discards)."""
+    for node in nodes:
+        if node is not None:
+            yield from _past_an_end(node, node.size)
+            yield from _change_triggers(node, 0, node.size)
+
+
+def _resize_triggers(graph: Graph, command: ops.Resize) -> Iterable[str]:
+    try:
+        resizing.check(graph, command)
+    except CommandRefused:
+        return
+    for node in resizing.resized_with(graph.nodes[command.node]):
+        if any(bitmap.busy for bitmap in node.bitmaps):
+            yield "busy_bitmap_resize_aborts"
+        growth = command.size - node.size
+        if not isinstance(node, Image) and align_down(command.size, SECTOR) < growth:
+            yield "empty_filter_growth_aborts"
+
+
+def _past_an_end(node: Node, end: int) -> Iterable[str]:
+    """By a request up to ``end`` that goes past the end of a node below, one that was resized
+    since the node above was opened."""
+    if isinstance(node, CopyBeforeWrite):
+        end = min(align_up(end, node.cluster_size), node.size)
+        if end > node.source.size:
+            yield "shrunk_source_aborts"
+        yield from _past_an_end(node.source, min(end, node.source.size))
+    elif isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
+        kept = node.file
+        if end > kept.size or any(end > kept.target.size and stop > kept.target.size
+                                  for _, stop in kept.done.dirty_ranges()):
+            yield "resized_filter_snapshot_aborts"
+        yield from _past_an_end(kept, end)
+        yield from _past_an_end(kept.target, min(end, kept.target.size))
 
 
 def _asks_status(request: Request) -> bool:
@@ -139,19 +190,32 @@ def _asks_status(request: Request) -> bool:
         isinstance(request, ops.Read) and request.via in (Via.NBD, Via.QEMU_IO))
 
 
-def _copy_triggers(node: Node, start: int, end: int) -> Iterable[str]:
-    """By the copies that a change of the range makes, filter after filter."""
-    while isinstance(node, CopyBeforeWrite):
-        low = align_down(start, node.cluster_size)
-        high = align_up(end, node.cluster_size)
-        dirty = [(max(a, low), min(b, high))
-                 for a, b in node.block_copy.copy_bitmap.dirty_ranges() if a < high and low < b]
-        if dirty and node.cluster_size > MEMORY:
-            yield "large_cluster_aborts"
-        several = sum(b - a for a, b in dirty) > node.cluster_size
-        if several and _is_image_of(Format.QED, node.target):
-            yield "qed_parallel_allocation_aborts"
-        node = node.source
+def _change_triggers(node: Node, start: int, end: int) -> Iterable[str]:
+    """By the copies that a change of the range makes, filter after filter, and by what these do
+    to the filters' targets."""
+    if isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
+        yield from _target_triggers(node.file, [(start, end)])  # a discard
+    if not isinstance(node, CopyBeforeWrite):
+        return
+    low = align_down(start, node.cluster_size)
+    high = min(align_up(end, node.cluster_size), node.block_copy.length)
+    dirty = [(max(a, low), min(b, high))
+             for a, b in node.block_copy.copy_bitmap.dirty_ranges() if a < high and low < b]
+    if dirty and node.cluster_size > MEMORY:
+        yield "large_cluster_aborts"
+    several = sum(b - a for a, b in dirty) > node.cluster_size
+    if several and _is_image_of(Format.QED, node.target):
+        yield "qed_parallel_allocation_aborts"
+    yield from _target_triggers(node, dirty)
+    yield from _change_triggers(node.source, start, end)
+
+
+def _target_triggers(node: CopyBeforeWrite, changed: Iterable[tuple[int, int]]) -> Iterable[str]:
+    """By changes of these ranges of a filter's target."""
+    for start, end in changed:
+        if end > node.target.size:
+            yield "short_target_aborts"
+        yield from _change_triggers(node.target, start, end)
 
 
 def _is_image_of(wanted: Format, node: Node) -> bool:
@@ -168,7 +232,8 @@ def _discards_unaligned(node: Node, start: int, end: int) -> bool:
     if not isinstance(node, SnapshotAccess) or not isinstance(node.file, CopyBeforeWrite):
         return False
     kept = node.file
-    if start % kept.cluster_size or (end % kept.cluster_size and end != kept.size):
+    ends = {kept.size, kept.block_copy.copy_bitmap.size}
+    if start % kept.cluster_size or (end % kept.cluster_size and ends != {end}):
         return True
     if end % kept.cluster_size and _cut_of_the_tail(kept, start, end) % kept.cluster_size:
         return True
@@ -187,6 +252,7 @@ def _lacks_a_copy(kept: CopyBeforeWrite) -> Iterable[str]:
     if isinstance(target, HeldImage):  # all is data; and looking would not leave it as it is
         return
     for start, end in kept.done.dirty_ranges():
+        end = min(end, target.size)
         while start < end:
             start, status = run_to_end(target.own_status(start, end), lambda request: None)
             if status.depth == 0:

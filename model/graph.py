@@ -12,7 +12,7 @@ from functools import partial
 
 from . import arguments, bitmap_directory, links, permissions
 from .backup_job import BackupJob
-from .bitmap import DirtyBitmap
+from .bitmap import DirtyBitmap, check_usable
 from .block_copy import BlockCopy, cluster_size_of
 from .capabilities import Capabilities
 from .configuration import Configuration, Format, Protocol
@@ -146,8 +146,14 @@ class Graph:
 
     def check_look(self, node: Node, *, writes: bool = False) -> None:
         """Refuse a user for a moment, who may want to write, if the permissions do not allow."""
-        use = permissions.look_use(node, self._age + 1, writes=writes)
-        self._check_permissions(node, [use])
+        self._check_user(permissions.look_use(node, self._age + 1, writes=writes))
+
+    def check_resize(self, node: Node) -> None:
+        """Refuse somebody who resizes the node if the permissions do not allow."""
+        self._check_user(permissions.resize_use(node, self._age + 1))
+
+    def _check_user(self, use: permissions.Use) -> None:
+        self._check_permissions(use.node, [use])
 
     def make_filter(self, name: str, source: Node, target: Node, bitmap: DirtyBitmap | None,
                     min_cluster_size: int, options: CbwOptions, *,
@@ -236,11 +242,7 @@ class Graph:
         if node is self.device or any(each.node is node for each in self.exports.values()):
             raise CommandRefused(f"Node {node.name} is in use")
         self.check_unblocked(node)
-        over = next((each for each in self.nodes.values()
-                     if isinstance(each, Qcow2) and each.backing is node), None)
-        if over is not None:
-            raise CommandRefused(f"Node '{node.name}' is busy: node is used as backing hd of "
-                                 f"'{over.format_node}'")
+        self.check_no_backing(node)
         if self._uses()[node.name]:
             raise CommandRefused(f"Block device {node.name} is in use")
         del self.nodes[node.name]
@@ -283,6 +285,14 @@ class Graph:
                for job in self.jobs.values()):
             raise CommandRefused(
                 f"Node '{node.name}' is busy: block device is in use by block job: backup")
+
+    def check_no_backing(self, node: Node) -> None:
+        """Refuse what an overlay does not allow with its backing file."""
+        over = next((each for each in self.nodes.values()
+                     if isinstance(each, Qcow2) and each.backing is node), None)
+        if over is not None:
+            raise CommandRefused(f"Node '{node.name}' is busy: node is used as backing hd of "
+                                 f"'{over.format_node}'")
 
     def check_filter(self, name: str, source: Node, target: Node) -> None:
         """Refuse to open a job's filter over these two."""
@@ -369,8 +379,7 @@ class Graph:
 
     def check_export(self, node: Node, *, writable: bool) -> None:
         """Refuse an export that the permissions do not allow."""
-        use = permissions.export_use(node, self._age + 1, writable=writable)
-        self._check_permissions(node, [use])
+        self._check_user(permissions.export_use(node, self._age + 1, writable=writable))
 
     def _export_bitmap(self, node: Node, reference: BitmapRef, *, writable: bool) -> DirtyBitmap:
         bitmap = self.bitmap(reference)
@@ -404,15 +413,6 @@ class Graph:
         outer = [*self._outer_uses(), *more]
         found = permissions.uses(self.nodes.values(), outer, self.capabilities)
         permissions.check(found, permissions.parents_first([changed]))
-
-
-def check_usable(bitmap: DirtyBitmap) -> None:
-    """A bitmap that an export or a job holds, or that was left behind by a crash, is refused."""
-    if bitmap.busy:
-        raise CommandRefused(f"Bitmap '{bitmap.name}' is currently in use by another operation "
-                             "and cannot be used")
-    if bitmap.inconsistent:
-        raise CommandRefused(f"Bitmap '{bitmap.name}' is inconsistent and cannot be used")
 
 
 def check_same_size(destination: DirtyBitmap, source: DirtyBitmap) -> None:

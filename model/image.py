@@ -15,11 +15,10 @@ from . import configuration
 from .bitmap import align_down, align_up
 from .configuration import KIB, MIB, Format, Protocol, RequestKind
 from .content import ZERO, Content, initial_stamp, zeroes
-from .node import DATA, PERHAPS_HOLE, Node, Status, Zeroing
+from .errors import CommandRefused
+from .node import DATA, PERHAPS_HOLE, SECTOR, Node, Status, Zeroing
 from .program import Program, StorageRequest
 from .rules import rule
-
-SECTOR: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +28,31 @@ class Traits:
     ``cluster``: what the node reports as its cluster size when the configuration names none
     (0: it has none; None: it cannot say).  ``request_alignment``: smaller requests are widened to
     it before they reach the driver.  ``discards``: the driver can discard.  ``tells_holes``:
-    block status tells ranges that read as zero from data; otherwise all is data.
+    block status tells ranges that read as zero from data; otherwise all is data.  ``resizes``,
+    ``shrinks``: the driver can give the image another size, a smaller one.
     """
 
     cluster: int | None = 0
     request_alignment: int = 1
     discards: bool = False
     tells_holes: bool = True
+    resizes: bool = False
+    shrinks: bool = True
 
 
 TRAITS: Final[dict[Format, Traits]] = {
-    Format.RAW: Traits(discards=True),
-    Format.QCOW2: Traits(cluster=64 * KIB, discards=True),
-    Format.QED: Traits(cluster=64 * KIB, request_alignment=SECTOR),
+    Format.RAW: Traits(discards=True, resizes=True),
+    Format.QCOW2: Traits(cluster=64 * KIB, discards=True, resizes=True),
+    Format.QED: Traits(cluster=64 * KIB, request_alignment=SECTOR, resizes=True, shrinks=False),
     Format.VDI: Traits(cluster=1 * MIB),
     Format.VMDK: Traits(cluster=64 * KIB),
     Format.VHDX: Traits(cluster=8 * MIB, request_alignment=SECTOR, tells_holes=False),
     Format.VPC: Traits(cluster=2 * MIB),
     Format.PARALLELS: Traits(request_alignment=SECTOR),
-    Format.LUKS: Traits(request_alignment=SECTOR, tells_holes=False),
+    Format.LUKS: Traits(request_alignment=SECTOR, tells_holes=False, resizes=True),
 }
-"""Source: experiments with every format; ``bdrv_get_info`` for the clusters."""
+"""Source: experiments with every format; ``bdrv_get_info`` for the clusters, ``block_resize`` for
+the sizes."""
 
 
 def size_of(spec: configuration.Image) -> int:
@@ -152,3 +155,24 @@ class Image(Node):
             if (run.value == ZERO) != is_zero:
                 return run.start, is_zero
         return end, is_zero
+
+    @rule("image.resize", source="block_resize, format by format (experiment)")
+    def check_resize(self, size: int) -> None:
+        """Images are resized in raw, qcow2 and luks, and grown in qed; in qcow2 and qed to whole
+        sectors only.  One that is open read-only is not."""
+        if self.read_only:
+            raise CommandRefused("Image is read-only")
+        if not self.traits.resizes:
+            super().check_resize(size)
+        if self.spec.format is Format.QED and size % SECTOR:
+            raise CommandRefused("Invalid image size specified")
+        if size < self.size and not self.traits.shrinks:
+            raise CommandRefused("Shrinking images is currently not supported")
+
+    @rule("image.resize-rounds-up", source="block_resize; experiment")
+    def resize(self, size: int) -> None:
+        """A size that is no whole sectors is rounded up.  What is new reads as zero, also where
+        there were data before the image was made smaller."""
+        self._resized(align_up(size, SECTOR))
+        self.content.resize(size, ZERO)
+        self.content.resize(self.size, ZERO)

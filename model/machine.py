@@ -13,7 +13,16 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
-from . import backup_commands, defects, inspection, requests, restart, transactions, unsaid
+from . import (
+    backup_commands,
+    defects,
+    inspection,
+    requests,
+    resizing,
+    restart,
+    transactions,
+    unsaid,
+)
 from . import job_operations as jobs
 from . import operations as ops
 from .backup_job import BackupJob, JobGroup
@@ -132,6 +141,10 @@ class Machine:
             case ops.Export():
                 unsaid.check_export(self.graph, operation)
                 self.graph.add_export(operation)
+            case ops.Resize():
+                unsaid.check_resize(self.graph, self.configuration, operation)
+                resizing.resize(self.graph, operation)
+                self._unsaved.add(resizing.resized_with(self.graph.nodes[operation.node])[-1].name)
             case _ if type(operation) in COMMANDS:
                 COMMANDS[type(operation)](self.graph, operation)
             case _:

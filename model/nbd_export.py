@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from .bitmap import DirtyBitmap, align_down
 from .content import ZERO, Content, zeroes
 from .errors import Errno, RequestFailed, Undetermined
-from .image import SECTOR
-from .node import Node, Status
+from .node import SECTOR, Node, Status
 from .operations import Context
 from .outcome import Extent
 from .program import Program
@@ -114,14 +113,17 @@ class NbdExport:
 
     @rule("nbd.bitmap-runs", source="docs/interop/nbd.txt: qemu:dirty-bitmap:NAME")
     def _bitmap_extents(self, start: int, end: int, name: str) -> tuple[Extent, ...]:
-        """A dirty bitmap's runs: flag 1 is dirty; cut to what was asked."""
+        """A dirty bitmap's runs: flag 1 is dirty; cut to what was asked.  Past the end of a bitmap
+        of another, smaller node nothing is dirty."""
         bitmap = next((each for each in self.bitmaps if each.name == name), None)
         if bitmap is None:
             raise RequestFailed(Errno.EINVAL)
         extents: list[Extent] = []
         while start < end:
-            dirty, stop = bitmap.run(start, end)
-            extents.append(Extent(stop - start, frozenset({int(dirty)})))
+            dirty, stop = False, end
+            if start < bitmap.size:
+                dirty, stop = bitmap.run(start, min(end, bitmap.size))
+            _append(extents, Extent(stop - start, frozenset({int(dirty)})))
             start = stop
         return tuple(extents)
 

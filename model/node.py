@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from .bitmap import DirtyBitmap, align_down, align_up
 from .content import ZERO, Content, is_zero
-from .errors import Errno, RequestFailed
+from .errors import CommandRefused, Errno, RequestFailed
 from .outcome import Allocation
 from .program import Program, Step
 from .rules import rule
+
+SECTOR: Final = 512
+"""The unit of a node's size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +282,25 @@ class Node:
     def _check(self, start: int, end: int) -> None:
         if not 0 <= start <= end <= self.size:
             raise RequestFailed(Errno.EIO)
+
+    # Resizing
+
+    def check_resize(self, size: int) -> None:
+        """Refuse what the driver cannot do."""
+        raise CommandRefused("Image format driver does not support resize")
+
+    def resize(self, size: int) -> None:
+        """Give the node another size, one that :meth:`check_resize` has not refused."""
+        raise NotImplementedError
+
+    @rule("node.resize-resizes-bitmaps", source="block_resize; experiment")
+    def _resized(self, size: int) -> None:
+        """All bitmaps of a node are resized with it, those of a filter or job too.  What is cut
+        off is forgotten; what is new is clean: growth is not recorded as a change."""
+        self.size = size
+        self.changes += 1
+        for bitmap in self.bitmaps:
+            bitmap.resize(size)
 
     # Bitmaps
 

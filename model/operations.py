@@ -176,6 +176,15 @@ class RemoveNode(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class Resize(Operation):
+    """block_resize, by node name; ``size`` in bytes."""
+
+    name: ClassVar[str] = "resize"
+    node: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Export(Operation):
     """block-export-add (NBD), the export's id and name being the node's name."""
 

@@ -59,9 +59,9 @@ def export_use(node: Node, age: int, *, writable: bool) -> Use:
 
 
 def device_use(node: Node, age: int) -> Use:
-    """The guest's device reads and writes, lets others write, and wants the size to stay."""
+    """The guest's device reads and writes, and lets others write and resize."""
     return Use(node, f"block device 'guest' (uses node '{node.name}' as 'root' child)",
-               Permission.CONSISTENT_READ | Permission.WRITE, ALL & ~Permission.RESIZE, (age, 0))
+               Permission.CONSISTENT_READ | Permission.WRITE, ALL, (age, 0))
 
 
 def job_use(node: Node, job: str, age: int) -> Use:
@@ -75,6 +75,12 @@ def look_use(node: Node, age: int, *, writes: bool = False) -> Use:
     requires = Permission.WRITE if writes else NOTHING
     return Use(node, f"an unnamed block device (uses node '{node.name}' as 'root' child)",
                requires, ALL, (age, 0))
+
+
+def resize_use(node: Node, age: int) -> Use:
+    """block_resize uses the node for a moment."""
+    return Use(node, f"an unnamed block device (uses node '{node.name}' as 'root' child)",
+               Permission.RESIZE, ALL, (age, 0))
 
 
 def filter_uses(name: str, source: Node, target: Node, age: int) -> list[Use]:
@@ -111,9 +117,9 @@ def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iter
     elif isinstance(parent, CopyOnRead):
         yield _use(parent, "file", parent.file, requires | Permission.WRITE_UNCHANGED, shares)
     elif isinstance(parent, Qcow2) and parent.backing is not None:
-        others = shares & (Permission.WRITE | Permission.RESIZE)
-        if not others & Permission.WRITE:
-            others = NOTHING
+        others = NOTHING
+        if shares & Permission.WRITE:
+            others = Permission.WRITE | Permission.RESIZE
         yield _use(parent, "backing", parent.backing, requires & Permission.CONSISTENT_READ,
                    others | Permission.CONSISTENT_READ | Permission.WRITE_UNCHANGED)
 

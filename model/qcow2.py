@@ -13,13 +13,23 @@ from itertools import pairwise
 from typing import Final
 
 from . import configuration
-from .bitmap import StoredBitmap, align_down, align_up, divide_up
+from .bitmap import StoredBitmap, align_down, align_up, check_usable, divide_up
 from .configuration import KIB, RequestKind
 from .content import ZERO, Content, zeroes
-from .errors import Errno, RequestFailed, Undetermined
+from .errors import CommandRefused, Errno, RequestFailed, Undetermined
 from .image import Image
-from .node import ANYTHING_ZERO, DATA, DATA_OR_ZERO, HOLE, ZERO_HOLE, Node, Status, Zeroing
-from .program import Program
+from .node import (
+    ANYTHING_ZERO,
+    DATA,
+    DATA_OR_ZERO,
+    HOLE,
+    SECTOR,
+    ZERO_HOLE,
+    Node,
+    Status,
+    Zeroing,
+)
+from .program import Program, run_to_end
 from .rules import rule
 from .runs import RunMap
 
@@ -56,7 +66,7 @@ class Qcow2(Image):
         self.table = min(self.cluster, LARGEST_TABLE) // entry * self.cluster
         """How much of the disk one table of clusters is about; no status run is longer."""
         start = Cell.DATA if spec.preallocation and not spec.subclusters else Cell.UNALLOCATED
-        self.cells: RunMap[Cell] = RunMap(divide_up(self.size, self.cell), start)
+        self.cells: RunMap[Cell] = RunMap(self._room // self.cell, start)
         self.directory: list[StoredBitmap] = []
         """The bitmaps that the image keeps: see :mod:`model.bitmap_directory`."""
         for offset, length in spec.filled:
@@ -65,6 +75,11 @@ class Qcow2(Image):
     def forget_content(self) -> None:
         super().forget_content()
         self.cells.set(0, self.cells.size, Cell.UNALLOCATED)
+
+    @property
+    def _room(self) -> int:
+        """The size with what the last cluster has past the end of the image."""
+        return align_up(self.size, self.cluster)
 
     @property
     def is_fresh(self) -> bool:
@@ -125,7 +140,7 @@ class Qcow2(Image):
                     (yield from self._is_zero(high, cell_end))]
             if all(rest):
                 self.content.set(cell_start, cell_end, ZERO)
-                self._mark(low, high, Cell.PERHAPS_ZERO if how.perhaps else Cell.ZERO)
+                self._make_zero(low, high, Cell.PERHAPS_ZERO if how.perhaps else Cell.ZERO)
             elif how.fast:
                 if False not in rest:
                     raise Undetermined("what may read as zero may be zeroed fast")
@@ -135,13 +150,23 @@ class Qcow2(Image):
                 if False not in rest:
                     self._mark(low, high, Cell.PERHAPS_ZERO)
 
+    def _make_zero(self, start: int, end: int, state: Cell = Cell.ZERO) -> None:
+        """Make cells zero; those past the end of the image too if all of its last cluster is."""
+        if end >= self.size and align_down(start, self.cell) <= align_down(end - 1, self.cluster):
+            end = self._room
+        end = align_up(end, self.cell)
+        self._mark(start, end, state)
+        if self.size < end:
+            self.content.resize(self._room, ZERO)
+            self.content.set(self.size, end, ZERO)
+
     def _discard_cluster(self, start: int, end: int) -> None:
         """A cluster that has space, be it for one of its subclusters only, becomes zero."""
-        has_space = bool(self.spec.preallocation) or any(
+        has_space = bool(self.spec.preallocation and self.spec.subclusters) or any(
             run.value is not Cell.UNALLOCATED
             for run in self.cells.runs(start // self.cell, divide_up(end, self.cell)))
         if has_space or self.backing is not None:
-            self._mark(start, end, Cell.ZERO)
+            self._make_zero(start, end)
 
     def _is_zero(self, start: int, end: int) -> Program[bool | None]:
         """Whether the range, inside one cell, reads as zero by its status; None: undecided."""
@@ -164,7 +189,7 @@ class Qcow2(Image):
                 continue
             self.content.set(low, high, ZERO)
             for start in range(low, high, self.cluster):
-                self._discard_cluster(start, min(start + self.cluster, high))
+                self._discard_cluster(start, start + self.cluster)
 
     @rule("qcow2.status", source="experiment")
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
@@ -205,6 +230,34 @@ class Qcow2(Image):
                 return stop, HOLE
             return stop, Status(ZERO_HOLE.flags, 0)
         return (yield from self._look_up(start, end))
+
+    @rule("qcow2.resize", source="block_resize of qcow2 (experiment)")
+    def check_resize(self, size: int) -> None:
+        """The size is whole sectors; and every bitmap that the image keeps can be changed."""
+        super().check_resize(size)
+        if size % SECTOR:
+            raise CommandRefused(f"The new size must be a multiple of {SECTOR}")
+        for stored in self.directory:
+            bitmap = self.bitmap(stored.name)
+            if bitmap is not None:
+                check_usable(bitmap)
+
+    @rule("qcow2.resize-keeps-the-last-cluster", source="experiment")
+    def resize(self, size: int) -> None:
+        """The cluster that a smaller image ends in keeps what it has past the end, which is seen
+        again when the image grows; all else that is new is unallocated.  But if a backing file
+        has more than the image had, all that is new is zero."""
+        before = self.size
+        self._resized(size)
+        self.content.resize(self._room, ZERO)
+        self.cells.resize(self._room // self.cell, Cell.UNALLOCATED)
+        if size > before and self.backing is not None and self.backing.size > before:
+            self.content.set(before, size, ZERO)
+            if align_up(before, self.cell) < size:
+                self._make_zero(align_up(before, self.cell), size)
+            if before % self.cell:
+                run_to_end(self._store(before, zeroes(min(align_up(before, self.cell), size)
+                                                      - before)), lambda request: None)
 
     def _split(self, start: int, end: int, unit: int) -> list[tuple[int, int]]:
         """The range as a partial unit, whole ones and a partial one, those that there are."""

@@ -41,7 +41,7 @@ def next_graph(graph: Graph, configuration: Configuration,
 def _take_over(node: Node, before: Node) -> None:
     assert isinstance(node, Image)
     assert isinstance(before, Image)
-    node.content = before.content
+    node.size, node.content = before.size, before.content
     if isinstance(node, Qcow2) and isinstance(before, Qcow2):
         node.cells, node.directory = before.cells, before.directory
         bitmap_directory.load(node)

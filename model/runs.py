@@ -98,7 +98,7 @@ class RunMap(Generic[Value]):
 
     def total(self, value: Value) -> int:
         """How many places have the value."""
-        ends = [*self._starts[1:], self.size]
+        ends = [*self._starts[1:], self.size] if self.size else []
         return sum([end - start for start, end, each in zip(self._starts, ends, self._values,
                                                             strict=True) if each == value])
 

@@ -7,12 +7,14 @@ Its outcome depends on what cannot be seen, or no client could send it.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 from . import operations as ops
+from . import resizing
 from .backup_job import BackupJob
 from .bitmap import align_down, align_up
 from .block_copy import DEFAULT_CLUSTER
-from .configuration import Configuration, Fault, Format, Image, Protocol, RequestKind
+from .configuration import MIB, Configuration, Fault, Format, Image, Protocol, RequestKind
 from .content import ZERO
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, RequestFailed
@@ -25,6 +27,9 @@ from .program import run_to_end
 from .qcow2 import Qcow2
 from .requests import CHANGES
 from .snapshot_access import SnapshotAccess
+
+MOST_RESIZED: Final = 64 * MIB
+"""Bytes; no image that may be resized becomes larger."""
 
 
 class Impossible(ValueError):
@@ -164,6 +169,34 @@ def check_export(graph: Graph, command: ops.Export) -> None:
             job.is_active and job.command.compress and job.filter.target.name == command.node
             for job in graph.jobs.values()):
         raise Impossible("what fits into fewer bytes cannot be written over other data")
+
+
+def check_resize(graph: Graph, configuration: Configuration, command: ops.Resize) -> None:
+    """Refuse sizes that the storage below may or may not have, and images of which resizing
+    leaves what cannot be foretold."""
+    if MOST_RESIZED < command.size <= resizing.LARGEST:
+        raise Impossible("whether a file can be so large is up to the file system")
+    node = graph.nodes.get(command.node)
+    if node is None:
+        return
+    resized = resizing.resized_with(node)
+    if any(job.is_active and job.filter in resized[1:] for job in graph.jobs.values()):
+        raise Impossible("a job whose disk is resized above its filter backs up what is not "
+                         "there: docs/defects.md")
+    image = resized[-1]
+    if not isinstance(image, ImageNode):
+        return
+    if image.spec.protocol is not Protocol.FILE:
+        raise Impossible("the size of what a server has is the server's")
+    if image.spec.format is Format.LUKS:
+        raise Impossible("what a grown luks image holds is noise")
+    if command.size % image.request_alignment and image.format_node != image.name:
+        raise Impossible("blkdebug's alignment is that of its image's size")
+    if image.spec.subclusters and image.spec.preallocation:
+        raise Impossible("which clusters have space cannot be seen of subclusters")
+    if isinstance(image, Qcow2) and image.backing is not None and any(
+            each.faults for each in configuration.images):
+        raise Impossible("growing an overlay may read a backing file that fails")
 
 
 def check_attach(graph: Graph, command: ops.Attach) -> None:

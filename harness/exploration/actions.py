@@ -15,8 +15,9 @@ from typing import Final
 from harness.exploration import openings, ranges
 from harness.exploration.areas import Action, Area
 from harness.exploration.choices import Choices
-from harness.exploration.scene import Kind, Place, Scene
+from harness.exploration.scene import SECTOR, Kind, Place, Scene
 from model import operations as ops
+from model.bitmap import align_down
 from model.operations import BitmapRef, Context, Operation, Via
 
 FILTERS: Final = (openings.FILTER, openings.SECOND_FILTER, "cbw3")
@@ -24,6 +25,7 @@ SNAPSHOTS: Final = (openings.SNAPSHOT, openings.SECOND_SNAPSHOT, "snap3")
 BITMAPS: Final = ("b0", "b1", "b2", "b3")
 BY_LIBNBD: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
 """Channels that can ask for zeroes fast or not at all."""
+_BAD_SIZES: Final = (-1, (1 << 63) - 1, (1 << 63) - SECTOR)
 _UNSERVED: Final = (Via.MONITOR, Via.DEVICE)
 """Channels that need no export."""
 
@@ -224,6 +226,19 @@ class Drawer:
         place = places[-1] if self.choices.chance(10) else self.choices.pick(places)
         return ops.RemoveNode(place.name)
 
+    def resize(self) -> Operation | None:
+        """block_resize, of a node without an export as a rule, to near some boundary."""
+        choices = self.choices
+        places = [place for place in self.scene.nodes.values()
+                  if place.name not in self.scene.exports]
+        if not places or choices.chance(2):
+            places = list(self.scene.nodes.values())
+        place = choices.pick(places)
+        if choices.chance(2):
+            return ops.Resize(place.name, choices.pick((0, place.size, *_BAD_SIZES)))
+        size = ranges.place(choices, 2 * place.size, self.scene.units(place.name))
+        return ops.Resize(place.name, size if choices.chance(3) else align_down(size, SECTOR))
+
     def export(self) -> Operation | None:
         """An export of a node that has none as a rule."""
         bare = [name for name in self.scene.nodes if name not in self.scene.exports]
@@ -273,6 +288,7 @@ _MAKERS: Final[dict[Action, Callable[[Drawer], Operation | None]]] = {
     Action.ADD_FILTER: Drawer.add_filter,
     Action.ADD_SNAPSHOT: Drawer.add_snapshot,
     Action.REMOVE_NODE: Drawer.remove_node,
+    Action.RESIZE: Drawer.resize,
     Action.EXPORT: Drawer.export,
     Action.UNEXPORT: Drawer.unexport,
     Action.ATTACH: Drawer.attach,

@@ -66,6 +66,7 @@ class Action(Enum):
     ADD_FILTER = auto()
     ADD_SNAPSHOT = auto()
     REMOVE_NODE = auto()
+    RESIZE = auto()
     EXPORT = auto()
     UNEXPORT = auto()
     ATTACH = auto()
@@ -86,8 +87,8 @@ _REQUESTS: Final = MappingProxyType({
 _REST: Final = MappingProxyType({
     Action.BITMAP_ADD: 2, Action.BITMAP_REMOVE: 1, Action.BITMAP_CLEAR: 1,
     Action.BITMAP_SWITCH: 2, Action.BITMAP_MERGE: 1, Action.ADD_FILTER: 1, Action.ADD_SNAPSHOT: 1,
-    Action.REMOVE_NODE: 1, Action.EXPORT: 1, Action.UNEXPORT: 1, Action.ATTACH: 1,
-    Action.INSPECT: 1,
+    Action.REMOVE_NODE: 1, Action.RESIZE: 1, Action.EXPORT: 1, Action.UNEXPORT: 1,
+    Action.ATTACH: 1, Action.INSPECT: 1,
 })
 
 
@@ -121,6 +122,8 @@ class Area:
     """Cluster sizes of qcow2 images."""
     tail: int = 8
     """Chance of a size that is no multiple of the cluster."""
+    sizes: int = 2
+    """Chance, image by image, of a size of its own: larger than the source, or smaller."""
     backing: int = 3
     """Chance of a backing file under a qcow2 source."""
     subclusters: int = 3
@@ -178,13 +181,13 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
     Area("discard", "discards by guest and client, with discard=unmap on some layers only",
          _tilted(guest_discard=14, fleece_discard=14, fleece_status=10), _NEW, undiscarded=6),
     Area("tails", "sizes that are no multiple of cluster, granularity or sector",
-         _tilted(fleece_discard=10), _NEW, tail=16, alignment=3),
+         _tilted(fleece_discard=10, resize=3), _NEW, tail=16, sizes=6, alignment=3),
     Area("zeroes", "writes of zeroes, with and without unmap, and block status of the result",
          _tilted(guest_zero=18, guest_status=8, fleece_status=16), _NEW, backing=6,
          subclusters=6),
     Area("bitmaps", "dirty bitmaps of every granularity, and commands about them",
          _tilted(bitmap_add=8, bitmap_remove=4, bitmap_clear=5, bitmap_switch=7, bitmap_merge=8,
-                 export=4, unexport=4), user_bitmap=13, filter_bitmap=12),
+                 export=4, unexport=4, resize=4), sizes=4, user_bitmap=13, filter_bitmap=12),
     Area("formats", "the temporary image in every format, through file and NBD", schemes=_NEW,
          targets=MappingProxyType(dict.fromkeys(Format, 1)), nbd=6, subclusters=6),
     Area("classic", "the temporary image with the source as its backing file, read directly",
@@ -200,7 +203,7 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
     Area("faults", "storage that fails", _tilted(guest_write=22), _NEW, faults=12, options=8),
     Area("graph", "nodes and exports coming and going in every order",
          _tilted(add_filter=6, add_snapshot=6, remove_node=8, export=8, unexport=8, attach=4,
-                 bitmap_add=4), bad_options=2),
+                 bitmap_add=4, resize=8), sizes=5, bad_options=2),
     Area("jobs", "backup jobs: every sync mode and bitmap mode, ended in every way", _JOBS,
          _WITH_JOBS, targets=_FEW_TARGETS, backing=8, user_bitmap=14, filter_bitmap=12, faults=3,
          bad_options=1),

@@ -15,9 +15,19 @@ from model.capabilities import Capabilities
 from model.configuration import Configuration
 from model.job_operations import Backup, JobOperation, Transaction
 from model.machine import Impossible, Machine
-from model.operations import Flush, Kill, Operation, Read, Request, Restart, Status, Via
+from model.operations import (
+    Flush,
+    Kill,
+    Operation,
+    Read,
+    Request,
+    Resize,
+    Restart,
+    Status,
+    Via,
+)
 
-_SWEEPING: Final = (Backup, JobOperation, Transaction, Restart, Kill)
+_SWEEPING: Final = (Backup, JobOperation, Transaction, Resize, Restart, Kill)
 """Operations of which a scene cannot tell by itself what they have changed."""
 _NBD: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
 

@@ -11,6 +11,7 @@ from harness.exploration import ranges
 from harness.exploration.areas import Area, Scheme
 from harness.exploration.choices import Choices
 from harness.exploration.scene import DEFAULT_CLUSTER, SECTOR, cluster_of
+from model.bitmap import align_down
 from model.configuration import (
     KIB,
     MIB,
@@ -46,7 +47,7 @@ class _Shape:
 
 
 def configuration(choices: Choices, area: Area, scheme: Scheme) -> Configuration:
-    """The images for a graph of this scheme; all of one size but for a backing file."""
+    """The images for a graph of this scheme; of one size as a rule."""
     source = _image(choices, area, SOURCE, choices.weighted(area.sources))
     wanted = Format.QCOW2 if scheme is Scheme.CLASSIC else choices.weighted(area.targets)
     target = _image(choices, area, TARGET, wanted)
@@ -58,18 +59,16 @@ def configuration(choices: Choices, area: Area, scheme: Scheme) -> Configuration
     images = [_complete(choices, shape, source)]
     if source.format is Format.QCOW2 and choices.chance(area.backing):
         base = _image(choices, area, BACKING, choices.weighted(area.sources))
-        below = size if choices.chance(12) else max(SECTOR, size // 2 // SECTOR * SECTOR)
-        base_shape = dataclasses.replace(shape, size=below)
-        images = [_complete(choices, base_shape, base),
+        images = [_complete(choices, _differing(choices, shape, 4), base),
                   dataclasses.replace(images[0], backing=BACKING, preallocation=None)]
-    target = _complete(choices, shape, target)
+    target = _complete(choices, _differing(choices, shape, area.sizes), target)
     if scheme is Scheme.CLASSIC:
         target = dataclasses.replace(target, backing=SOURCE, preallocation=None, filled=())
     images.append(target)
     if scheme in _TWO_TARGETS:
         second = _image(choices, area, SECOND_TARGET, choices.weighted(
             {Format.RAW: 2, Format.QCOW2: 2}))
-        images.append(_complete(choices, shape, second))
+        images.append(_complete(choices, _differing(choices, shape, area.sizes), second))
     return Configuration(tuple(images))
 
 
@@ -82,6 +81,17 @@ def _size(choices: Choices, area: Area, cluster: int, *, odd_bytes: bool) -> int
         if choices.chance(2):
             size -= cluster  # perhaps less than one cluster
     return size
+
+
+def _differing(choices: Choices, shape: _Shape, chance: int) -> _Shape:
+    """Perhaps another size: a little or much larger as a rule, or smaller."""
+    if not choices.chance(chance):
+        return shape
+    if choices.chance(5):
+        size = ranges.place(choices, shape.size, shape.units)
+    else:
+        size = shape.size + choices.pick((*_TAILS, *shape.units, shape.size))
+    return dataclasses.replace(shape, size=max(align_down(size, SECTOR), SECTOR))
 
 
 def _image(choices: Choices, area: Area, node: str, wanted: Format) -> Image:

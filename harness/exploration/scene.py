@@ -82,8 +82,8 @@ class Scene:
         Nodes that QEMU named by itself cannot be asked for by name.
         """
         names = [name for name in machine.nodes if not name.startswith("#")]
-        self.nodes = {name: self.nodes.get(name) or self._place(machine.nodes[name])
-                      for name in names}
+        self.nodes = {name: replace(self.nodes.get(name) or self._place(machine.nodes[name]),
+                                    size=machine.nodes[name].size) for name in names}
         self.exports = {name: export for name, export in self.exports.items()
                         if name in machine.exports}
         self.bitmaps = {BitmapRef(name, bitmap.name): bitmap.granularity for name in names

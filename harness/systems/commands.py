@@ -190,6 +190,10 @@ def _remove_node(operation: ops.RemoveNode) -> Command:
     return Command("blockdev-del", {"node-name": operation.node})
 
 
+def _resize(operation: ops.Resize) -> Command:
+    return Command("block_resize", {"node-name": operation.node, "size": operation.size})
+
+
 def _export(operation: ops.Export) -> Command:
     options: Arguments = {"type": "nbd", "id": operation.node, "node-name": operation.node,
                           "name": operation.node, "writable": operation.writable}
@@ -240,6 +244,7 @@ _MAKERS: Final[dict[type[Operation], Callable[[Any], Command]]] = {
     ops.AddSnapshot: _add_snapshot,
     ops.AddCopyOnRead: _add_copy_on_read,
     ops.RemoveNode: _remove_node,
+    ops.Resize: _resize,
     ops.Export: _export,
     ops.Unexport: _unexport,
     ops.BitmapAdd: _bitmap_add,

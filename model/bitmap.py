@@ -98,9 +98,9 @@ class DirtyBitmap:
 
     def set(self, start: int, end: int) -> None:
         """Make dirty every granule that ``[start, end)`` touches: rounded outwards."""
+        end = min(end, self.size)
         if start < end:
-            self.bits.set(start // self.granularity,
-                          divide_up(min(end, self.size), self.granularity), True)
+            self.bits.set(start // self.granularity, divide_up(end, self.granularity), True)
 
     def set_all(self) -> None:
         """Make all granules dirty."""
@@ -108,11 +108,11 @@ class DirtyBitmap:
 
     def reset(self, start: int, end: int) -> None:
         """Make ``[start, end)`` clean; both must be multiples of the granularity, or the end."""
+        end = min(end, self.size)
         if start % self.granularity or (end % self.granularity and end != self.size):
             raise ValueError(f"reset of {start}..{end} is not aligned to {self.granularity}")
         if start < end:
-            self.bits.set(start // self.granularity,
-                          divide_up(min(end, self.size), self.granularity), False)
+            self.bits.set(start // self.granularity, divide_up(end, self.granularity), False)
 
     def clear(self) -> None:
         """Make all granules clean."""
@@ -145,7 +145,9 @@ class DirtyBitmap:
         return self.bits.at(offset // self.granularity)
 
     def all_dirty(self, start: int, end: int) -> bool:
-        """Whether every granule that ``[start, end)`` touches is dirty."""
+        """Whether every granule that ``[start, end)`` touches is dirty; past the end none is."""
+        if end > self.size:
+            return False
         first, last = start // self.granularity, divide_up(end, self.granularity)
         return all(run.value for run in self.bits.runs(first, last))
 

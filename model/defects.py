@@ -177,8 +177,7 @@ def _past_an_end(node: Node, end: int) -> Iterable[str]:
         yield from _past_an_end(node.source, min(end, node.source.size))
     elif isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
         kept = node.file
-        if end > kept.size or any(end > kept.target.size and stop > kept.target.size
-                                  for _, stop in kept.done.dirty_ranges()):
+        if end > kept.size or _shows_beyond(kept, kept.target.size, end):
             yield "resized_filter_snapshot_aborts"
         yield from _past_an_end(kept, end)
         yield from _past_an_end(kept.target, min(end, kept.target.size))
@@ -188,6 +187,12 @@ def _asks_status(request: Request) -> bool:
     """Whether the request is one of block status, or makes the NBD server ask for it."""
     return isinstance(request, ops.Status) or (
         isinstance(request, ops.Read) and request.via in (Via.NBD, Via.QEMU_IO))
+
+
+def _shows_beyond(kept: CopyBeforeWrite, start: int, end: int) -> bool:
+    """Whether the target has, by the filter's bitmaps, something that may be read in the range."""
+    return any(kept.access.next_dirty(max(low, start), min(high, end), end) is not None
+               for low, high in kept.done.dirty_ranges())
 
 
 def _change_triggers(node: Node, start: int, end: int) -> Iterable[str]:

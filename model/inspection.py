@@ -45,4 +45,4 @@ def _end_of_alike(start: int, cluster: int, filters: list[CopyBeforeWrite]) -> i
     """Where clusters that begin at ``start`` and have the same bits in all filters end."""
     bitmaps = [bitmap for each in filters for bitmap in (each.access, each.done)]
     ends = (bitmap.run(start, bitmap.size)[1] for bitmap in bitmaps if start < bitmap.size)
-    return max(align_down(min(ends), cluster), start + cluster)
+    return max(align_down(min(ends, default=start), cluster), start + cluster)

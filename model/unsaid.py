@@ -20,6 +20,7 @@ from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, RequestFailed
 from .graph import Graph
 from .image import Image as ImageNode
+from .job_operations import Sync
 from .node import Node
 from .operations import Request, Via
 from .permissions import parents_first
@@ -136,6 +137,8 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
         raise Impossible("several jobs run beside each other, and one discards what it has copied")
     if failing and any(job.workers != 1 for job in jobs):
         raise Impossible("a job with several requests at a time over failing storage")
+    if failing and any(_is_undecided(job) for job in copying):
+        raise Impossible("copies what may be told to be zero, over failing storage")
     for job in jobs:
         if job.command.discard_source and any(
                 _discard_unit(each) > job.filter.cluster_size
@@ -147,6 +150,26 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
         if job.command.compress and not (
                 isinstance(target, Qcow2) and target.is_fresh and not others):
             raise Impossible("what fits into fewer bytes cannot be written over other data")
+
+
+def _is_undecided(job: BackupJob) -> bool:
+    """Whether it is up to the storage what block status says of what the job copies, and so in
+    which pieces it is copied."""
+    copy, source = job.filter.block_copy, job.filter.source
+    wanted = copy.copy_bitmap
+    if job.sync is Sync.BITMAP and job.sync_bitmap is not None:
+        wanted = job.sync_bitmap.bitmap
+    for start, end in wanted.dirty_ranges():
+        place = align_down(start, copy.cluster_size)
+        stop = min(align_up(end, copy.cluster_size), source.size)
+        try:
+            while place < stop:
+                place, status = run_to_end(source.block_status(place, stop), lambda request: None)
+                if status.is_zero is None:
+                    return True
+        except RequestFailed:
+            return True
+    return False
 
 
 def check_failure(job: BackupJob, jobs: Sequence[BackupJob]) -> None:

@@ -15,6 +15,7 @@ from model.operations import (
     BitmapRef,
     Export,
     RemoveNode,
+    Resize,
     Unexport,
     Via,
 )
@@ -180,3 +181,47 @@ def test_706_two_filters_side_by_side(iotest: Scenario) -> None:
     iotest.write("cbw2", 2 * C, C)
     iotest.bitmaps("cbw1", "cbw2", "src")
     iotest.content("acc2")
+
+
+@pytest.mark.golden(varies=[COPY_BITMAP])
+def test_707_resize(iotest: Scenario) -> None:
+    """Who lets a node be resized, and what then becomes of bitmaps and snapshots.
+
+    A filter that nobody uses keeps nobody from resizing its disk, and stays as it is; the filter
+    itself may be resized even while a client reads the snapshot, and takes the disk along.
+    """
+    iotest.images(source(4), Image("tmp", 4 * C))
+    iotest.do(BitmapAdd("src", "dirty", 4 * KIB))
+    iotest.do(AddFilter("cbw", "src", "tmp"))
+    iotest.section("The disk, below a filter that nobody uses; the temporary image, never")
+    iotest.do(Resize("src", 6 * C - 1000))
+    iotest.do(Resize("tmp", 6 * C))
+    iotest.bitmaps("cbw", "src")
+    iotest.section("With a snapshot, only the filter can be")
+    iotest.do(AddSnapshot("acc", "cbw"))
+    iotest.do(Resize("src", 4 * C))
+    iotest.do(Resize("acc", 5 * C))
+    iotest.do(Resize("cbw", 5 * C))
+    iotest.bitmaps("cbw", "src")
+    iotest.section("What is new is neither copied nor can it be accessed")
+    iotest.do(AddSnapshot("larger", "cbw"))
+    iotest.export("cbw")
+    iotest.export("larger")
+    iotest.write("cbw", 3 * C, 2 * C)
+    iotest.bitmaps("cbw", "src")
+    iotest.content("acc")
+    iotest.content("larger")
+    iotest.section("In use, it keeps its size")
+    iotest.do(Resize("cbw", 4 * C))
+    iotest.do(Resize("larger", 4 * C))
+    iotest.section("Sizes that cannot be")
+    iotest.do(Unexport("cbw"))
+    iotest.do(Resize("cbw", -1))
+    iotest.do(Resize("cbw", (1 << 63) - 1))
+    iotest.do(Resize("nope", C))
+    iotest.section("What is cut off is lost, also to bitmaps")
+    iotest.do(Resize("cbw", 3 * C + 4 * KIB))
+    iotest.do(Resize("cbw", 5 * C))
+    iotest.bitmaps("cbw", "src")
+    iotest.digest("src", "dirty")
+    iotest.content("src")

@@ -9,11 +9,13 @@ from harness.golden.scenario import Scenario
 from model.configuration import GIB, KIB, Fault, Format, Image, RequestKind
 from model.operations import (
     AddFilter,
+    AddSnapshot,
     Attach,
     BitmapAdd,
     BitmapMerge,
     BitmapRef,
     RemoveNode,
+    Resize,
     Via,
 )
 
@@ -161,9 +163,12 @@ def test_908_a_failing_discard_of_the_client(iotest: Scenario) -> None:
 
 @pytest.mark.golden(varies=["short_target_aborts"])
 def test_951_a_temporary_image_that_is_too_small(iotest: Scenario) -> None:
-    """A copy past the end of the temporary image ends the process, so no filter is made."""
+    """A copy past the end of the temporary image ends the process; others are made."""
     iotest.images(source(4), Image("tmp", 2 * C, Format.QCOW2))
-    iotest.do(AddFilter("cbw", "src", "tmp"))
+    iotest.fleecing("src", "tmp")
+    iotest.write("cbw", C, C)
+    iotest.content("acc")
+    iotest.write("cbw", 2 * C, 512)
 
 
 @pytest.mark.golden(varies=["huge_min_cluster_size_aborts", "min_cluster_size"])
@@ -197,3 +202,44 @@ def test_955_merging_nothing(iotest: Scenario) -> None:
     iotest.images(source(2))
     iotest.do(BitmapAdd("src", "dirty"))
     iotest.do(BitmapMerge("src", "dirty", sources=()))
+
+
+@pytest.mark.golden(varies=["busy_bitmap_resize_aborts"])
+def test_956_a_resize_while_a_bitmap_is_exported_elsewhere(iotest: Scenario) -> None:
+    """The export of one node holds a bitmap of another one, which is resized."""
+    iotest.images(source(2), Image("tmp", 2 * C))
+    iotest.do(BitmapAdd("tmp", "dirty"))
+    iotest.export("src", BitmapRef("tmp", "dirty"))
+    iotest.do(Resize("tmp", 4 * C))
+
+
+@pytest.mark.golden(varies=["resized_filter_snapshot_aborts"])
+def test_957_a_snapshot_past_the_end_of_its_filter(iotest: Scenario) -> None:
+    """The filter has been made smaller; the snapshot has the size that it was opened with."""
+    iotest.images(source(4), Image("tmp", 4 * C))
+    iotest.do(AddFilter("cbw", "src", "tmp"))
+    iotest.do(AddSnapshot("acc", "cbw"))
+    iotest.export("acc")
+    iotest.do(Resize("cbw", 2 * C))
+    iotest.read("acc", C, C)
+    iotest.read("acc", 2 * C, C)
+
+
+@pytest.mark.golden(varies=["shrunk_source_aborts"])
+def test_958_a_filter_past_the_end_of_its_source(iotest: Scenario) -> None:
+    """The disk has been made smaller before the filter was used, which keeps its size."""
+    iotest.images(source(4), Image("tmp", 4 * C))
+    iotest.do(AddFilter("cbw", "src", "tmp"))
+    iotest.do(Resize("src", 2 * C))
+    iotest.export("cbw")
+    iotest.write("cbw", C, C)
+    iotest.write("cbw", 2 * C, C)
+
+
+@pytest.mark.golden(varies=["empty_filter_growth_aborts"])
+def test_959_an_empty_filter_grows(iotest: Scenario) -> None:
+    """A filter of no length becomes one that is no whole sectors long."""
+    iotest.images(source(4), Image("tmp", 4 * C))
+    iotest.do(AddFilter("cbw", "src", "tmp"))
+    iotest.do(Resize("cbw", 0))
+    iotest.do(Resize("cbw", 513))

@@ -25,8 +25,10 @@ OLD = Capabilities(
     filter_requires_consistent_read=False, snapshot_reads_source_before_done_run_ends=True,
     unaligned_snapshot_discard_aborts=True)
 
-_NOT_YET_DRAWN = ("backup.", "job.", "storage.", "block-copy.memory")
-"""The last: so many large copies at a time are not drawn within a few traces."""
+_NOT_YET_DRAWN = ("backup.", "job.", "storage.", "block-copy.memory",
+                  "block-copy.past-a-shrunk-end")
+"""The last two: so many large copies at a time, and copies of a cluster that was whole before, are
+not drawn within a few traces."""
 
 
 def _drawn(area: str, count: int, plan: Plan | None = None, seed: int = 1) -> list[Trace]:

@@ -190,6 +190,14 @@ def find(graph: Graph, command: JobOperation) -> BackupJob:
     return job
 
 
+def find_block_job(graph: Graph, command: JobOperation) -> BackupJob:
+    """The same, for an older command."""
+    job = graph.jobs.get(command.job)
+    if job is None:
+        raise CommandRefused(f"Block job '{command.job}' not found", "DeviceNotActive")
+    return job
+
+
 def forget_ended(graph: Graph) -> None:
     """Jobs that are gone are no longer known."""
     for name, job in list(graph.jobs.items()):

@@ -18,7 +18,7 @@ from .bitmap import DirtyBitmap, align_up, divide_up
 from .block_copy import MOST_TASKS, CopyCall, CopyLimits
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, Errno, RequestFailed, Undetermined
-from .job_operations import Backup, BitmapMode, OnError, Sync
+from .job_operations import SLOWEST, Backup, BitmapMode, OnError, Sync
 from .jobs import JobStatus, Progress, Verb, check_verb
 from .node import Node
 from .outcome import STATUS_CHANGE, JobEvent, JobView
@@ -80,6 +80,9 @@ class BackupJob:
         self._graph = graph
         self.in_small_steps = False
         """Whether storage completes as a schedule says, so that each failure has its place."""
+        self.speed = command.speed or 0
+        self.is_held = False
+        """Whether the job has copied what its speed lets it copy for now."""
         self._chosen = False
         self._paused_by_user = False
         self._io_status = "ok"
@@ -114,6 +117,10 @@ class BackupJob:
                 return
         if self.sync is Sync.NONE:
             return
+        if self.is_slow:
+            yield from self._copy_slowly()
+            return
+        self.is_held = False
         for _ in count() if self.in_small_steps else range(MOST_RETRIES):
             failure = yield from self._copy_all()
             if failure is None:
@@ -128,6 +135,31 @@ class BackupJob:
                 yield from self._fail(failure[0])
                 return
         raise Undetermined(f"job {self.name} ignores an error that comes again and again")
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the job's speed is next to nothing."""
+        return 0 < self.speed <= SLOWEST
+
+    @rule("backup.speed", source="argument speed of blockdev-backup; experiment")
+    def _copy_slowly(self) -> Program[None]:
+        """A speed limits what the job copies by itself, not what the guest makes it copy.  Before
+        a limit is looked at, a first piece is copied; then the job waits, until it has another
+        speed."""
+        if not self.is_held:
+            self.is_held = True
+            if (yield from self._copy_all(1)) is not None:
+                raise Undetermined(f"job {self.name} fails and would wait")
+        if not self.filter.block_copy.copy_bitmap.count:
+            self._copied()
+
+    def set_speed(self, speed: int) -> bool:
+        """block-job-set-speed; whether the job goes on by that."""
+        check_verb(self.name, self.status, Verb.SET_SPEED)
+        if speed < 0:
+            raise CommandRefused("Parameter 'speed' expects a non-negative value")
+        self.speed = speed
+        return self.is_held and not self.is_slow and self.status is JobStatus.RUNNING
 
     @rule("backup.what-is-copied", source="argument sync of blockdev-backup")
     def _choose_clusters(self) -> Program[None]:
@@ -181,6 +213,11 @@ class BackupJob:
         if not self.filter.capabilities.x_perf:
             return 1
         return self.command.max_workers or MOST_TASKS
+
+    @property
+    def piece(self) -> int:
+        """The most that the job copies at a time, in bytes."""
+        return self.filter.block_copy.chunk(CopyLimits(self.workers, self._chunk))
 
     @property
     def _chunk(self) -> int:
@@ -267,8 +304,8 @@ class BackupJob:
 
     @property
     def stopped_copying(self) -> bool:
-        """Whether the job is paused with something left to copy by itself."""
-        return self.status is JobStatus.PAUSED and self.copies
+        """Whether the job is paused with something left that it may copy by itself."""
+        return self.status is JobStatus.PAUSED and self.copies and not self.is_held
 
     @rule("backup.bitmap-after", source="docs/interop/bitmaps.rst: bitmap synchronisation modes")
     def _settle_bitmap(self, sync_bitmap: SyncBitmap, failed: bool) -> None:
@@ -297,7 +334,7 @@ class BackupJob:
             self._settle_bitmap(self.sync_bitmap, failed=error is not None)
         self._graph.drop_filter(self.filter)
         told = {"len": self.progress.total, "offset": self.progress.done,
-                "speed": self.command.speed or 0}
+                "speed": self.speed}
         if error is Errno.ECANCELED:
             self._event("BLOCK_JOB_CANCELLED", **told)
         elif error is not None:

@@ -142,7 +142,7 @@ class BlockCopy:
         place = start
         found_any = False
         while place < end and call.failure is None and not call.cancelled:
-            found = self.copy_bitmap.next_dirty(place, end, self._chunk(call.limits))
+            found = self.copy_bitmap.next_dirty(place, end, self.chunk(call.limits))
             if found is None:
                 break
             found_any = True
@@ -168,7 +168,8 @@ class BlockCopy:
             raise RequestFailed(call.failure)
         return found_any
 
-    def _chunk(self, limits: CopyLimits) -> int:
+    def chunk(self, limits: CopyLimits) -> int:
+        """The most that one task copies, in bytes."""
         if self.compressing:
             return self.cluster_size
         chunk = max(self.cluster_size, BUFFER)

@@ -113,7 +113,8 @@ class ConcurrentMachine(Machine):
         held = isinstance(self.graph.nodes.get(command.device), HeldImage)
         # What is not held may fail at once, again and again.
         lasting = {OnError.STOP, OnError.IGNORE} if held else {OnError.STOP}
-        if self.busy or command.auto_finalize or command.discard_source or actions - lasting:
+        if (self.busy or command.auto_finalize or command.discard_source or actions - lasting
+                or command.speed):
             raise Impossible("a job that cannot be started beside requests")
         try:
             backup_commands.check_arguments(self.capabilities, command)

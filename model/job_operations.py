@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from .operations import Operation
 
@@ -71,7 +71,13 @@ class Backup(Operation):
     discard_source: bool = False
     on_cbw_error: str | None = None
     speed: int | None = None
-    """Bytes a second; so high that it limits nothing, since what a limit does depends on time."""
+    """Bytes a second that the job itself copies; 0 or None: no limit.  See :data:`SLOWEST`."""
+
+
+SLOWEST: Final = 16
+"""Bytes a second, or fewer: a job copies one cluster, and then nothing for more than an hour."""
+FASTEST: Final = 1 << 40
+"""Bytes a second, or more: such a limit is none.  What another one does depends on time."""
 
 
 class NewImage(StrEnum):
@@ -132,6 +138,14 @@ class JobResume(JobOperation):
     """job-resume: also after a stop by an error."""
 
     name: ClassVar[str] = "job-resume"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSetSpeed(JobOperation):
+    """block-job-set-speed: bytes a second, 0 being no limit."""
+
+    name: ClassVar[str] = "job-set-speed"
+    speed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class Verb(StrEnum):
     RESUME = "resume"
     FINALIZE = "finalize"
     DISMISS = "dismiss"
+    SET_SPEED = "set-speed"
 
 
 ALLOWED: Final[dict[Verb, frozenset[JobStatus]]] = {
@@ -50,6 +51,7 @@ ALLOWED: Final[dict[Verb, frozenset[JobStatus]]] = {
     Verb.RESUME: frozenset({JobStatus.RUNNING, JobStatus.PAUSED}),
     Verb.FINALIZE: frozenset({JobStatus.PENDING}),
     Verb.DISMISS: frozenset({JobStatus.CONCLUDED}),
+    Verb.SET_SPEED: frozenset({JobStatus.RUNNING, JobStatus.PAUSED}),
 }
 """Source: qapi/job.json (JobVerb, JobStatus)."""
 

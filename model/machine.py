@@ -118,6 +118,12 @@ class Machine:
                     job = backup_commands.find(self.graph, operation)
                     job.resume()
                     self._run(job)
+            case jobs.JobSetSpeed(speed=speed):
+                with self._all_or_nothing():
+                    job = backup_commands.find_block_job(self.graph, operation)
+                    unsaid.check_speed(job, speed)
+                    if job.set_speed(speed):
+                        self._run(job)
             case jobs.JobCancel():
                 with self._all_or_nothing():
                     job = backup_commands.find(self.graph, operation)
@@ -206,10 +212,13 @@ class Machine:
         unsaid.check_pieces(self.configuration, export.node, request)
         # To be able to go back takes time, and few requests may have to.
         doubtful = (isinstance(request, ops.Zero) and request.fast) or (
-            isinstance(request, ops.Read) and any(self._faults.values()))
+            isinstance(request, ops.Read) and any(self._faults.values())) or any(
+                job.is_held for job in self.graph.jobs.values())
         with self._all_or_nothing() if doubtful else nullcontext():
             try:
-                return self._answer(requests.program(number, request, export))
+                outcome = self._answer(requests.program(number, request, export))
+                unsaid.check_held(self.graph)
+                return outcome
             except (RequestFailed, Disconnected) as why:
                 return requests.failure(request.via, why)
             except Undetermined as why:

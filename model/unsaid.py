@@ -20,7 +20,7 @@ from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, RequestFailed
 from .graph import Graph
 from .image import Image as ImageNode
-from .job_operations import Sync
+from .job_operations import FASTEST, SLOWEST, Sync
 from .node import Node
 from .operations import Request, Via
 from .permissions import parents_first
@@ -139,6 +139,10 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
         raise Impossible("a job with several requests at a time over failing storage")
     if failing and any(_is_undecided(job) for job in copying):
         raise Impossible("copies what may be told to be zero, over failing storage")
+    for job in copying:
+        check_speed(job, job.speed)
+        if job.is_slow and (failing or job.piece != job.filter.cluster_size):
+            raise Impossible("how much a slow job copies before it waits is up to the storage")
     for job in jobs:
         if job.command.discard_source and any(
                 _discard_unit(each) > job.filter.cluster_size
@@ -150,6 +154,22 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
         if job.command.compress and not (
                 isinstance(target, Qcow2) and target.is_fresh and not others):
             raise Impossible("what fits into fewer bytes cannot be written over other data")
+
+
+def check_speed(job: BackupJob, speed: int) -> None:
+    """Refuse a limit that lets the job copy a little, or that comes when it has begun."""
+    if SLOWEST < speed < FASTEST:
+        raise Impossible("what a limit of speed does depends on time")
+    if 0 < speed <= SLOWEST and not job.is_slow and job.copies:
+        raise Impossible("whether a job that has copied without a limit may go on is not known")
+
+
+def check_held(graph: Graph) -> None:
+    """Refuse to take from a job that waits all that it has to copy: it notices when it is next
+    drained, whoever does that."""
+    if any(job.is_held and job.is_active and not job.filter.block_copy.copy_bitmap.count
+           for job in graph.jobs.values()):
+        raise Impossible("when a job that waits notices that nothing is left is not known")
 
 
 def _is_undecided(job: BackupJob) -> bool:

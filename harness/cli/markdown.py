@@ -19,7 +19,7 @@ from model.rules import RULES, Rule
 CHAPTERS: Final = (
     "content", "bitmap", "node", "copy_before_write", "block_copy", "snapshot_access",
     "copy_on_read", "image", "qcow2", "held_image", "nbd_export", "requests", "channels", "graph",
-    "permissions", "arguments", "bitmap_commands", "bitmap_directory", "backup_job",
+    "permissions", "resizing", "arguments", "bitmap_commands", "bitmap_directory", "backup_job",
     "backup_commands", "drive_backup", "jobs", "successors", "transactions", "restart", "program",
     "small_steps", "concurrent_machine", "unsaid",
 )
@@ -172,12 +172,20 @@ def _errno_table() -> str:
 
 def _format_table() -> str:
     return "What is peculiar to a format (`TRAITS`); sizes in bytes:\n\n" + "\n".join(_rows(
-        ("format", "cluster size reported", "request alignment", "can discard", "tells holes"),
+        ("format", "cluster size reported", "request alignment", "can discard", "tells holes",
+         "can be resized"),
         [(kind.value, _cluster(traits), str(traits.request_alignment),
-          "yes" if traits.discards else "no", "yes" if traits.tells_holes else "no")
+          "yes" if traits.discards else "no", "yes" if traits.tells_holes else "no",
+          _resizing(traits))
          for kind, traits in TRAITS.items()])) + (
         "\n\nWhat a discard does to parallels images differs between builds; the model says "
         "nothing of it.")
+
+
+def _resizing(traits: Traits) -> str:
+    if not traits.resizes:
+        return "no"
+    return "yes" if traits.shrinks else "can grow"
 
 
 def _cluster(traits: Traits) -> str:

@@ -22,7 +22,10 @@ from model.operations import Operation
 JOBS: Final = ("job0", "job1", "job2")
 FILTERS: Final = ("jf", "jf2", "jf3", "jf4")
 _CHUNKS: Final = (0, 64 * KIB, 64 * KIB, 128 * KIB, 1 * MIB)
-_BAD_CHUNKS: Final = (-1, 4 * KIB, 65 * KIB)
+_BAD_CHUNKS: Final = (-1, 4 * KIB, 65 * KIB, (1 << 63) - 1)
+_WORKERS: Final = (1, 1, 1, 2, (1 << 31) - 1, 0, -1, 1 << 31)
+_SLOW: Final = (1, jobs.SLOWEST)
+_SPEEDS: Final = (*_SLOW, 0, 0, jobs.FASTEST, (1 << 63) - 1, -1)
 _SYNCS: Final = {Sync.FULL: 4, Sync.TOP: 3, Sync.BITMAP: 6, Sync.INCREMENTAL: 3, Sync.NONE: 4}
 _ON_ERROR: Final = {OnError.REPORT: 4, OnError.STOP: 5, OnError.IGNORE: 2, OnError.ENOSPC: 1,
                     OnError.AUTO: 1}
@@ -70,15 +73,17 @@ class JobDrawer(Drawer):
         if rank is not None or choices.chance(10):
             filters = self.scene.unused_names(FILTERS) or FILTERS
         place = rank or 0
+        speed = choices.pick(_SPEEDS) if choices.chance(3) else None
+        chunk = 64 * KIB if speed in _SLOW else self._chunk()
         return Backup(
             names[min(place, len(names) - 1)], device, target, sync, bitmap, mode,
             filter_node=filters[min(place, len(filters) - 1)] if filters else None,
             compress=choices.chance(1), on_source_error=choices.weighted(_ON_ERROR),
             on_target_error=choices.weighted(_ON_ERROR),
             auto_finalize=not choices.chance(6), auto_dismiss=not choices.chance(4),
-            max_workers=1 if failing or choices.chance(2) else None,
-            max_chunk=self._chunk(), min_cluster_size=self._cluster(),
-            discard_source=choices.chance(2),
+            max_workers=1 if failing else choices.pick(_WORKERS) if choices.chance(3) else None,
+            max_chunk=chunk, min_cluster_size=self._cluster(), discard_source=choices.chance(2),
+            speed=speed,
             on_cbw_error=choices.pick(list(ops.OnCbwError)) if choices.chance(1) else None)
 
     def _device(self) -> str:
@@ -126,6 +131,8 @@ class JobDrawer(Drawer):
         if not self.scene.jobs:
             return jobs.JobCancel(JOBS[0]) if self.choices.chance(1) else None
         name = self.choices.pick(list(self.scene.jobs))
+        if self.choices.chance(3):
+            return jobs.JobSetSpeed(name, self.choices.pick(_SPEEDS))
         if self.choices.chance(2):
             return self.choices.pick(_VERBS)(name)
         return self.choices.pick(_SENSIBLE.get(self.scene.jobs[name], _VERBS))(name)

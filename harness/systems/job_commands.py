@@ -82,5 +82,7 @@ MAKERS: Final[dict[type[Operation], Callable[[Any], Command]]] = {
     jobs.JobCancel: _about_job("cancel"),
     jobs.JobPause: _about_job("pause"),
     jobs.JobResume: _about_job("resume"),
+    jobs.JobSetSpeed: lambda operation: Command(
+        "block-job-set-speed", {"device": operation.job, "speed": operation.speed}),
     jobs.Abort: lambda operation: Command("abort", {}),
 }

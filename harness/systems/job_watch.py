@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from harness.clients.qmp_session import QmpEvent
 from model import job_operations as jobs
-from model.job_operations import Sync
+from model.job_operations import SLOWEST, Sync
 from model.jobs import JobStatus
 from model.operations import Operation
 from model.outcome import STATUS_CHANGE, JobEvent, JobView, by_job
@@ -30,6 +30,9 @@ class _Job:
     command: jobs.Backup
     group: int
     status: str = "created"
+    speed: int = 0
+    progressed: bool = False
+    """Whether anything has been copied."""
     stopped: bool = False
     """Paused by the user or by an error; QEMU also pauses jobs for a moment by itself."""
     ending: bool = False
@@ -44,8 +47,13 @@ class _Job:
         return JobStatus.RUNNING if own else self.status
 
     @property
+    def is_slow(self) -> bool:
+        """Whether it copies next to nothing; what it copies first, no event tells."""
+        return 0 < self.speed <= SLOWEST
+
+    @property
     def goes_on_for_ever(self) -> bool:
-        return self.command.sync == Sync.NONE
+        return self.command.sync == Sync.NONE or (self.is_slow and self.progressed)
 
 
 class JobWatch:
@@ -68,6 +76,8 @@ class JobWatch:
             case jobs.JobCancel(name) | jobs.JobFinalize(name):
                 for job in self._mates(name):
                     job.ending = True
+            case jobs.JobSetSpeed(name, speed) if name in self._jobs:
+                self._jobs[name].speed = speed
             case jobs.JobPause(name) | jobs.JobResume(name) if name in self._jobs:
                 self._jobs[name].stopped = isinstance(operation, jobs.JobPause)
                 self._tell(self._jobs[name])
@@ -79,7 +89,7 @@ class JobWatch:
         for command in commands:
             self.any_started = True
             self._groups += not grouped
-            self._jobs[command.job] = _Job(command, self._groups)
+            self._jobs[command.job] = _Job(command, self._groups, speed=command.speed or 0)
 
     def _mates(self, name: str) -> list[_Job]:
         """The jobs of the job's transaction, itself too."""
@@ -114,6 +124,18 @@ class JobWatch:
         for name, job in self._jobs.items():
             if not self._rests(job):
                 yield f"{name} ({job.status})"
+
+    @property
+    def must_be_asked(self) -> bool:
+        """Whether there is a job that rests soon, and no event will tell that it does."""
+        return any(job.is_slow and not job.progressed and job.command.sync != Sync.NONE
+                   for job in self._jobs.values())
+
+    def look(self, views: Iterable[JobView]) -> None:
+        """Take note of how far jobs are."""
+        for view in views:
+            if view.job in self._jobs and view.done:
+                self._jobs[view.job].progressed = True
 
     def _rests(self, job: _Job) -> bool:
         if job.status == JobStatus.CONCLUDED:

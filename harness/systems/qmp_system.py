@@ -40,7 +40,7 @@ from model.configuration import Configuration, Protocol
 from model.errors import Errno, QmpError
 from model.job_operations import Backup, JobOperation, Transaction
 from model.operations import BitmapRef, Inspect, Operation, Request, Via
-from model.outcome import Observation
+from model.outcome import JobView, Observation
 
 PROBE_TIMEOUT: Final = 5.0  # seconds in which a living QEMU answers a trivial command
 _DELETED: Final = "BLOCK_EXPORT_DELETED"
@@ -299,11 +299,18 @@ class QmpSystem:
         self._hear_of_jobs()
         deadline = Deadline(self.timeout)
         while moving := list(self._jobs.moving()):
+            if self._jobs.must_be_asked and deadline.left() > 0:
+                self._jobs.look(self._job_views())
+                self._hear_of_jobs()
+                continue
             try:
                 event = self.process.qmp.wait_event(is_about_jobs, deadline.left())
             except PeerSilent as why:
                 raise SystemHung(f"rest of job {', '.join(moving)}", self.timeout) from why
             self._jobs.take(event)
+
+    def _job_views(self) -> tuple[JobView, ...]:
+        return job_views(cast(list[Mapping[str, Any]], self.process.qmp.execute("query-jobs")))
 
     def _block_graph(self) -> Mapping[str, Any]:
         return cast(Mapping[str, Any], self.process.qmp.execute("x-debug-query-block-graph"))

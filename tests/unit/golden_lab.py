@@ -20,6 +20,7 @@ from model.operations import (
     Discard,
     Export,
     Flush,
+    Resize,
     Unexport,
     Via,
 )
@@ -64,6 +65,7 @@ def everything(iotest: Scenario) -> None:
                   Image("src", size, Format.QCOW2, backing="base", filled=((2 * C, 4 * C),)),
                   Image("tmp", size),
                   *(Image(name, size) for name in ("copy", "other", "copy2")))
+    iotest.do(Resize("tmp", 9 * C))
     iotest.do(BitmapAdd("src", "dirty", granularity=32 * KIB))
     iotest.do(BitmapAdd("src", "dirty"))
     iotest.export("src")

@@ -32,7 +32,9 @@ from model.operations import (
     Inspect,
     Operation,
     Read,
+    Resize,
     Status,
+    Unexport,
     Via,
     Write,
     Zero,
@@ -108,6 +110,8 @@ PLAIN = trace_of(
     Export("src"),
     Write("src", 64 * K, 64 * K),
     Discard("src", 512 * K, 64 * K),
+    Unexport("src"),
+    Resize("src", 768 * K),
     Inspect("src"),
 )
 """Nothing but an image: no bitmap tells what was done to it."""

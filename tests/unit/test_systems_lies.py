@@ -30,6 +30,7 @@ CONFIGURATION = Configuration((
 NAMED = (BitmapRef("src", "b"),)
 
 SCRIPT = (
+    ops.Resize("tmp", 2 * SIZE),
     ops.BitmapAdd("src", "b", 64 * KIB),
     ops.BitmapAdd("src", "b"),  # refused: it exists
     ops.Export("src"),

@@ -20,6 +20,8 @@ from harness.exploration.directed import (
     requests,
     schedules,
     sizes,
+    sizes,
+    speeds,
     unchanged,
     words,
 )
@@ -37,7 +39,7 @@ def checks(system: SystemKind) -> list[Check]:
     if system is SystemKind.QEMU_SYSTEM:
         return _in_turn([*own, (30, devices.checks())])
     return _in_turn([
-        (30, schedules.checks()), (10, jobs.checks()),
+        (30, schedules.checks()), (10, jobs.checks()), (20, speeds.checks()),
         (20, extents.checks()), (30, graphs.faults()), *own,
         (40, bitmaps.checks()), (100, lengths.checks()), (100, sizes.checks()),
         (150, graphs.options()), (80, graphs.granularities()), (60, graphs.formats()),

@@ -9,7 +9,7 @@ from typing import Final
 from harness.processes import Exit
 from harness.systems.failure import SystemCrashed, SystemGarbled, SystemHung, SystemHungUp
 from harness.systems.lies.lie import Lie, Oracle
-from model.operations import Discard, Operation, Write
+from model.operations import Discard, Operation, Resize, Write
 
 
 def _lost(operation: Operation) -> tuple[Operation, ...] | None:
@@ -26,12 +26,18 @@ def _undiscarded(operation: Operation) -> tuple[Operation, ...] | None:
     return () if isinstance(operation, Discard) else None
 
 
+def _unresized(operation: Operation) -> tuple[Operation, ...] | None:
+    return () if isinstance(operation, Resize) else None
+
+
 DEEDS: Final = (
     Lie("lost-write", "a write is answered and never done", Oracle.INSPECTION, deed=_lost),
     Lie("spilled-write", "a write also overwrites the sector before", Oracle.INSPECTION,
         deed=_spilled),
     Lie("ignored-discard", "a discard is answered and never done", Oracle.BITMAPS,
         deed=_undiscarded),
+    Lie("lost-resize", "a resize is answered and never done", Oracle.INSPECTION,
+        deed=_unresized),
 )
 
 

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directed checks of the speed of jobs: of one that is next to nothing, and what it is set to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Final
+
+from harness.exploration.building import Builder, Check, Make, Plan
+from harness.exploration.directed.fleecing import CLUSTER, disks
+from harness.lockstep.trace import Trace
+from model import operations as ops
+from model.job_operations import (
+    FASTEST,
+    SLOWEST,
+    Backup,
+    BitmapMode,
+    JobCancel,
+    JobDismiss,
+    JobFinalize,
+    JobPause,
+    JobResume,
+    JobSetSpeed,
+    Sync,
+)
+from model.operations import Operation
+
+_CLUSTERS: Final = 5
+_BITMAP_MODES: Final = {Sync.FULL: None, Sync.TOP: None, Sync.BITMAP: BitmapMode.ALWAYS,
+                        Sync.INCREMENTAL: None, Sync.NONE: None}
+_ENDS: Final[dict[str, tuple[Operation, ...]]] = {
+    "let go": (JobSetSpeed("job", 0),),
+    "made slow again, then fast": (JobSetSpeed("job", SLOWEST), JobSetSpeed("job", FASTEST)),
+    "let go while paused": (JobPause("job"), JobSetSpeed("job", 0), JobResume("job")),
+    "paused and resumed": (JobPause("job"), JobResume("job"), JobSetSpeed("job", 0)),
+    "cancelled": (JobCancel("job"),),
+    "cancelled while paused": (JobPause("job"), JobCancel("job")),
+    "left behind": (ops.Restart(),),
+}
+
+
+def checks() -> Iterator[Check]:
+    """A job that waits is the only one whose disk the guest can write to half-way."""
+    for sync, (name, end) in itertools.product(_BITMAP_MODES, _ENDS.items()):
+        yield Check("jobs", f"a slow job, {sync}, {name}", _slow(sync, end))
+    yield Check("jobs", "speeds in every state of a job", _states)
+
+
+def _begun(plan: Plan) -> Builder:
+    size = _CLUSTERS * CLUSTER + 512
+    builder = Builder(plan, disks(size))
+    builder.add_all((ops.BitmapAdd("src", "b0"), ops.Export("src"),
+                     *(ops.Write("src", cluster * CLUSTER, 512) for cluster in (1, 2, 4))))
+    return builder
+
+
+def _slow(sync: Sync, end: tuple[Operation, ...]) -> Make:
+    def make(plan: Plan) -> Trace:
+        builder = _begun(plan)
+        bitmap = "b0" if sync in (Sync.BITMAP, Sync.INCREMENTAL) else None
+        builder.add_all((
+            Backup("job", "src", "tmp", sync, bitmap, _BITMAP_MODES[sync], filter_node="jf",
+                   max_chunk=CLUSTER, auto_finalize=False, speed=1),
+            ops.Write("src", 0, CLUSTER), ops.Write("src", 2 * CLUSTER + 512, 512),
+            ops.AddSnapshot("snap", "jf"), ops.Export("snap"), ops.Read("snap", 0, 5 * CLUSTER),
+            ops.Inspect("tmp"), *end, ops.Write("src", 4 * CLUSTER, 512), JobFinalize("job"),
+            ops.Inspect("src"), ops.Inspect("tmp")))
+        return builder.trace()
+
+    return make
+
+
+def _states(plan: Plan) -> Trace:
+    builder = _begun(plan)
+
+    def ask() -> None:
+        builder.add_all(JobSetSpeed("job", speed) for speed in (
+            1, SLOWEST, -1, FASTEST, (1 << 63) - 1, 0))
+
+    ask()
+    for sync, chunk in ((Sync.NONE, None), (Sync.FULL, CLUSTER), (Sync.FULL, None)):
+        builder.add(Backup("job", "src", "tmp", sync, max_chunk=chunk, auto_finalize=False,
+                           auto_dismiss=False, speed=1 if chunk else FASTEST))
+        ask()
+        builder.add_all((JobPause("job"), JobSetSpeed("job", FASTEST), JobResume("job")))
+        ask()
+        builder.add(JobFinalize("job") if sync is Sync.FULL else JobCancel("job"))
+        ask()
+        builder.add(JobDismiss("job"))
+        ask()
+    builder.add_all(Backup("job", "src", "tmp", Sync.FULL, max_chunk=CLUSTER, speed=speed)
+                    for speed in (-1, 0, FASTEST, (1 << 63) - 1, -(1 << 63)))
+    return builder.trace()

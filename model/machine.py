@@ -129,8 +129,12 @@ class Machine:
                     job = backup_commands.find(self.graph, operation)
                     unsaid.check_cancel(self.graph)
                     self._finish(job.cancel())
+            case ops.RemoveNode(name):
+                unsaid.check_close(*filter(None, [self.graph.nodes.get(name)]))
+                self.graph.remove_node(operation)
             case ops.Restart(read_only):
                 unsaid.check_restart(self.configuration)
+                unsaid.check_close(*self.graph.nodes.values())
                 unsaid.check_cancel(self.graph)
                 with self._all_or_nothing():
                     self._finish(restart.quit_well(self.graph))
@@ -329,7 +333,6 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddFilter: Graph.add_filter,
     ops.AddSnapshot: Graph.add_snapshot,
     ops.AddCopyOnRead: Graph.add_copy_on_read,
-    ops.RemoveNode: Graph.remove_node,
     ops.Unexport: Graph.remove_export,
     **transactions.BITMAP_COMMANDS,
     jobs.JobFinalize: lambda graph, command: backup_commands.find(graph, command).finalize(),

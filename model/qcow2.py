@@ -222,6 +222,7 @@ class Qcow2(Image):
 
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """What is not allocated here is a hole of unknown content over a backing file."""
+        self._check(start, end)
         yield self._request(RequestKind.STATUS, start, end)
         run = self.cells.run_at(start // self.cell, divide_up(end, self.cell))
         stop = min(run.end * self.cell, end, align_up(start + 1, self.table))

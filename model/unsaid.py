@@ -21,7 +21,7 @@ from .errors import CommandRefused, RequestFailed
 from .graph import Graph
 from .image import Image as ImageNode
 from .job_operations import FASTEST, SLOWEST, Sync
-from .node import Node
+from .node import PERHAPS_HOLE, Node
 from .operations import Request, Via
 from .permissions import parents_first
 from .program import run_to_end
@@ -137,7 +137,7 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
         raise Impossible("several jobs run beside each other, and one discards what it has copied")
     if failing and any(job.workers != 1 for job in jobs):
         raise Impossible("a job with several requests at a time over failing storage")
-    if failing and any(_is_undecided(job) for job in copying):
+    if any(_touches_any(job, faults) and _is_undecided(job) for job in copying):
         raise Impossible("copies what may be told to be zero, over failing storage")
     for job in copying:
         check_speed(job, job.speed)
@@ -172,6 +172,11 @@ def check_held(graph: Graph) -> None:
         raise Impossible("when a job that waits notices that nothing is left is not known")
 
 
+def _touches_any(job: BackupJob, faults: Mapping[str, Sequence[Fault]]) -> bool:
+    """Whether the job reads or writes an image that fails."""
+    return any(faults.get(node.name) for node in parents_first([job.filter]))
+
+
 def _is_undecided(job: BackupJob) -> bool:
     """Whether it is up to the storage what block status says of what the job copies, and so in
     which pieces it is copied."""
@@ -185,7 +190,7 @@ def _is_undecided(job: BackupJob) -> bool:
         try:
             while place < stop:
                 place, status = run_to_end(source.block_status(place, stop), lambda request: None)
-                if status.is_zero is None:
+                if status.flags == PERHAPS_HOLE.flags:
                     return True
         except RequestFailed:
             return True
@@ -264,6 +269,13 @@ def check_restart(configuration: Configuration) -> None:
     """Refuse to restart over storage that is the harness's own and would begin anew."""
     if any(image.protocol is Protocol.HELD for image in configuration.images):
         raise Impossible("held storage belongs to one QEMU")
+
+
+def check_close(*nodes: Node) -> None:
+    """Refuse to close an image that has become empty and should keep bitmaps: it loses them."""
+    if any(isinstance(node, Qcow2) and not node.size and any(
+            bitmap.persistent for bitmap in node.bitmaps) for node in nodes):
+        raise Impossible("QEMU cannot store the bitmaps of an empty image")
 
 
 def check_kill(configuration: Configuration, unsaved: Collection[str]) -> None:

@@ -20,7 +20,7 @@ from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, RequestFailed
 from .graph import Graph
 from .image import Image as ImageNode
-from .job_operations import FASTEST, SLOWEST, Sync
+from .job_operations import FAST, SLOWEST, Sync
 from .node import PERHAPS_HOLE, Node
 from .operations import Request, Via
 from .permissions import parents_first
@@ -158,7 +158,7 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
 
 def check_speed(job: BackupJob, speed: int) -> None:
     """Refuse a limit that lets the job copy a little, or that comes when it has begun."""
-    if SLOWEST < speed < FASTEST:
+    if SLOWEST < speed < FAST:
         raise Impossible("what a limit of speed does depends on time")
     if 0 < speed <= SLOWEST and not job.is_slow and job.copies:
         raise Impossible("whether a job that has copied without a limit may go on is not known")

@@ -25,7 +25,7 @@ _CHUNKS: Final = (0, 64 * KIB, 64 * KIB, 128 * KIB, 1 * MIB)
 _BAD_CHUNKS: Final = (-1, 4 * KIB, 65 * KIB, (1 << 63) - 1)
 _WORKERS: Final = (1, 1, 1, 2, (1 << 31) - 1, 0, -1, 1 << 31)
 _SLOW: Final = (1, jobs.SLOWEST)
-_SPEEDS: Final = (*_SLOW, 0, 0, jobs.FASTEST, (1 << 63) - 1, -1)
+_SPEEDS: Final = (*_SLOW, 0, 0, jobs.FAST, (1 << 63) - 1, -1)
 _SYNCS: Final = {Sync.FULL: 4, Sync.TOP: 3, Sync.BITMAP: 6, Sync.INCREMENTAL: 3, Sync.NONE: 4}
 _ON_ERROR: Final = {OnError.REPORT: 4, OnError.STOP: 5, OnError.IGNORE: 2, OnError.ENOSPC: 1,
                     OnError.AUTO: 1}

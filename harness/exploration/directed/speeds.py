@@ -12,7 +12,7 @@ from harness.exploration.directed.fleecing import CLUSTER, disks
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.job_operations import (
-    FASTEST,
+    FAST,
     SLOWEST,
     Backup,
     BitmapMode,
@@ -31,7 +31,7 @@ _BITMAP_MODES: Final = {Sync.FULL: None, Sync.TOP: None, Sync.BITMAP: BitmapMode
                         Sync.INCREMENTAL: None, Sync.NONE: None}
 _ENDS: Final[dict[str, tuple[Operation, ...]]] = {
     "let go": (JobSetSpeed("job", 0),),
-    "made slow again, then fast": (JobSetSpeed("job", SLOWEST), JobSetSpeed("job", FASTEST)),
+    "made slow again, then fast": (JobSetSpeed("job", SLOWEST), JobSetSpeed("job", FAST)),
     "let go while paused": (JobPause("job"), JobSetSpeed("job", 0), JobResume("job")),
     "paused and resumed": (JobPause("job"), JobResume("job"), JobSetSpeed("job", 0)),
     "cancelled": (JobCancel("job"),),
@@ -76,19 +76,19 @@ def _states(plan: Plan) -> Trace:
 
     def ask() -> None:
         builder.add_all(JobSetSpeed("job", speed) for speed in (
-            1, SLOWEST, -1, FASTEST, (1 << 63) - 1, 0))
+            1, SLOWEST, -1, FAST, (1 << 63) - 1, 0))
 
     ask()
     for sync, chunk in ((Sync.NONE, None), (Sync.FULL, CLUSTER), (Sync.FULL, None)):
         builder.add(Backup("job", "src", "tmp", sync, max_chunk=chunk, auto_finalize=False,
-                           auto_dismiss=False, speed=1 if chunk else FASTEST))
+                           auto_dismiss=False, speed=1 if chunk else FAST))
         ask()
-        builder.add_all((JobPause("job"), JobSetSpeed("job", FASTEST), JobResume("job")))
+        builder.add_all((JobPause("job"), JobSetSpeed("job", FAST), JobResume("job")))
         ask()
         builder.add(JobFinalize("job") if sync is Sync.FULL else JobCancel("job"))
         ask()
         builder.add(JobDismiss("job"))
         ask()
     builder.add_all(Backup("job", "src", "tmp", Sync.FULL, max_chunk=CLUSTER, speed=speed)
-                    for speed in (-1, 0, FASTEST, (1 << 63) - 1, -(1 << 63)))
+                    for speed in (-1, 0, FAST, (1 << 63) - 1, -(1 << 63)))
     return builder.trace()

@@ -18,6 +18,7 @@ from model.jobs import JobStatus
 from model.machine import Machine
 from model.node import Node
 from model.operations import BitmapRef, Operation
+from model.snapshot_access import SnapshotAccess
 
 SECTOR: Final = 512
 DEFAULT_CLUSTER: Final = 64 * KIB
@@ -82,7 +83,7 @@ class Scene:
         Nodes that QEMU named by itself cannot be asked for by name.
         """
         names = [name for name in machine.nodes if not name.startswith("#")]
-        self.nodes = {name: replace(self.nodes.get(name) or self._place(machine.nodes[name]),
+        self.nodes = {name: replace(self._place(machine.nodes[name]),
                                     size=machine.nodes[name].size) for name in names}
         self.exports = {name: export for name, export in self.exports.items()
                         if name in machine.exports}
@@ -96,6 +97,9 @@ class Scene:
         if isinstance(node, CopyBeforeWrite):
             return Place(node.name, Kind.FILTER, node.size, node.cluster_size,
                          (node.source.name, node.target.name))
+        if isinstance(node, SnapshotAccess):  # the filter below may have been a job's
+            known = self.nodes[node.name]
+            return replace(known, users=(node.file.name,))
         return self.images[node.name]
 
     def after(self, operation: Operation) -> None:

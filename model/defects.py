@@ -15,6 +15,7 @@ from .bitmap import align_down, align_up
 from .block_copy import MEMORY
 from .configuration import Format, RequestKind
 from .copy_before_write import CopyBeforeWrite
+from .copy_on_read import CopyOnRead
 from .errors import CommandRefused, Errno
 from .graph import Graph
 from .held_image import HeldImage
@@ -200,6 +201,8 @@ def _change_triggers(node: Node, start: int, end: int) -> Iterable[str]:
     to the filters' targets."""
     if isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
         yield from _target_triggers(node.file, [(start, end)])  # a discard
+    if isinstance(node, CopyOnRead):
+        yield from _change_triggers(node.file, start, end)
     if not isinstance(node, CopyBeforeWrite):
         return
     low = align_down(start, node.cluster_size)

@@ -17,6 +17,7 @@ from .block_copy import DEFAULT_CLUSTER
 from .configuration import MIB, Configuration, Fault, Format, Image, Protocol, RequestKind
 from .content import ZERO
 from .copy_before_write import CopyBeforeWrite
+from .copy_on_read import CopyOnRead
 from .errors import CommandRefused, RequestFailed
 from .graph import Graph
 from .image import Image as ImageNode
@@ -224,6 +225,8 @@ def check_resize(graph: Graph, configuration: Configuration, command: ops.Resize
     leaves what cannot be foretold."""
     if MOST_RESIZED < command.size <= resizing.LARGEST:
         raise Impossible("whether a file can be so large is up to the file system")
+    if any(isinstance(each, CopyOnRead) for each in graph.nodes.values()):
+        raise Impossible("what sizes copy-on-read goes by nobody has found out")
     node = graph.nodes.get(command.node)
     if node is None:
         return

@@ -14,6 +14,7 @@ from typing import Final
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration, Format, Image
 from model.copy_before_write import CopyBeforeWrite
+from model.copy_on_read import CopyOnRead
 from model.jobs import JobStatus
 from model.machine import Machine
 from model.node import Node
@@ -97,9 +98,8 @@ class Scene:
         if isinstance(node, CopyBeforeWrite):
             return Place(node.name, Kind.FILTER, node.size, node.cluster_size,
                          (node.source.name, node.target.name))
-        if isinstance(node, SnapshotAccess):  # the filter below may have been a job's
-            known = self.nodes[node.name]
-            return replace(known, users=(node.file.name,))
+        if isinstance(node, (SnapshotAccess, CopyOnRead)):  # below may have been a job's filter
+            return replace(self.nodes[node.name], users=(node.file.name,))
         return self.images[node.name]
 
     def after(self, operation: Operation) -> None:

@@ -20,7 +20,6 @@ from harness.exploration.directed import (
     requests,
     schedules,
     sizes,
-    sizes,
     speeds,
     unchanged,
     words,

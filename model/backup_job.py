@@ -392,6 +392,6 @@ class BackupJob:
         error = None if self.error is None else ERROR_TEXT[self.error]
         return JobView(
             self.name, self.status, self.progress.done, self.progress.total, error,
-            speed=self.command.speed or 0, io_status=self._io_status,
+            speed=self.speed, io_status=self._io_status,
             paused=self._paused_by_user, auto_finalize=self.command.auto_finalize,
             auto_dismiss=self.command.auto_dismiss)

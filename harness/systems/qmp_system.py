@@ -310,7 +310,8 @@ class QmpSystem:
             self._jobs.take(event)
 
     def _job_views(self) -> tuple[JobView, ...]:
-        return job_views(cast(list[Mapping[str, Any]], self.process.qmp.execute("query-jobs")))
+        return job_views(*(cast(list[Mapping[str, Any]], self.process.qmp.execute(query))
+                           for query in ("query-jobs", "query-block-jobs")))
 
     def _block_graph(self) -> Mapping[str, Any]:
         return cast(Mapping[str, Any], self.process.qmp.execute("x-debug-query-block-graph"))

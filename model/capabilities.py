@@ -51,6 +51,9 @@ class Capabilities:
     resize_names_blocker: bool = _capability(
         "a resize that a job or an overlay does not allow is refused in words that name it",
         "after 7.2", behaviour=True)
+    exports_heed_unmap: bool = _capability(
+        "zeroes that may free space, from the client of an export, free none on a node without "
+        "discard=unmap", "after 7.2", behaviour=True)
     human_monitor: bool = _capability("there is a human monitor (qemu-system only)", "")
 
     snapshot_reads_source_before_done_run_ends: bool = _deviation()

@@ -374,7 +374,8 @@ class Graph:
             bitmap.busy = True
         self.exports[node.name] = NbdExport(
             node, writable=command.writable, bitmaps=bitmaps,
-            allocation_depth=command.allocation_depth, fired=self.fired)
+            allocation_depth=command.allocation_depth,
+            heeds_unmap=self.capabilities.exports_heed_unmap, fired=self.fired)
         self.exports[node.name].age = self.next_age()
 
     def check_export(self, node: Node, *, writable: bool) -> None:

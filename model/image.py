@@ -103,6 +103,11 @@ class Image(Node):
         end = align_up(end, self.request_alignment)
         return StorageRequest(self.name, kind, start, end - start, unmap)
 
+    def _may_unmap(self, how: Zeroing) -> bool:
+        """An image is two nodes with one ``discard``, of format and protocol: the lower is asked
+        in any case."""
+        return self._heeds_unmap()
+
     def _read(self, start: int, end: int) -> Program[Content]:
         yield self._request(RequestKind.READ, start, end)
         return self.content.slice(start, end)

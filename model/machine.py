@@ -242,7 +242,7 @@ class Machine:
 
     def _directly(self, node: Node) -> NbdExport:
         return NbdExport(node, writable=True, bitmaps=(), allocation_depth=False,
-                         fired=self.rules)
+                         heeds_unmap=self.capabilities.exports_heed_unmap, fired=self.rules)
 
     def _inspect(self, inspect: ops.Inspect) -> Outcome:
         """The node's content; each cluster of a snapshot is data or is denied.

@@ -41,11 +41,13 @@ class NbdExport:
     """One node served over NBD."""
 
     def __init__(self, node: Node, *, writable: bool, bitmaps: tuple[DirtyBitmap, ...],
-                 allocation_depth: bool, fired: Counter[str]) -> None:
+                 allocation_depth: bool, heeds_unmap: bool, fired: Counter[str]) -> None:
         self.node = node
         self.writable = writable
         self.bitmaps = bitmaps
         self.allocation_depth = allocation_depth
+        self.heeds_unmap = heeds_unmap
+        """Whether zeroes free no space that the node does not let them."""
         self.size = align_down(node.size, SECTOR)
         self.fired = fired
         self.age = 0

@@ -60,11 +60,13 @@ PERHAPS_HOLE = Status(frozenset({Allocation.DATA, Allocation.HOLE | Allocation.Z
 @dataclass(frozen=True, slots=True)
 class Zeroing:
     """How zeroes are to be written: ``unmap``, the space may be freed; ``fast``, without writing
-    them as data.  ``perhaps``: it is not known whether they are written so or as data."""
+    them as data.  ``perhaps``: it is not known whether they are written so or as data.
+    ``insists``: the node itself is not asked whether it frees space."""
 
     unmap: bool = False
     fast: bool = False
     perhaps: bool = False
+    insists: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,8 +147,8 @@ class Node:
         self._check(start, end)
         if start == end:
             return
-        if how.unmap and not self._heeds_unmap():
-            how = replace(how, unmap=False)
+        if how.unmap:
+            how = replace(how, unmap=self._may_unmap(how), insists=False)
         change = (self._zero_aligned(start, end, how) if self.zeroes_fast or not how.fast
                   else self._cannot_zero_fast())
         yield from self._dirtying(*self._aligned(start, end), change)
@@ -239,6 +241,9 @@ class Node:
         """A node opened without ``discard=unmap`` answers a discard with success and does
         nothing: nothing below sees it and no bitmap records it."""
         return self.discard_enabled
+
+    def _may_unmap(self, how: Zeroing) -> bool:
+        return how.insists or self._heeds_unmap()
 
     @rule("node.unmap-needs-unmap", source="option discard of blockdev-add: default ignore")
     def _heeds_unmap(self) -> bool:

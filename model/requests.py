@@ -41,17 +41,19 @@ def program(number: int, request: Request, export: NbdExport) -> Program[Outcome
     if isinstance(request, ops.Flush):
         yield from _flush(export.node, request.via)
     else:
-        yield from _change(number, request, export.node)
+        yield from _change(number, request, export)
     return Outcome()
 
 
-def _change(number: int, request: Request, node: Node) -> Program[None]:
+def _change(number: int, request: Request, export: NbdExport) -> Program[None]:
+    node = export.node
     start, end = request.offset, request.offset + request.length
     if isinstance(request, ops.Write):
         yield from node.write(start, stamped(end - start, number), durable=request.fua)
     elif isinstance(request, ops.Zero):
         fast = request.fast and request.via.is_nbd
-        yield from node.write_zeroes(start, end, Zeroing(request.unmap, fast))
+        yield from node.write_zeroes(start, end, Zeroing(
+            request.unmap, fast, insists=not export.heeds_unmap))
     else:
         yield from node.discard(start, end)
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 from harness.builds import STORAGE_DAEMON, SYSTEM, Build, Schema, query_schema
 from harness.clients.libnbd import libnbd_available
 from harness.errors import HarnessError
-from harness.systems import known_defects, probes
+from harness.systems import known_defects, probes, staged_probes
 from harness.systems.known_defects import KNOWN, spelled
 from harness.systems.probes import Found, Start
 from harness.systems.starting import starter
@@ -153,15 +153,18 @@ def ask_all(start: Start, known: Capabilities,
             found.append(probe.ask(asked, known))
         known = dataclasses.replace(known, **{probe.capability: found[-1].present})
     if deadly:
-        found.append(probes.aborted_group(start))
+        found.append(staged_probes.aborted_group(start))
         if libnbd_available() and known.snapshot_access:
-            found += [probes.overlapping_reads(start), probes.threaded_client(start)]
+            found += [staged_probes.overlapping_reads(start),
+                      staged_probes.threaded_client(start)]
     else:
         found += [_assumed(name, known)
                   for name in ("aborted_group_hangs", "overlapping_snapshot_reads_abort",
                                "threaded_client_aborts")]
     if known.on_cbw_error:
-        found.append(probes.timeout_wraps(start))
+        found.append(staged_probes.timeout_wraps(start))
+    if libnbd_available() and known.snapshot_access:
+        found.append(staged_probes.export_heeds_unmap(start))
     return found
 
 
@@ -205,7 +208,8 @@ def _cache_file(build: Build) -> Path:
     cache = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(cache) if os.path.isabs(cache) else Path("~/.cache").expanduser()
     # Other probes, other answers: what is kept is that of these very probes.
-    text = Path(probes.__file__).read_bytes() + known_defects.FILE.read_bytes()
+    text = b"".join(Path(each).read_bytes() for each in (
+        probes.__file__, staged_probes.__file__, known_defects.FILE))
     seen: list[object] = [hashlib.sha256(text).hexdigest(), libnbd_available()]
     for name in (STORAGE_DAEMON, SYSTEM):
         if build.has(name):

@@ -13,14 +13,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from harness.clients.errors import PeerGone, PeerSilent
-from harness.clients.nbd import NbdClient
-from harness.clients.qmp import QmpRefused
 from harness.systems.base import Answer, System
-from harness.systems.commands import command_of
 from harness.systems.failure import SystemCrashed, SystemFailed
 from harness.systems.known_defects import KNOWN, KnownDefect
-from harness.systems.qmp_system import QmpSystem
 from harness.systems.simulated import rendered
 from model import operations as ops
 from model.capabilities import Capabilities
@@ -161,228 +156,103 @@ def _short(answer: Answer) -> str:
 # The probes
 
 
-def _images(source: Image, target: Image | None = None) -> Configuration:
+def images(source: Image, target: Image | None = None) -> Configuration:
     return Configuration((source, target or Image("tmp", source.size)))
 
 
-_FILLED: Final = Image("src", 8 * CLUSTER, filled=((0, 8 * CLUSTER),))
+FILLED: Final = Image("src", 8 * CLUSTER, filled=((0, 8 * CLUSTER),))
 _WITH_TAIL: Final = Image("src", 3 * CLUSTER + 512, filled=((0, 3 * CLUSTER + 512),))
 _STRIPED: Final = Image("src", 16 * CLUSTER + 4 * KIB,
                         filled=tuple((2 * each * CLUSTER, CLUSTER) for each in range(8)))
-_GRAPH: Final = (ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
+GRAPH: Final = (ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
                  ops.Export("cbw"), ops.Export("snap"))
 
 _BACKUP_ALWAYS: Final = Backup("job", "src", "tmp", Sync.FULL, "b0", BitmapMode.ALWAYS)
 
 PROBES: Final = (
-    Probe("concluded_job_query_crashes", _images(_FILLED),
+    Probe("concluded_job_query_crashes", images(FILLED),
           (Backup("job", "src", "tmp", Sync.FULL, auto_dismiss=False),)),
-    Probe("copy_bitmap_on_filter", _images(_FILLED),
+    Probe("copy_bitmap_on_filter", images(FILLED),
           (Backup("job", "src", "tmp", Sync.NONE, filter_node="filter"),)),
-    Probe("unaligned_snapshot_discard_aborts", _images(_FILLED),
-          (*_GRAPH, ops.Discard("snap", 512, 512))),
-    Probe("snapshot_discard_rounds_inwards", _images(_WITH_TAIL),
-          (*_GRAPH, ops.Discard("snap", 3 * CLUSTER, 512))),
-    Probe("snapshot_reads_source_before_done_run_ends", _images(_FILLED),
-          (*_GRAPH, ops.Write("cbw", 0, CLUSTER),
+    Probe("unaligned_snapshot_discard_aborts", images(FILLED),
+          (*GRAPH, ops.Discard("snap", 512, 512))),
+    Probe("snapshot_discard_rounds_inwards", images(_WITH_TAIL),
+          (*GRAPH, ops.Discard("snap", 3 * CLUSTER, 512))),
+    Probe("snapshot_reads_source_before_done_run_ends", images(FILLED),
+          (*GRAPH, ops.Write("cbw", 0, CLUSTER),
            ops.Read("snap", 0, 2 * CLUSTER, Via.NBD_DF)), by_libnbd=True),
-    Probe("completion_mode_checked_first", _images(_FILLED),
+    Probe("completion_mode_checked_first", images(FILLED),
           (ops.BitmapAdd("src", "b0"),
            Transaction((ops.BitmapClear("src", "b0"),), grouped=True))),
     Probe("preallocated_status_aborts",
-          _images(Image("src", 8 * CLUSTER, Format.QCOW2, preallocation="metadata")),
-          (*_GRAPH, ops.Status("snap", 0, 8 * CLUSTER)),
+          images(Image("src", 8 * CLUSTER, Format.QCOW2, preallocation="metadata")),
+          (*GRAPH, ops.Status("snap", 0, 8 * CLUSTER)),
           by_libnbd=True),
-    Probe("large_cluster_aborts", _images(_FILLED),
+    Probe("large_cluster_aborts", images(FILLED),
           (ops.AddFilter("cbw", "src", "tmp", min_cluster_size=1 << 28), ops.Export("cbw"),
            ops.Write("cbw", 0, 512))),
-    Probe("huge_min_cluster_size_aborts", _images(_FILLED),
+    Probe("huge_min_cluster_size_aborts", images(FILLED),
           (ops.AddFilter("cbw", "src", "tmp", min_cluster_size=1 << 32),)),
-    Probe("short_target_aborts", _images(_FILLED, Image("tmp", 4 * CLUSTER)),
+    Probe("short_target_aborts", images(FILLED, Image("tmp", 4 * CLUSTER)),
           (ops.AddFilter("cbw", "src", "tmp"), ops.Export("cbw"),
            ops.Write("cbw", 4 * CLUSTER, 512))),
-    Probe("busy_bitmap_removal_aborts", _images(_FILLED),
-          (_GRAPH[0], ops.BitmapAdd("cbw", "b0"),
+    Probe("busy_bitmap_removal_aborts", images(FILLED),
+          (GRAPH[0], ops.BitmapAdd("cbw", "b0"),
            ops.Export("src", bitmaps=(ops.BitmapRef("cbw", "b0"),)), ops.RemoveNode("cbw"))),
-    Probe("busy_bitmap_resize_aborts", _images(_FILLED),
+    Probe("busy_bitmap_resize_aborts", images(FILLED),
           (ops.BitmapAdd("tmp", "b0"),
            ops.Export("src", bitmaps=(ops.BitmapRef("tmp", "b0"),)), ops.Resize("tmp", CLUSTER))),
-    Probe("resized_filter_snapshot_aborts", _images(_FILLED),
-          (*_GRAPH[:2], ops.Export("snap"), ops.Resize("cbw", CLUSTER),
+    Probe("resized_filter_snapshot_aborts", images(FILLED),
+          (*GRAPH[:2], ops.Export("snap"), ops.Resize("cbw", CLUSTER),
            ops.Read("snap", 0, 2 * CLUSTER))),
-    Probe("shrunk_source_aborts", _images(_FILLED),
-          (_GRAPH[0], ops.Resize("src", CLUSTER), ops.Export("cbw"),
+    Probe("shrunk_source_aborts", images(FILLED),
+          (GRAPH[0], ops.Resize("src", CLUSTER), ops.Export("cbw"),
            ops.Write("cbw", CLUSTER, 512))),
-    Probe("empty_filter_growth_aborts", _images(_FILLED),
-          (_GRAPH[0], ops.Resize("cbw", 0), ops.Resize("cbw", 513))),
-    Probe("resize_names_blocker", _images(_FILLED),
+    Probe("empty_filter_growth_aborts", images(FILLED),
+          (GRAPH[0], ops.Resize("cbw", 0), ops.Resize("cbw", 513))),
+    Probe("resize_names_blocker", images(FILLED),
           (Backup("job", "src", "tmp", Sync.NONE), ops.Resize("tmp", CLUSTER))),
     Probe("qed_parallel_allocation_aborts",
-          _images(_STRIPED, Image("tmp", _STRIPED.size, Format.QED)),
-          (_GRAPH[0], ops.Export("cbw"), ops.Write("cbw", 0, _STRIPED.size))),
-    Probe("empty_merge_crashes", _images(_FILLED),
+          images(_STRIPED, Image("tmp", _STRIPED.size, Format.QED)),
+          (GRAPH[0], ops.Export("cbw"), ops.Write("cbw", 0, _STRIPED.size))),
+    Probe("empty_merge_crashes", images(FILLED),
           (ops.BitmapAdd("src", "b0"), ops.BitmapMerge("src", "b0"))),
-    Probe("attaching_again_aborts", _images(_FILLED),
+    Probe("attaching_again_aborts", images(FILLED),
           (ops.Attach("src"), ops.Attach("src")), by_device=True),
     Probe("unallocated_copy_status_aborts",
-          _images(Image("src", MIB, Format.QCOW2), Image("tmp", MIB, Format.PARALLELS)),
-          (*_GRAPH, ops.Write("cbw", 0, MIB), ops.Read("snap", 0, MIB))),
+          images(Image("src", MIB, Format.QCOW2), Image("tmp", MIB, Format.PARALLELS)),
+          (*GRAPH, ops.Write("cbw", 0, MIB), ops.Read("snap", 0, MIB))),
     Probe("uncopied_status_aborts",
-          _images(Image("src", MIB, Format.QCOW2), Image("tmp", MIB, Format.QCOW2)),
+          images(Image("src", MIB, Format.QCOW2), Image("tmp", MIB, Format.QCOW2)),
           (ops.Export("src"),
            Backup("job", "src", "tmp", Sync.TOP, filter_node="cbw", auto_finalize=False),
-           ops.Write("src", 0, MIB), *_GRAPH[1:2], ops.Export("snap"),
+           ops.Write("src", 0, MIB), *GRAPH[1:2], ops.Export("snap"),
            ops.Read("snap", 0, MIB))),
     Probe("failed_target_status_aborts",
-          _images(_FILLED, Image("tmp", 8 * CLUSTER, faults=(
+          images(FILLED, Image("tmp", 8 * CLUSTER, faults=(
               Fault(RequestKind.STATUS, 0, "ENOSPC"),))),
-          (*_GRAPH, ops.Write("cbw", 0, CLUSTER), ops.Read("snap", 0, CLUSTER))),
-    Probe("persistent_needs_writable", _images(Image("src", CLUSTER, Format.QCOW2)),
+          (*GRAPH, ops.Write("cbw", 0, CLUSTER), ops.Read("snap", 0, CLUSTER))),
+    Probe("persistent_needs_writable", images(Image("src", CLUSTER, Format.QCOW2)),
           (ops.Restart(("src",)), ops.BitmapAdd("tmp", "b1"),
            ops.BitmapAdd("src", "b0", persistent=True))),
-    Probe("filtered_job_filter_aborts", _images(_FILLED),
+    Probe("filtered_job_filter_aborts", images(FILLED),
           (Backup("job", "src", "tmp", Sync.NONE, filter_node="below"),
            ops.AddFilter("cbw", "below", "tmp"), JobCancel("job"))),
-    Probe("refused_enable_crashes", _images(_FILLED),
+    Probe("refused_enable_crashes", images(FILLED),
           (Transaction((ops.BitmapEnable("src", "b0"),)),)),
-    Probe("refused_enable_disables", _images(_FILLED),
+    Probe("refused_enable_disables", images(FILLED),
           (ops.BitmapAdd("src", "b0"),
            Transaction((ops.BitmapRemove("src", "b0"), ops.BitmapEnable("src", "b0"))))),
-    Probe("aborted_backup_dirties_bitmap", _images(_FILLED),
+    Probe("aborted_backup_dirties_bitmap", images(FILLED),
           (ops.BitmapAdd("src", "b0"), Transaction((_BACKUP_ALWAYS, Abort())))),
 )
 """In the order in which they are asked: a later one may need what an earlier one found."""
 
 
-# Probes that need more than one request at a time, or storage that is slow.
-
-READS: Final = 64
-"""Identical reads in flight: eight do, on a machine that is not busy."""
-
-
-def overlapping_reads(start: Start) -> Found:
-    """Many identical reads of the point in time, in flight together."""
-    name = "overlapping_snapshot_reads_abort"
-    try:
-        with closing(start(_images(_FILLED))) as system:
-            _apply_all(system, _GRAPH)
-            assert isinstance(system, QmpSystem)
-            with _connection(system, "snap") as client:
-                tokens = [client.submit_read(0, CLUSTER, df=True) for _ in range(READS)]
-                failed = [done for token in tokens if (done := client.wait(token)).errno]
-            if failed:
-                return Found(name, False, f"{len(failed)} of {READS} identical reads failed")
-    except SystemCrashed as why:
-        known = "reqlist_find_conflict" in (why.assertion or "")
-        return Found(name, known, None if known else str(why))
-    except PeerGone:
-        return _crashed(system, name, "reqlist_find_conflict")
-    except SystemFailed as why:
-        return Found(name, False, str(why))
-    return Found(name, False)
-
-
-def _crashed(system: System, name: str, assertion: str) -> Found:
-    """A client lost QEMU: how QEMU says that it ended."""
-    try:
-        system.observe(())
-    except SystemCrashed as why:
-        known = assertion in (why.assertion or "")
-        return Found(name, known, None if known else str(why))
-    except SystemFailed as why:
-        return Found(name, False, str(why))
-    return Found(name, False, "QEMU hung up on its client")
-
-
-ANSWERED: Final = 3.0
-"""Seconds in which QEMU refuses a transaction, unless it hangs."""
-
-
 _JOB: Final = Backup("job0", "src", "tmp", Sync.FULL)
 ABORTED_GROUP: Final = Probe(
     "aborted_group_hangs",
-    Configuration((_FILLED, Image("src2", _FILLED.size), Image("tmp", _FILLED.size),
-                   Image("tmp2", _FILLED.size))),
+    Configuration((FILLED, Image("src2", FILLED.size), Image("tmp", FILLED.size),
+                   Image("tmp2", FILLED.size))),
     (Transaction((_JOB, Backup("job1", "src2", "tmp2", Sync.FULL), _JOB), grouped=True),))
 """A grouped transaction that is refused when two jobs have been made."""
-
-
-def aborted_group(start: Start) -> Found:
-    """Ask :data:`ABORTED_GROUP`, without waiting as long as for all else."""
-    name, (command,) = ABORTED_GROUP.capability, map(command_of, ABORTED_GROUP.operations)
-    try:
-        with closing(start(ABORTED_GROUP.configuration)) as system:
-            assert isinstance(system, QmpSystem)
-            system.process.qmp.execute(*command, timeout=ANSWERED)
-    except PeerSilent:
-        return Found(name, True)
-    except QmpRefused:
-        return Found(name, False)
-    except (PeerGone, SystemFailed) as why:
-        return Found(name, False, str(why))
-    return Found(name, False, "two jobs of one name are accepted")
-
-
-THREAD: Final = "probe-thread"
-
-
-def threaded_client(start: Start) -> Found:
-    """A client that comes and leaves, of an export in an I/O thread."""
-    name = "threaded_client_aborts"
-    export, arguments = command_of(ops.Export("src"))
-    try:
-        with closing(start(_images(_FILLED))) as system:
-            assert isinstance(system, QmpSystem)
-            qmp = system.process.qmp
-            qmp.execute("object-add", {"qom-type": "iothread", "id": THREAD})
-            qmp.execute(export, {**arguments, "iothread": THREAD})
-            with _connection(system, "src") as client:
-                client.read(0, 1)
-            system.apply(1, ops.Inspect("src"))
-    except SystemCrashed as why:
-        known = KNOWN[name].shows in (why.assertion or "")
-        return Found(name, known, None if known else str(why))
-    except PeerGone:
-        return _crashed(system, name, KNOWN[name].shows)
-    except SystemFailed as why:
-        return Found(name, False, str(why))
-    return Found(name, False)
-
-
-WRAPPING: Final = 43
-"""Seconds: modulo 2^32 ns these are 50 ms."""
-_RATE: Final = 4 * CLUSTER
-"""Bytes a second that the target takes: its second cluster has to wait for about 150 ms."""
-
-
-def timeout_wraps(start: Start) -> Found:
-    """A copy to slow storage that ends well within ``cbw-timeout``, were it not for the wrap."""
-    name = "cbw_timeout_wraps"
-    try:
-        with closing(start(_images(_FILLED))) as system:
-            assert isinstance(system, QmpSystem)
-            qmp = system.process.qmp
-            qmp.execute("object-add", {"qom-type": "throttle-group", "id": "slow-group",
-                                       "limits": {"bps-write": _RATE}})
-            qmp.execute("blockdev-add", {"driver": "throttle", "node-name": "slow", "file": "tmp",
-                                         "throttle-group": "slow-group"})
-            _apply_all(system, (ops.AddFilter("cbw", "src", "slow", cbw_timeout=WRAPPING),
-                                ops.Export("cbw")))
-            answers = [system.apply(number, ops.Write("cbw", number * CLUSTER, CLUSTER)).error
-                       for number in (1, 2, 3)]
-    except SystemFailed as why:
-        return Found(name, False, str(why))
-    wrong = [error for error in answers if error not in (None, int(Errno.EINVAL))]
-    if wrong:
-        return Found(name, False, f"a copy to slow storage fails with {Errno(wrong[0]).name}")
-    return Found(name, any(answers))
-
-
-def _apply_all(system: System, operations: Sequence[Operation]) -> None:
-    for number, operation in enumerate(operations, start=1):
-        system.apply(number, operation)
-
-
-def _connection(system: QmpSystem, export: str) -> NbdClient:
-    return NbdClient.connect(str(system.workspace.socket("nbd")), export,
-                             timeout=system.timeout)

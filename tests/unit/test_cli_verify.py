@@ -100,7 +100,7 @@ def test_json_has_the_fields_of_the_contract(monkeypatch: pytest.MonkeyPatch,
         "name": "cbw-timeout-wraps", "mended_in": "9.1",
         "text": "cbw-timeout is taken modulo 2^32 nanoseconds (4.29 s)",
         "effect": "wrong answer",
-        "reference": "docs/defects.md#cbw-timeout-wraps; qemu-devel, 2024-04-29"}]
+        "reference": "docs/findings/cbw-timeout-wraps.md; qemu-devel, 2024-04-29"}]
     for divergence in result["divergences"]:
         assert set(divergence) >= {"area", "summary", "step", "trace", "shrunk_length",
                                    "reproducer"}

@@ -14,7 +14,14 @@ import pytest
 
 from harness.builds import Build, find
 from harness.errors import HarnessError
-from harness.systems.known_defects import KNOWN, spelled
+from harness.systems.known_defects import (
+    FILE,
+    KNOWN,
+    KnownDefect,
+    read,
+    recognised,
+    spelled,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS / "findings/README.md"
@@ -54,6 +61,11 @@ def title(finding: Path) -> str:
     return finding.read_text(encoding="utf-8").split("\n", 1)[0]
 
 
+def entries() -> dict[str, KnownDefect]:
+    """What defects.toml has of them, also without a capability."""
+    return {spelled(name): each for name, each in read(FILE.read_text(encoding="utf-8")).items()}
+
+
 @pytest.mark.parametrize("finding", FINDINGS, ids=lambda path: path.stem)
 def test_a_finding_says_why_and_how_it_was_found(finding: Path) -> None:
     written = finding.read_text(encoding="utf-8")
@@ -64,6 +76,14 @@ def test_a_finding_says_why_and_how_it_was_found(finding: Path) -> None:
     assert reproducers(finding)
     for each in reproducers(finding):
         assert sorted(each.has + each.has_not + each.cannot) == sorted(versions()), each.name
+
+
+def test_an_entry_shows_in_what_its_finding_prints() -> None:
+    for name, each in entries().items():
+        finding = DOCS / f"findings/{name}.md"
+        if each.effect == "abort" and finding.exists():
+            printed = "\n".join(line for case in reproducers(finding) for line in case.shown)
+            assert name in [spelled(found.name) for found in recognised(printed)], name
 
 
 def versions() -> list[str]:

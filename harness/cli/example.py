@@ -6,11 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from harness.lockstep import human
-from model.bitmap import DirtyBitmap
-from model.configuration import KIB, Configuration, Image
-from model.content import ZERO, Content, Stamp
-from model.machine import Machine
+from harness.cli.drawing import CLUSTER, LEGEND, Drawing, table
+from model.configuration import Configuration, Image
 from model.operations import (
     AddFilter,
     AddSnapshot,
@@ -24,8 +21,13 @@ from model.operations import (
     Write,
 )
 
-CLUSTER: Final = 64 * KIB
-CLUSTERS: Final = 8
+_TOLD: Final = """\
+The model, run on a disk `src` of eight clusters of 64k with a temporary image `tmp`.  The guest
+has written to the first six clusters, which the bitmap `src/dirty` has recorded; here this
+begins.  The client reads over NBD, which makes EINVAL of EACCES.  Rules further down have small
+pictures of the same kind, made by running the model too: before and after the one operation
+that fires the rule."""
+_SIZE: Final = 8 * CLUSTER
 _BEFORE: Final[tuple[Operation, ...]] = (
     BitmapAdd("src", "dirty"), Export("src"), Write("src", 0, 6 * CLUSTER), Unexport("src"))
 _SHOWN: Final[tuple[tuple[Operation, str], ...]] = (
@@ -42,61 +44,23 @@ _SHOWN: Final[tuple[tuple[Operation, str], ...]] = (
     (Write("cbw", 2 * CLUSTER, CLUSTER), "so nothing is copied here any more"),
     (Read("snap", 2 * CLUSTER, 512), ""),
 )
-_COLUMN: Final = 34
 
 
 def example() -> Iterator[str]:
     """Paragraphs, and one block of text."""
-    yield ("The model, run on a disk `src` of eight clusters of 64k with a temporary image\n"
-           "`tmp`.  The guest has written to the first six clusters (data `A`), which the bitmap\n"
-           "`src/dirty` has recorded; here this begins.  A character is a cluster: of a bitmap,\n"
-           "`#` is set; of an image, a letter says whose data it holds, `-` is zeroes and `*` is\n"
-           "data of several.  The client reads over NBD, which makes EINVAL of EACCES.")
+    yield _TOLD
+    yield LEGEND
     yield "\n".join(("```text", *_lines(), "```"))
 
 
 def _lines() -> Iterator[str]:
-    size = CLUSTERS * CLUSTER
-    machine = Machine(Configuration((Image("src", size), Image("tmp", size))))
-    writes: dict[Stamp, str] = {}
-    columns = ("access", "done", "copy", "src", "tmp")
-    yield f"{'':{_COLUMN}} {' '.join(f'{each:8}' for each in columns)}".rstrip()
-    operations = [*((each, None) for each in _BEFORE), *_SHOWN]
-    for number, (operation, remark) in enumerate(operations, start=1):
-        if isinstance(operation, Write):
-            writes[number] = chr(ord("A") + len(writes))
-        outcome = machine.apply(number, operation)
-        if remark is None:
-            continue
-        words = human.operation(operation)
-        if isinstance(operation, AddFilter):
-            words = "add-filter cbw bitmap=src/dirty"
-        if outcome.error is not None:
-            words += f": {outcome.error.name}"
-        elif isinstance(operation, Write):
-            words += f": {writes[number]}"
-        elif isinstance(operation, Read) and outcome.content is not None:
-            words += f": {_letters(outcome.content, writes)}"
-        yield f"{words:{_COLUMN}} {_state(machine, writes)}"
+    drawing = Drawing(Configuration((Image("src", _SIZE), Image("tmp", _SIZE))))
+    for operation in _BEFORE:
+        drawing.apply(operation)
+    rows = [(drawing.apply(operation), drawing.state()) for operation, _ in _SHOWN]
+    heading, *lines = table(rows)
+    yield heading
+    for line, (_, remark) in zip(lines, _SHOWN, strict=True):
+        yield line
         if remark:
             yield f"  {remark}"
-
-
-def _state(machine: Machine, writes: dict[Stamp, str]) -> str:
-    view, = machine.filters()
-    images = (_letters(machine.content_of(node), writes) for node in ("src", "tmp"))
-    return " ".join((*map(_marks, (view.access, view.done, view.copy)), *images))
-
-
-def _marks(bitmap: DirtyBitmap) -> str:
-    return "".join(".#"[bitmap.is_dirty(index * CLUSTER)] for index in range(CLUSTERS))
-
-
-def _letters(content: Content, writes: dict[Stamp, str]) -> str:
-    """A letter for each cluster: who wrote it."""
-    letters = ""
-    for start in range(0, content.size, CLUSTER):
-        writers = {run.value for run in content.runs(start, min(start + CLUSTER, content.size))}
-        stamp = writers.pop()
-        letters += "*" if writers else "-" if stamp == ZERO else writes[stamp]
-    return letters

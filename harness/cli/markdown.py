@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from harness.cli.diagrams import diagram
 from harness.cli.example import example
 from model.channels import NBD_ERRNO
 from model.errors import Errno
@@ -80,6 +81,9 @@ def _chapter(module: str) -> Iterator[str]:
     for each in _rules_of(module):
         yield f"### `{each.name}`"
         yield _markdown(each.text)
+        picture = diagram(each.name)
+        if picture is not None:
+            yield f"```text\n{picture}\n```"
         where = each.where.removeprefix(f"model.{module}.")
         yield textwrap.fill(f"*Source: {each.source}.  Code: `{where}`.*", _WIDTH,
                             break_on_hyphens=False)

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""For the rules of which a picture says something: a tiny run whose last operation fires it.
+
+:mod:`harness.cli.diagrams` draws what is before and after that operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+from harness.cli.drawing import CLUSTER as C
+from model.capabilities import Capabilities
+from model.configuration import (
+    MIB,
+    Configuration,
+    Fault,
+    Format,
+    Image,
+    Protocol,
+    RequestKind,
+)
+from model.job_operations import (
+    Abort,
+    Backup,
+    BitmapMode,
+    JobCancel,
+    JobFinalize,
+    OnError,
+    Sync,
+    Transaction,
+)
+from model.operations import (
+    AddCopyOnRead,
+    AddFilter,
+    AddSnapshot,
+    BitmapAdd,
+    BitmapEnable,
+    BitmapRef,
+    Context,
+    Discard,
+    Export,
+    Flush,
+    OnCbwError,
+    Operation,
+    Read,
+    Status,
+    Unexport,
+    Write,
+    Zero,
+)
+from model.schedule import Complete, Cut, Expire, Gone, Start
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What there is, what is done unseen, and the operation that is shown, which is the last.
+
+    ``cluster``: the bytes that a character stands for.
+    """
+
+    images: Configuration
+    operations: tuple[Operation, ...]
+    cluster: int = C
+    capabilities: Capabilities | None = None
+
+
+# Images
+
+_SIZE: Final = 4 * C
+_SRC: Final = Image("src", _SIZE, filled=((0, _SIZE),))
+_TMP: Final = Image("tmp", _SIZE)
+_HALF: Final = replace(_SRC, filled=((0, 2 * C),))
+"""Only its first half is data."""
+_TWO: Final = Configuration((_SRC, _TMP))
+_HELD: Final = Configuration((replace(_SRC, protocol=Protocol.HELD),
+                              replace(_TMP, protocol=Protocol.HELD)))
+_OVERLAY: Final = Configuration((
+    Image("base", _SIZE, filled=((0, _SIZE),)),
+    Image("src", _SIZE, Format.QCOW2, backing="base", filled=((C, C),)), _TMP))
+_QCOW2: Final = Configuration((Image("src", _SIZE, Format.QCOW2, filled=((0, 2 * C),)),))
+_LARGE: Final = 64 * MIB
+_LARGE_HELD: Final = Configuration(tuple(
+    Image(node, 3 * _LARGE, protocol=Protocol.HELD) for node in ("src", "tmp")))
+
+# Beginnings
+
+_CBW: Final = (AddFilter("cbw", "src", "tmp"), Export("cbw"))
+_SNAP: Final = (AddSnapshot("snap", "cbw"), Export("snap"))
+_BITMAP: Final = (BitmapAdd("src", "b"), Export("src"), Write("src", 0, 2 * C))
+_LIMITED: Final = (*_BITMAP, Unexport("src"),
+                   AddFilter("cbw", "src", "tmp", bitmap=BitmapRef("src", "b")),
+                   Export("cbw"), *_SNAP)
+_READS: Final = Complete("src", RequestKind.READ, C, C)
+_WRITES: Final = Complete("tmp", RequestKind.WRITE, C, C)
+
+
+def _failing(place: int = C, *, once: bool = False) -> Configuration:
+    """A target that fails to be written there."""
+    return Configuration((_SRC, replace(_TMP, faults=(
+        Fault(RequestKind.WRITE, place, once=once),))))
+
+
+def _backup(sync: Sync = Sync.FULL, target: str = "tmp", job: str = "job",
+            **options: object) -> Backup:
+    return replace(Backup(job, "src", target, sync), **options)  # type: ignore[arg-type]
+
+
+SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
+    # A block node
+    "node.keeps-no-snapshot": Scenario(_TWO, (
+        AddSnapshot("snap", "src"), Export("snap"), Read("snap", 0, C))),
+    "node.fast-zero-or-not-at-all": Scenario(
+        Configuration((replace(_SRC, format=Format.VDI),)),
+        (Export("src"), Zero("src", C, C, fast=True))),
+    "node.discard-needs-unmap": Scenario(_TWO, (
+        AddFilter("cbw", "src", "tmp", discard=False), Export("cbw"), Discard("cbw", C, C))),
+    "node.changes-are-recorded": Scenario(_TWO, (
+        BitmapAdd("src", "b"), *_CBW, Write("cbw", C, C))),
+    "node.writes-are-widened": Scenario(
+        Configuration((Image("src", 4096, filled=((0, 4096),), request_alignment=2048),)),
+        (BitmapAdd("src", "b", granularity=512), Export("src"), Write("src", 512, 512)), 512),
+
+    # The copy-before-write filter
+    "cbw.access-starts-as-copy": Scenario(_TWO, (
+        *_BITMAP, AddFilter("cbw", "src", "tmp", bitmap=BitmapRef("src", "b")))),
+    "cbw.reads-pass": Scenario(_TWO, (*_CBW, Write("cbw", C, C), Read("cbw", 0, _SIZE))),
+    "cbw.unchanged-writes-pass": Scenario(_OVERLAY, (
+        *_CBW, AddCopyOnRead("top", "cbw"), Export("top"), Read("top", 0, C))),
+    "cbw.flush-source-only": Scenario(_HELD, (*_CBW, Start(Flush("cbw")))),
+    "cbw.copies-before-change": Scenario(_TWO, (*_CBW, Write("cbw", C + 512, C))),
+    "cbw.timeout": Scenario(_HELD, (
+        AddFilter("cbw", "src", "tmp", cbw_timeout=1), Export("cbw"), Start(Write("cbw", C, C)),
+        Expire())),
+    "cbw.failed-copy": Scenario(_failing(), (
+        AddFilter("cbw", "src", "tmp", on_cbw_error=OnCbwError.BREAK_SNAPSHOT), Export("cbw"),
+        Write("cbw", C, C))),
+    "cbw.access-control": Scenario(_TWO, (*_LIMITED, Read("snap", C, 2 * C))),
+    "cbw.point-in-time": Scenario(_TWO, (
+        *_CBW, *_SNAP, Write("cbw", C, C), Read("snap", 0, _SIZE))),
+    "cbw.frozen-reads": Scenario(_HELD, (
+        *_CBW, *_SNAP, Start(Write("cbw", C, C)), Start(Read("snap", 0, 2 * C)))),
+    "cbw.discard-rounds-inwards": Scenario(_TWO, (
+        *_CBW, *_SNAP, Discard("snap", C // 2, 2 * C))),
+    "cbw.discard-gives-up-access": Scenario(_TWO, (
+        *_CBW, *_SNAP, Write("cbw", 0, C), Discard("snap", 0, 2 * C))),
+
+    # Block-copy
+    "block-copy.tasks": Scenario(_HELD, (
+        *_CBW, *_SNAP, Discard("snap", C, C), Start(Write("cbw", 0, _SIZE)))),
+    "block-copy.memory": Scenario(_LARGE_HELD, (
+        AddFilter("cbw", "src", "tmp", min_cluster_size=_LARGE), Export("cbw"),
+        Start(Zero("cbw", 0, 3 * _LARGE))), _LARGE),
+    "block-copy.claims-clusters": Scenario(_HELD, (*_CBW, Start(Write("cbw", C, C)))),
+    "block-copy.zeroes-stay-zeroes": Scenario(
+        Configuration((replace(_HALF, format=Format.QCOW2), replace(_TMP, format=Format.QCOW2))),
+        (*_CBW, Write("cbw", 0, _SIZE))),
+    "block-copy.failed-clusters-come-back": Scenario(_failing(), (
+        *_CBW, Write("cbw", C, C))),
+    "block-copy.waits-for-others": Scenario(_HELD, (
+        *_CBW, Start(Write("cbw", C, 512)), Start(Write("cbw", C + 512, 512)))),
+    "block-copy.need-not-copy": Scenario(_TWO, (*_CBW, *_SNAP, Discard("snap", C, C))),
+
+    # The snapshot-access driver
+    "snapshot-access.reads-the-point-in-time": Scenario(_TWO, (
+        *_CBW, *_SNAP, Write("cbw", 0, 2 * C), Read("snap", 0, 3 * C))),
+    "snapshot-access.one-level": Scenario(_OVERLAY, (
+        *_CBW, AddSnapshot("snap", "cbw"), Export("snap", allocation_depth=True),
+        Status("snap", 0, _SIZE, context=Context.DEPTH))),
+    "snapshot-access.is-not-written": Scenario(_TWO, (*_CBW, *_SNAP, Write("snap", C, C))),
+    "snapshot-access.discard-gives-up": Scenario(_TWO, (
+        *_CBW, *_SNAP, Write("cbw", C, C), Discard("snap", C, C))),
+    "snapshot-access.flush-does-nothing": Scenario(_HELD, (
+        *_CBW, *_SNAP, Start(Flush("snap")))),
+
+    # The copy-on-read driver
+    "copy-on-read.keeps-what-was-read": Scenario(_OVERLAY, (
+        AddCopyOnRead("top", "src"), Export("top"), Read("top", 0, 3 * C))),
+
+    # Images
+    "image.discarded-reads-as-zero": Scenario(_TWO, (Export("src"), Discard("src", 512, 2 * C))),
+    "image.cannot-discard": Scenario(
+        Configuration((replace(_SRC, format=Format.VDI, filled=((0, _SIZE),)),)),
+        (BitmapAdd("src", "b"), Export("src"), Discard("src", 0, 2 * C))),
+    "qcow2.backing-shows-through": Scenario(_OVERLAY, (Export("src"), Read("src", 0, _SIZE))),
+    "qcow2.write-fills-cells": Scenario(_OVERLAY, (Export("src"), Write("src", 2 * C, 512))),
+    "qcow2.zeroes": Scenario(_OVERLAY, (Export("src"), Zero("src", C // 2, 2 * C))),
+    "qcow2.status": Scenario(_OVERLAY, (
+        Export("src", allocation_depth=True),
+        Status("src", 0, _SIZE, context=Context.DEPTH))),
+    "qcow2.discards-whole-clusters": Scenario(_QCOW2, (
+        Export("src"), Discard("src", C // 2, 2 * C))),
+    "image.zeroes-in-pieces": Scenario(_LARGE_HELD, (
+        Export("src"), Start(Zero("src", 0, _LARGE))), _LARGE),
+
+    # QEMU's NBD server
+    "nbd.checks-request": Scenario(_TWO, (Export("src"), Read("src", 3 * C, 2 * C))),
+    "nbd.status-runs": Scenario(_QCOW2, (Export("src"), Status("src", 0, _SIZE))),
+    "nbd.bitmap-runs": Scenario(_TWO, (
+        BitmapAdd("src", "b"), Export("src", bitmaps=(BitmapRef("src", "b"),)),
+        Write("src", C, 512),
+        Status("src", 0, _SIZE, context="qemu:dirty-bitmap:b"))),
+
+    # The backup job
+    "backup.what-is-copied": Scenario(_TWO, (
+        *_BITMAP, _backup(Sync.BITMAP, bitmap="b", bitmap_mode=BitmapMode.NEVER,
+                          auto_finalize=False))),
+    "backup.performance": Scenario(_HELD, (
+        Export("src"), Start(_backup(auto_finalize=False, max_workers=2, max_chunk=C,
+                                     on_source_error=OnError.STOP,
+                                     on_target_error=OnError.STOP)))),
+    "backup.on-error": Scenario(_failing(2 * C), (
+        _backup(on_target_error=OnError.STOP, max_workers=1, max_chunk=C),)),
+    "backup.finalize": Scenario(_TWO, (
+        *_BITMAP, _backup(Sync.BITMAP, bitmap="b", bitmap_mode=BitmapMode.ON_SUCCESS,
+                          auto_finalize=False))),
+    "backup.group": Scenario(
+        Configuration((_SRC, _TMP, replace(_SRC, node="src2"), replace(_TMP, node="tmp2"))),
+        (Transaction((_backup(auto_finalize=False),
+                      replace(_backup(auto_finalize=False, target="tmp2", job="other"),
+                              device="src2")), grouped=True),
+         JobCancel("job"))),
+    "backup.last-copies": Scenario(_failing(once=True), (
+        _backup(on_target_error=OnError.STOP, max_workers=1, max_chunk=C), JobCancel("job"))),
+    "backup.bitmap-after": Scenario(_TWO, (
+        *_BITMAP, _backup(Sync.BITMAP, bitmap="b", bitmap_mode=BitmapMode.ON_SUCCESS,
+                          auto_finalize=False),
+        Write("src", C, 2 * C), JobFinalize("job"))),
+
+    # Transactions
+    "transaction.refused-enable-disables": Scenario(
+        _TWO, (BitmapAdd("src", "b"), Export("src", bitmaps=(BitmapRef("src", "b"),)),
+               Transaction((BitmapEnable("src", "b"),))),
+        capabilities=Capabilities(refused_enable_disables=True)),
+    "transaction.aborted-backup-dirties-bitmap": Scenario(
+        _TWO, (*_BITMAP, Transaction((
+            _backup(Sync.BITMAP, bitmap="b", bitmap_mode=BitmapMode.ALWAYS), Abort()))),
+        capabilities=Capabilities(aborted_backup_dirties_bitmap=True)),
+
+    # Storage that is held
+    "storage.asked-again": Scenario(_HELD, (*_CBW, Start(Write("cbw", C, C)), Cut("src"))),
+    "storage.waited-for": Scenario(_HELD, (*_CBW, Start(Write("cbw", C, C)), Gone("src"))),
+    "block-copy.waits-for-readers": Scenario(
+        Configuration((replace(_SRC, protocol=Protocol.HELD),
+                       Image("tmp", _SIZE, Format.QCOW2, backing="src"))),
+        (*_CBW, Export("tmp", writable=False), Start(Read("tmp", C, C)),
+         Start(Write("cbw", C, C)), replace(_READS, younger=1))),
+})

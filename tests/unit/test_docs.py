@@ -189,13 +189,6 @@ def test_the_variants_of_the_documents_are_real() -> None:
         assert f"x@{name}" in variants("x", [mark])
 
 
-def test_the_scenario_of_the_documents_is_a_real_one() -> None:
-    scenarios = "".join(path.read_text(encoding="utf-8")
-                        for path in (ROOT / "tests/iotests").glob("*.py"))
-    example, = fenced("docs/golden.md", "python")
-    assert example.split("\n", 1)[1] in scenarios
-
-
 def traces() -> list[Trace]:
     return [parse(body, by_name(document)) for document in DOCUMENTS
             for kind, body in FENCED.findall(document.read_text("utf-8")) if kind == "json"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -348,3 +349,26 @@ def test_103_sizes(iotest, size):
     assert golden.run(*builds) == 0
     assert golden.run() == 0
     assert golden.files() == names
+
+
+def test_the_worked_example_of_the_documents(tree: Tree,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/iotests.md: its test without the mark, on a QEMU 7.2, and on today's."""
+    document = (REPOSITORY / "docs/iotests.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+    (example,), (golden,) = ([body for kind, body in blocks if kind == each]
+                             for each in ("python", "text"))
+    without_mark, without_golden, *_ = (
+        [line for line in body.splitlines() if "250-guest-trims" in line]
+        for kind, body in blocks if kind == "console")
+    tree.test.write_text("".join(line for line in example.splitlines(keepends=True)
+                                 if not line.startswith("@")))
+    assert tree.run() == 1
+    assert set(without_mark) <= set(tree.output.splitlines())
+    tree.test.write_text(example)
+    monkeypatch.setenv("TEST_FLIPPED", "copy_bitmap_on_filter")
+    assert tree.run() == 1
+    assert set(without_golden) <= set(tree.output.splitlines())
+    monkeypatch.delenv("TEST_FLIPPED")
+    assert tree.run("--golden=update") == 0
+    assert tree.text("250-guest-trims.out").endswith(f"\n{golden}")

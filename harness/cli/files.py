@@ -20,9 +20,12 @@ def check_file(file: Path) -> None:
         raise _problem(file, why) from why
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, option: str = "--output") -> None:
     """Make sure that files can be made in the folder, itself made if need be; leaves things as
-    they were."""
+    they were.  ``option`` is what chooses the folder."""
+    if folder.exists() and not folder.is_dir():
+        raise EnvironmentProblem(f"cannot write to {folder}: it is not a folder; {option} "
+                                 "chooses another place")
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,8 +35,8 @@ def check_folder(folder: Path) -> None:
         for each in made:
             each.rmdir()
     except OSError as why:
-        raise EnvironmentProblem(f"cannot write to {folder}: {why.strerror}; "
-                                 "--output chooses another place") from why
+        raise EnvironmentProblem(f"cannot write to {folder}: {why.strerror}; {option} "
+                                 "chooses another place") from why
 
 
 def write(file: Path, text: str) -> None:

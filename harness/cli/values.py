@@ -38,7 +38,10 @@ def lie(name: str) -> str:
 
 def seconds(text: str) -> float:
     """A time."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, not {text!r}")
     return value
@@ -74,4 +77,7 @@ def part(text: str) -> Part:
 
 def names(text: str) -> list[str]:
     """Names with commas between them."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected names, not {text!r}")
+    return found

@@ -34,6 +34,7 @@ from harness.cli.parser import UsageError
 from harness.cli.probed import by_probes
 from harness.cli.report import RUN, campaign_report, runs_of
 from harness.cli.results import Divergence, Result, as_json, divergence_of, suite_of
+from harness.cli.shelf import Shelf
 from harness.cli.summary import show
 from harness.cli.values import KnownDefects
 from harness.exploration import areas, campaign, confirmed, corpus, coverage, exhaustive
@@ -43,7 +44,7 @@ from harness.exploration.grounds import kind
 from harness.exploration.investigate import Investigated, build_of, investigate, keep
 from harness.exploration.steering import CANDIDATES
 from harness.exploration.subjects import Subject, simulated_subject, subject_of
-from harness.exploration.tally import Find, Tally
+from harness.exploration.tally import Tally
 from harness.lockstep.shrink import Statistics
 from harness.lockstep.trace import Trace, load
 
@@ -58,7 +59,7 @@ class _Keeper:
     """Saves the trace of each new find at once, whatever becomes of the run."""
 
     folder: Path
-    corpus: Path | None
+    shelf: Shelf
     """Where it is kept for later runs, too."""
     tally: Tally = field(default_factory=Tally)
     """As it was last."""
@@ -70,24 +71,23 @@ class _Keeper:
         for key, find_ in tally.finds.items():
             if key not in self.kept:
                 self.kept[key] = keep(find_, len(self.kept) + 1, self.folder)
-                self.keep(find_, find_.trace)
-
-    def keep(self, find_: Find, trace: Trace) -> None:
-        """Keep a trace of the find for later runs, unless a smaller one is kept."""
-        if self.corpus is not None:
-            corpus.keep(find_, trace, self.corpus)
+                self.shelf.keep(find_, find_.trace)
 
 
 def verify(options: argparse.Namespace) -> int:
     """The command."""
     chosen = areas.chosen(options.area)
     check_folder(options.output)
+    if options.corpus is not None:
+        check_folder(options.corpus, "--corpus")
     check_outputs(options)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     if options.simulated is not None and (options.load or options.kill_rounds):
         raise UsageError("no load is put on a simulation, nor is it killed: leave out --load and "
                          "--kill-rounds")
     specs: Sequence[str | None] = options.qemu_build or [None]
+    for spec in specs[1:]:  # that one is not there is to be said before an hour with the others
+        find(spec)
     results: list[Result] = []
     interrupted = False
     for spec in specs:
@@ -128,10 +128,10 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
                           looks=options.looks, exhaustive=options.exhaustive,
                           candidates=CANDIDATES if options.steer == "rules" else 1,
                           part=options.part)
-        keeper = _Keeper(folder, _corpus(options, mission))
-        if keeper.corpus is not None:
+        keeper = _Keeper(folder, Shelf(_corpus(options, mission)))
+        if keeper.shelf.folder is not None:
             mission = dataclasses.replace(
-                mission, corpus=corpus.kept(keeper.corpus, mission.grounds))
+                mission, corpus=corpus.kept(keeper.shelf.folder, mission.grounds))
         what = exhaustive.words(options.exhaustive) if options.exhaustive else f"seed {seed}"
         what += mission.part.words
         progress.phase(f"verifying QEMU {build.version.split()[0]}, {what}")
@@ -229,7 +229,7 @@ def look_into(keeper: _Keeper, mission: Mission, progress: Progress) -> None:
         known = investigate(each, mission.grounds[each.find.ground], SHRINKING, smaller)
         keeper.kept[key] = known
         if known.shrunk is not None:
-            keeper.keep(known.find, load(known.shrunk))
+            keeper.shelf.keep(known.find, load(known.shrunk))
 
 
 def _divergences(shrunk: Sequence[Investigated], mission: Mission,

@@ -51,7 +51,10 @@ def temporary() -> Iterator[Path]:
     ([], "no command given"),
     (["frobnicate"], "invalid choice: 'frobnicate'"),
     (["verify", "--frobnicate"], "unrecognized arguments: --frobnicate"),
-    (["verify", "--seconds", "soon"], "--seconds"),
+    (["verify", "--seconds", "soon"], "--seconds: expected a number of seconds above 0, not "
+                                      "'soon' (see python -m harness verify --help)"),
+    (["verify", "--area", ","], "--area: expected names, not ','"),
+    (["verify", "--output", "/dev/null"], "cannot write to /dev/null: it is not a folder; --output"),
     (["verify", "--seconds", "-1"], "above 0"),
     (["verify", "--steps", "0"], "above 0"),
     (["verify", "--seed", "x"], "expected a whole number, not 'x'"),
@@ -86,6 +89,14 @@ def test_a_build_that_does_not_exist(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "QEMU build /nowhere/qemu does not exist" in done.stderr
     assert is_one_line(done.stderr)
+
+
+def test_a_second_build_that_does_not_exist(tmp_path: Path, build: Build) -> None:
+    done = harness("verify", "--qemu-build", build.path, "--qemu-build", "/nowhere/qemu",
+                   "--seconds", "60", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "QEMU build /nowhere/qemu does not exist" in done.stderr
+    assert is_one_line(done.stderr), "nothing is said of the first yet"
 
 
 def test_a_folder_without_qemu(tmp_path: Path) -> None:

@@ -117,3 +117,25 @@ def test_a_later_run_finds_it_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert 0 <= result["drawing_share"] <= 1
     assert main([*options[:-2], "--no-corpus", "--steps", "1", "--seed", "2"]) in (0, 1)
     capsys.readouterr()
+
+
+def test_a_corpus_that_cannot_be_written_costs_no_verdict(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verify, "SHRINKING", 1.0)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(corpus, "default_folder", lambda: tmp_path / "file" / "below")
+    monkeypatch.setattr(verify, "build_of", lambda ground: True)  # as for a real build
+    simulate(monkeypatch, "count-off", truthful_for=4)
+    options = ["verify", "--workers", "1", "--area", "access,tails", "--no-directed", "--steps",
+               "60", "--seed", "1"]
+    assert main(options) == 1
+    said = capsys.readouterr()
+    assert "DIVERGES" in said.out
+    assert said.err.count(f"cannot keep finds in {tmp_path}/file/below: Not a directory") == 1
+    assert "--corpus chooses another place\n" in said.err
+    assert main([*options, "--corpus", "file"]) == 2, "one that was asked for must be fit for it"
+    said = capsys.readouterr()
+    assert said.err == ("harness: cannot write to file: it is not a folder; --corpus chooses "
+                        "another place\n")

@@ -47,7 +47,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.command == "golden" and not any(word.startswith("-") for word in rest):
         options.tests += rest
     elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        words = (PROGRAM, options.command, getattr(options, "verb", None))
+        raise UsageError(f"unrecognized arguments: {' '.join(rest)} "
+                         f"(see {' '.join(filter(None, words))} --help)")
     if options.command is None:
         raise UsageError(f"no command given (see {PROGRAM} --help)")
     return options
@@ -235,12 +237,18 @@ def _builds(commands: Any) -> None:
         "builds list", "builds show ~/qemu/build", "builds fetch debian:trixie-backports")
     verbs = parser.add_subparsers(dest="verb", metavar="list|show|fetch", required=True,
                                   parser_class=_Parser)
-    verbs.add_parser("list", help="the build on PATH and those fetched, side by side")
-    show = verbs.add_parser("show", help="one build: tools, capabilities, known defects")
+    usual = "exit codes: 0 done, 2 usage or environment, 130 interrupted"
+    _command(verbs, "list", "the build on PATH and those fetched, side by side", "builds list",
+             codes=usual)
+    show = _command(verbs, "show", "one build: tools, capabilities, known defects", "builds show",
+                    "builds show ~/qemu/build", "builds show debian:trixie --no-cache",
+                    codes="exit codes: 0 done, 1 a probe is answered as by no known build, 2 usage "
+                          "or environment, 130 interrupted")
     show.add_argument("build", nargs="?", metavar="BUILD",
                       help="as for --qemu-build of verify (default: PATH)")
     show.add_argument("--no-cache", action="store_true", help="probe it anew")
-    fetch = verbs.add_parser("fetch", help="bring a Debian suite's QEMU into the user's cache")
+    fetch = _command(verbs, "fetch", "bring a Debian suite's QEMU into the user's cache",
+                     *(f"builds fetch {suite}" for suite in SUITES[-2:]), codes=usual)
     fetch.add_argument("suite", metavar="SUITE", choices=SUITES,
                        help=f"one of: {', '.join(SUITES)}")
 
@@ -317,7 +325,9 @@ def _budget(parser: argparse.ArgumentParser, seconds: float) -> None:
     budget.add_argument("--seconds", type=values.seconds, metavar="N",
                         help=f"how long to explore, directed checks included "
                              f"(default: {seconds:g})")
-    budget.add_argument("--steps", type=values.positive, metavar="N", help="how many steps to do")
+    budget.add_argument("--steps", type=values.positive, metavar="N",
+                        help="do at least so many steps: a trace or directed check that is begun "
+                             "is done to its end")
     parser.set_defaults(default_seconds=seconds)
 
 

@@ -50,7 +50,9 @@ def temporary() -> Iterator[Path]:
 @pytest.mark.parametrize(("arguments", "said"), [
     ([], "no command given"),
     (["frobnicate"], "invalid choice: 'frobnicate'"),
-    (["verify", "--frobnicate"], "unrecognized arguments: --frobnicate"),
+    (["verify", "--frobnicate"], "unrecognized arguments: --frobnicate (see python -m harness "
+                                 "verify --help)"),
+    (["builds", "show", "--all"], "(see python -m harness builds show --help)"),
     (["verify", "--seconds", "soon"], "--seconds: expected a number of seconds above 0, not "
                                       "'soon' (see python -m harness verify --help)"),
     (["verify", "--area", ","], "--area: expected names, not ','"),
@@ -73,11 +75,12 @@ def test_a_wrong_command_line_is_one_line(arguments: list[str], said: str,
 
 
 @pytest.mark.parametrize("command", ["", "verify", "replay", "shrink", "compare", "golden",
-                                     "builds", "bench"])
+                                     "builds", "builds list", "builds show", "builds fetch",
+                                     "bench"])
 def test_every_command_has_help_with_examples(command: str, tmp_path: Path) -> None:
-    done = harness(*filter(None, [command]), "--help", cwd=tmp_path)
+    done = harness(*command.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0
-    assert "exit codes: 0 conforms" in done.stdout
+    assert "exit codes: 0 " in done.stdout
     assert (f"python -m harness {command}" in done.stdout.split("examples:")[-1]) or not command
 
 

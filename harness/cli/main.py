@@ -14,6 +14,7 @@ from typing import Final
 from harness.cli.interrupts import heed_interrupts
 from harness.cli.parser import parse
 from harness.errors import HarnessError
+from harness.processes.keeper import insist_on_temporary_folder
 from harness.systems.failure import SystemFailed
 
 DIVERGES: Final = 1
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     heed_interrupts()
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
+        insist_on_temporary_folder()
         name = _MODULES.get(options.command, options.command)
         # Only what the command needs: --help must not wait for hypothesis.
         module = importlib.import_module(f"harness.cli.{name}")

@@ -137,8 +137,17 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+def insist_on_temporary_folder() -> None:
+    """Raise EnvironmentProblem where tempfile would take another folder than the one that was
+    asked for, without a word."""
+    wanted = os.environ.get("TMPDIR")
+    if wanted and not os.path.isdir(wanted):
+        raise EnvironmentProblem(f"TMPDIR is {wanted}, which is not a folder")
+
+
 def _claim_directory() -> tuple[Path, int]:
     """A new run directory, and the descriptor that holds its lock until this process is dead."""
+    insist_on_temporary_folder()
     try:
         _sweep(Path(tempfile.gettempdir()))
         while True:

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,8 @@ def golden(options: argparse.Namespace) -> int:
     from harness.golden.review import Choice, review, settle_all
 
     store = session.golden_store(ROOT)
+    if options.variants or options.action in ("review", "accept", "reject"):
+        check_names({*store.names(), *store.pending()}, options.tests)
     match options.action:
         case "review":
             return report(review(store, ask, options.tests))
@@ -55,8 +57,9 @@ def golden(options: argparse.Namespace) -> int:
                 print(f"removed: {store.path(name).name}")
             return 0
         case "diff" if options.variants:
-            before, after = options.variants
-            print("\n".join(between(store, before, after, only=options.tests)))
+            print("\n".join(between(
+                store, *options.variants, only=options.tests,
+                without_snapshots=session.collected(ROOT).without_snapshots)))
             return 0
         case action:
             check_outputs(options)
@@ -72,6 +75,16 @@ def golden(options: argparse.Namespace) -> int:
                 write_outputs(options, [suite_of(outcome, store)], plain,
                               lambda plain=plain: golden_page(plain))  # type: ignore[misc]
             return code
+
+
+def check_names(names: Collection[str], tests: Sequence[str]) -> None:
+    """Make sure that each of ``tests`` means one of the names; raises EnvironmentProblem."""
+    from harness.golden.review import chosen
+
+    for test in tests:
+        if not any(chosen(name, (test,)) for name in names):
+            raise EnvironmentProblem(f"no golden output has the name {test!r}, nor one that begins "
+                                     "so")
 
 
 def plugin_options(options: argparse.Namespace) -> list[str]:

@@ -20,6 +20,8 @@ class Ledger:
     settled: dict[str, Settled] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     """Every golden name that a collected test can have, in any variant."""
+    without_snapshots: set[str] = field(default_factory=set)
+    """The golden names, without variants, of tests that builds without snapshot-access run."""
     complete: bool = True
     """Whether all tests were collected, so that a golden output without a test is unused."""
     absent: Counter[str] = field(default_factory=Counter)

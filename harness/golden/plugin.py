@@ -149,6 +149,8 @@ class GoldenOutputs:
             self.ledger.used.update(variants(test, varies))
         except ValueError as why:
             raise pytest.UsageError(f"{owner}: varies: {why}") from why
+        if _without_snapshots(item):
+            self.ledger.without_snapshots.add(test)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that cannot be collected may have had the test of a golden output."""

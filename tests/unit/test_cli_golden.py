@@ -52,6 +52,19 @@ def test_reviewing(store: Store, monkeypatch: pytest.MonkeyPatch,
     assert shown.endswith("accepted: 101-a\nstill waits: 102-b\n")
 
 
+@pytest.mark.parametrize(("words", "said"), [
+    (["diff", "nosuch", "--variants", "today", "today"], "no golden output has the name 'nosuch'"),
+    (["accept", "nosuch"], "no golden output has the name 'nosuch'"),
+    (["reject", "101", "nosuch"], "no golden output has the name 'nosuch'"),
+    (["review", "nosuch"], "no golden output has the name 'nosuch'"),
+])
+def test_a_golden_output_that_is_none(words: list[str], said: str, store: Store,
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["golden", *words]) == 2
+    assert capsys.readouterr().err.startswith(f"harness: {said}")
+    assert store.pending() == ["101-a", "102-b"]
+
+
 def test_nobody_there_to_answer(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     def nobody(prompt: str) -> str:
         raise EOFError

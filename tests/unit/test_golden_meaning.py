@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from harness.golden.between import between
+from harness.golden import session
+from harness.golden.between import UnknownVariant, between
 from harness.golden.meaning import meaning, says_all, sentences
 from harness.golden.scenario import Scenario
 from harness.golden.store import Store
@@ -99,17 +101,52 @@ def test_between_two_kinds_of_builds(tmp_path: Path) -> None:
     for test in ("101-a", "102-b"):
         store.write(test, text(Capabilities()))
     store.write("101-a@no-copy-bitmap-on-filter", text(Capabilities(copy_bitmap_on_filter=False)))
-    assert list(between(store, "no-copy-bitmap-on-filter", "today")) == [
+    assert list(between(store, "no-copy-bitmap-on-filter", "today", without_snapshots=())) == [
         "101-a: from no-copy-bitmap-on-filter to today",
         "    node cbw shows one more bitmap", "    node src shows one bitmap less",
         "in all, from no-copy-bitmap-on-filter to today:",
         "    node cbw shows one more bitmap", "    node src shows one bitmap less"]
-    assert list(between(store, "today", "no-x-perf", only=["102"]))[-1] == "    nothing differs"
+    assert list(between(store, "no-copy-bitmap-on-filter", "today", only=["102"],
+                        without_snapshots=()))[-1] == "    nothing differs"
+
+
+def test_a_mark_that_no_golden_output_has(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write("101-a@no-x+no-y", "")
+    with pytest.raises(UnknownVariant, match="mark 'no-z'; there are: today, no-x, no-y"):
+        list(between(store, "today", "no-x+no-z", without_snapshots=()))
+
+
+def test_what_other_marks_mean_is_told_apart(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write("101-a", LOG)
+    store.write("101-a@no-disabled+no-snapshot-access", LOG.replace('"count": 0', '"count": 1')
+                .replace('"name": "dirty", "node"', '"disabled": true, "name": "dirty", "node"'))
+    store.write("102-b", LOG)
+    store.write("102-b@no-copy", LOG.replace('"count": 0', '"count": 1'))
+    assert list(between(store, "no-snapshot-access", "no-copy", without_snapshots=["101-a"])) == [
+        "101-a: from no-disabled+no-snapshot-access to today",
+        "    node cbw shows a bitmap without name with count 0, not 1",
+        "    by no-disabled, in which they differ too:",
+        "        block-dirty-bitmap-add is sent without disabled",
+        "in all, from no-snapshot-access to no-copy:",
+        "    node cbw shows a bitmap without name with count 0, not 1",
+        "by no-disabled, in which they differ too:",
+        "    block-dirty-bitmap-add is sent without disabled",
+        "left out: 1 test, which builds without snapshot-access do not run"]
 
 
 def test_the_commit_that_brought_snapshots_is_told_by_the_variants() -> None:
-    """Commit af5bcd775f31: two more bitmaps now live in the copy-before-write filter."""
+    """Commit af5bcd775f31: two more bitmaps now live in the copy-before-write filter.  All golden
+    outputs together say that, and nothing else but that later builds know x-perf."""
     store = Store(Path(__file__).parents[2] / "golden")
-    *_, told = between(store, "no-snapshot-access", "no-copy-bitmap-on-filter",
-                       only=["1001", "1005"])
-    assert told.startswith("    node filter shows two more bitmaps, in ")
+    told = list(between(store, "no-snapshot-access", "no-copy-bitmap-on-filter",
+                        without_snapshots=session.collected().without_snapshots))
+    *said, other, apart, left = told[told.index(
+        "in all, from no-snapshot-access to no-copy-bitmap-on-filter:") + 1:]
+    assert said
+    assert all(re.fullmatch(r"    node (filter|#block\(job\)) shows two more bitmaps, in \d+ places",
+                            each) for each in said), said
+    assert other == "by no-x-perf, in which they differ too:"
+    assert apart.startswith("    blockdev-backup is sent with x-perf, in ")
+    assert left.endswith(" tests, which builds without snapshot-access do not run")

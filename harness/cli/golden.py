@@ -7,13 +7,15 @@ import argparse
 import contextlib
 import dataclasses
 import importlib.util
+import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import harness
-from harness.cli.outputs import check_outputs, on_stderr, write_outputs
+from harness.cli.golden_options import check_names, check_options
+from harness.cli.outputs import on_stderr, write_outputs
 from harness.errors import EnvironmentProblem
 from harness.report.goldens import golden_page
 from harness.report.outputs import Case, Failure, Suite
@@ -30,6 +32,7 @@ KEYS = "a accept, r reject, s skip; A, R, S: this one and all that follow"
 
 def golden(options: argparse.Namespace) -> int:
     """The command."""
+    check_options(options)
     if not (ROOT / "tests/iotests").is_dir():
         raise EnvironmentProblem(
             f"no scenarios in {ROOT / 'tests/iotests'}: golden outputs need a source checkout")
@@ -62,7 +65,6 @@ def golden(options: argparse.Namespace) -> int:
                 without_snapshots=session.collected(ROOT).without_snapshots)))
             return 0
         case action:
-            check_outputs(options)
             told: list[Outcome] = []
             does = Action.PROPOSE if action == "update" else Action(action)
             with contextlib.redirect_stdout(sys.stderr if on_stderr(options) else sys.stdout):
@@ -77,16 +79,6 @@ def golden(options: argparse.Namespace) -> int:
             return code
 
 
-def check_names(names: Collection[str], tests: Sequence[str]) -> None:
-    """Make sure that each of ``tests`` means one of the names; raises EnvironmentProblem."""
-    from harness.golden.review import chosen
-
-    for test in tests:
-        if not any(chosen(name, (test,)) for name in names):
-            raise EnvironmentProblem(f"no golden output has the name {test!r}, nor one that begins "
-                                     "so")
-
-
 def plugin_options(options: argparse.Namespace) -> list[str]:
     """What the user wants of the plugin, in its own words."""
     wanted = {"trust": options.trust, "save": options.save_logs, "against": options.against}
@@ -95,15 +87,22 @@ def plugin_options(options: argparse.Namespace) -> list[str]:
 
 
 def update(options: argparse.Namespace, store: Store, outcome: Outcome, code: int) -> int:
-    """Have the user settle what a run proposes."""
-    from harness.cli.golden_update import settle_proposals
+    """Have the user settle what a run proposes; 1 as long as something waits."""
+    from harness.cli.golden_update import settle_proposals, unconfirmed
+    from harness.golden.mode import is_set
 
     sys.stdout.flush()
     reviewed = settle_proposals(store, outcome.ledger, yes=options.yes, review_one=ask)
-    if reviewed == type(reviewed)():
-        print("nothing to write" if code == 0 else "nothing is written", file=sys.stderr)
-        return code
-    return max(code, report(reviewed))
+    waiting = unconfirmed(store, outcome.ledger)
+    for name in waiting:
+        print(f"still waits, as no QEMU of its kind was asked: {name}")
+    if waiting:
+        code = max(code, 1)
+    if reviewed != type(reviewed)():
+        return max(code, report(reviewed))
+    why = ": CI is set" if is_set(os.environ, "CI") else ""
+    print(f"nothing is written{why}" if code else "nothing to write", file=sys.stderr)
+    return code
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:

@@ -45,6 +45,14 @@ def proposed(store: Store, ledger: Ledger) -> list[Pending]:
     return [each for each in pending(store) if confirmed & set(each.names)]
 
 
+def unconfirmed(store: Store, ledger: Ledger) -> list[str]:
+    """The golden outputs that wait since no QEMU of their kind was asked in this run."""
+    waiting = set(store.pending())
+    return sorted(name for name, each in ledger.settled.items()
+                  if each.pending and not each.verdict.confirmed and not each.verdict.diverges
+                  and name in waiting)
+
+
 def described(change: Pending) -> str:
     """The change in words, and its first lines."""
     lines = change.difference.splitlines()

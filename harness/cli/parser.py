@@ -242,8 +242,8 @@ def _builds(commands: Any) -> None:
              codes=usual)
     show = _command(verbs, "show", "one build: tools, capabilities, known defects", "builds show",
                     "builds show ~/qemu/build", "builds show debian:trixie --no-cache",
-                    codes="exit codes: 0 done, 1 a probe is answered as by no known build, 2 usage "
-                          "or environment, 130 interrupted")
+                    codes="exit codes: 0 done, 1 a probe is answered as by no known build, "
+                          "2 usage or environment, 130 interrupted")
     show.add_argument("build", nargs="?", metavar="BUILD",
                       help="as for --qemu-build of verify (default: PATH)")
     show.add_argument("--no-cache", action="store_true", help="probe it anew")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .logs import summary
 from .settle import Settled
 from .store import Change, Store
 from .verdict import Verdict
@@ -27,6 +28,8 @@ class Ledger:
     absent: Counter[str] = field(default_factory=Counter)
     """Why QEMU was not asked, and how often."""
     builds: set[str] = field(default_factory=set)
+    against: Path | None = None
+    """A folder of another QEMU's logs, if it is those that were compared with."""
 
     def add(self, settled: Settled) -> None:
         """Take down one result.  Of two builds with the same golden file the worse one counts."""
@@ -45,13 +48,25 @@ class Ledger:
 
     def lines(self, store: Store, unused: Sequence[str]) -> Iterator[str]:
         """The summary, a line a fact."""
+        builds = ", ".join(sorted(self.builds)) or "no QEMU"
+        if self.against is not None:
+            yield from summary(self.settled.values(), self.against, builds)
+        else:
+            yield from self._of_golden_outputs(store, builds)
+        for name in unused:
+            yield (f"{Change.UNUSED}: {store.path(name).name} (no test has it; "
+                   "python -m harness golden prune removes it)")
+
+    def _of_golden_outputs(self, store: Store, builds: str) -> Iterator[str]:
         confirmed = [each for each in self.settled.values() if each.verdict is Verdict.PASS]
         alone = [each for each in self.settled.values()
                  if each.verdict is Verdict.PASS_UNCONFIRMED]
-        builds = ", ".join(sorted(self.builds)) or "no QEMU"
         yield f"{len(confirmed)} golden outputs agree with the model and {builds}"
         if alone:
             yield f"{len(alone)} more agree with the model; no QEMU of their kind was asked"
+        for name, each in sorted(self.settled.items()):
+            if each.verdict.diverges:
+                yield f"{name}: {each.verdict.value}"
         for why, count in sorted(self.absent.items()):
             yield f"no QEMU asked in {count} tests: {why}"
         for change in (Change.CREATED, Change.CHANGED):
@@ -59,9 +74,6 @@ class Ledger:
                 state = ("written" if each.written else "waits for review" if each.pending
                          else "not written")
                 yield f"{change}: {store.path(each.name).name} ({state})"
-        for name in unused:
-            yield (f"{Change.UNUSED}: {store.path(name).name} (no test has it; "
-                   "python -m harness golden prune removes it)")
 
 
 def covers(arguments: Sequence[str], root: Path, tests: Path) -> bool:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from .meaning import meaning, sentences
 from .scenario import Scenario
 from .settle import Settled
 from .steps import without_marks
-from .store import Change, Store
+from .store import Store
 from .verdict import Verdict
 
 
@@ -35,14 +37,30 @@ class Logs:
         return [_compared(test, Store(self.against), log)]
 
 
+def summary(settled: Iterable[Settled], against: Path, qemu: str) -> Iterator[str]:
+    """What came of the comparison, a line a fact, and in words what differs in all."""
+    by_verdict: dict[Verdict, list[str]] = {}
+    total: Counter[str] = Counter()
+    for each in sorted(settled, key=lambda one: one.name):
+        by_verdict.setdefault(each.verdict, []).append(each.name)
+        total.update(each.meaning)
+    yield f"{len(by_verdict.get(Verdict.AS_LOGGED, ()))} logs of {qemu} are as in {against}"
+    for verdict, word in ((Verdict.OTHERWISE, "differs"), (Verdict.NOT_LOGGED, "not there")):
+        yield from (f"{word}: {name}" for name in by_verdict.get(verdict, ()))
+    if total:
+        yield f"in all, {qemu} differs by this:"
+        yield from (f"    {each}" for each in sentences(total))
+
+
 def _compared(test: str, store: Store, log: str) -> Settled:
     before = store.read(test)
     if before is None:
-        return Settled(test, Verdict.MISSING, Change.CREATED, ok=False,
+        return Settled(test, Verdict.NOT_LOGGED, ok=False,
                        text=f"{test}: there is no such log in {store.folder}")
     if before == log:
-        return Settled(test, Verdict.PASS)
-    said = [f"    {each}" for each in sentences(meaning(before, log))]
+        return Settled(test, Verdict.AS_LOGGED)
+    means = meaning(before, log)
     lines = difference(before, log, (str(store.path(test)), "QEMU"))
-    return Settled(test, Verdict.GOLDEN_STALE, Change.CHANGED, ok=False, text="\n".join(
-        [f"{test}: QEMU says something else than the log in {store.folder}", *said, lines]))
+    return Settled(test, Verdict.OTHERWISE, ok=False, meaning=dict(means), text="\n".join(
+        [f"{test}: QEMU says something else than the log in {store.folder}",
+         *(f"    {each}" for each in sentences(means)), lines]))

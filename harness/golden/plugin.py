@@ -117,7 +117,7 @@ class GoldenOutputs:
                                 trusts_qemu=config.getoption("--golden-trust") == "qemu")
         self._logs = Logs(config.getoption("--golden-save"), config.getoption("--golden-against"))
         self._store = Store(config.rootpath / config.getini("golden_dir"))
-        self.ledger = Ledger()
+        self.ledger = Ledger(against=self._logs.against)
         self.hosts = Hosts(config.getoption("--qemu-build"))
         self._owners: dict[str, str] = {}
 

@@ -59,7 +59,8 @@ def run(action: Action, tests: Sequence[str] = (), builds: Sequence[str] = (), *
     options of the plugin.  ``tell`` is given what came of it.  Raises EnvironmentProblem if
     there is no such test, and at the first one that the machine cannot do.
     """
-    arguments = [f"--golden={action}", "--quiet", *more, *_where(root)]
+    # pytest's own summary would, under CI, print every difference a second time.
+    arguments = [f"--golden={action}", "--quiet", "-rN", *more, *_where(root)]
     arguments += [f"--qemu-build={build}" for build in builds]
     if tests:
         arguments += ["-k", " or ".join(_keyword(test) for test in tests)]

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -51,6 +51,8 @@ class Settled:
     ok: bool = True
     witnesses: Witnesses | None = None
     """The three texts, where they are not the same."""
+    meaning: Mapping[str, int] = field(default_factory=dict)
+    """How QEMU differs from another one, in words, and in how many places."""
 
     def to_json(self) -> str:
         """As plain text, to pass from one process to another."""

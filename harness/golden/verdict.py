@@ -12,7 +12,8 @@ other    other    other    no two agree
 =======  =======  =======  ====================================================
 
 Two rows more: no golden output yet (``missing`` if model and QEMU agree), and no QEMU at hand
-(then golden and model are compared, which cannot tell which of the two is wrong).
+(then golden and model are compared, which cannot tell which of the two is wrong).  Three verdicts
+are on two QEMUs, of one of which there are logs (:mod:`harness.golden.logs`).
 """
 
 from __future__ import annotations
@@ -38,11 +39,14 @@ class Verdict(Enum):
     MISSING = "there is no golden output yet; model and QEMU agree"
     MISSING_UNCONFIRMED = "there is no golden output yet; no QEMU was asked"
     MISSING_DIVERGES = "there is no golden output yet, and model and QEMU differ"
+    AS_LOGGED = "QEMU says the same as the other QEMU's log"
+    OTHERWISE = "QEMU says something else than the other QEMU's log"
+    NOT_LOGGED = "there is no log of the other QEMU"
 
     @property
     def passes(self) -> bool:
         """Whether a check may go on."""
-        return self in (Verdict.PASS, Verdict.PASS_UNCONFIRMED)
+        return self in (Verdict.PASS, Verdict.PASS_UNCONFIRMED, Verdict.AS_LOGGED)
 
     @property
     def diverges(self) -> bool:

@@ -56,7 +56,8 @@ def temporary() -> Iterator[Path]:
     (["verify", "--seconds", "soon"], "--seconds: expected a number of seconds above 0, not "
                                       "'soon' (see python -m harness verify --help)"),
     (["verify", "--area", ","], "--area: expected names, not ','"),
-    (["verify", "--output", "/dev/null"], "cannot write to /dev/null: it is not a folder; --output"),
+    (["verify", "--output", "/dev/null"], "cannot write to /dev/null: it is not a folder; "
+                                          "--output chooses another place"),
     (["verify", "--seconds", "-1"], "above 0"),
     (["verify", "--steps", "0"], "above 0"),
     (["verify", "--seed", "x"], "expected a whole number, not 'x'"),

@@ -53,6 +53,31 @@ def test_reviewing(store: Store, monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize(("words", "said"), [
+    (["check", "--yes"], "--yes has no meaning for golden check, only for update"),
+    (["check", "--trust", "qemu"], "--trust has no meaning for golden check"),
+    (["check", "--variants", "today", "today"], "--variants has no meaning for golden check"),
+    (["update", "--against", "logs"], "--against has no meaning for golden update, only for "
+                                      "check, diff"),
+    (["update", "--save-logs", "logs"], "--save-logs has no meaning for golden update"),
+    (["accept", "--qemu-build", "here"], "--qemu-build has no meaning for golden accept"),
+    (["review", "--json", "out.json"], "--json has no meaning for golden review"),
+    (["diff", "--variants", "today", "today", "--code-quality", "out.json"],
+     "--code-quality has no meaning with --variants"),
+    (["prune", "101"], "golden prune takes no names"),
+    (["diff", "--against", "/nonexist"], "there are no logs in /nonexist: golden check --save"),
+    (["check", "--save-logs", "/dev/null"], "cannot write to /dev/null: it is not a folder; "
+                                            "--save-logs chooses another place"),
+])
+def test_what_has_no_meaning_is_refused(words: list[str], said: str, store: Store,
+                                        capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["golden", *words]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"harness: {said}")
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+    assert store.pending() == ["101-a", "102-b"]
+
+
+@pytest.mark.parametrize(("words", "said"), [
     (["diff", "nosuch", "--variants", "today", "today"], "no golden output has the name 'nosuch'"),
     (["accept", "nosuch"], "no golden output has the name 'nosuch'"),
     (["reject", "101", "nosuch"], "no golden output has the name 'nosuch'"),

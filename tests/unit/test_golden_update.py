@@ -102,6 +102,31 @@ def test_a_qemu_that_dies_is_not_trusted(store: Store, monkeypatch: pytest.Monke
     assert (store.read("101-write"), store.pending()) == (before, [])
 
 
+def test_under_ci_it_says_why_nothing_is_written(
+        store: Store, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CI", "true")
+    before = store.read("101-write")
+    assert main(["golden", "update", "--yes"]) == 1
+    said = capsys.readouterr()
+    assert said.err == "nothing is written: CI is set\n"
+    assert said.out.count("--- 101-write.out") == 1, "no difference is shown twice"
+    assert (store.read("101-write"), store.pending()) == (before, [])
+
+
+def test_a_variant_that_nobody_could_confirm_still_waits(
+        store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    other = "101-write@no-copy-bitmap-on-filter"
+    assert main(["golden", "update", "--yes"]) == 0
+    store.write(other, "something else\n")
+    capsys.readouterr()
+    assert main(["golden", "update", "--yes"]) == 1
+    said = capsys.readouterr()
+    assert f"still waits, as no QEMU of its kind was asked: {other}\n" in said.out
+    assert said.err == "nothing is written\n"
+    assert store.pending() == [other]
+
+
 def test_logs_of_one_qemu_are_compared_with_those_of_another(
         store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,3 +141,8 @@ def test_logs_of_one_qemu_are_compared_with_those_of_another(
     shown = capsys.readouterr().out
     assert "    node cbw shows one bitmap less\n    node src shows one more bitmap\n" in shown
     assert f"102-bitmap: there is no such log in {logs}" in shown
+    *_, summary = shown.partition("= golden outputs =")
+    assert summary.splitlines()[1:-1] == [
+        f"0 logs of QEMU 0.0 are as in {logs}", "differs: 101-write", "not there: 102-bitmap",
+        "in all, QEMU 0.0 differs by this:", "    node cbw shows one bitmap less",
+        "    node src shows one more bitmap"]

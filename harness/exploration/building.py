@@ -57,13 +57,13 @@ class Builder:
         self.scene = Scene.of(configuration)
         self.steps: list[Step] = []
 
-    def add(self, operation: Operation) -> bool:
+    def add(self, operation: Operation, number: int | None = None) -> bool:
         """Append the operation, unless the model says that a trace may not have it, or that it
-        would kill this build by a known defect."""
+        would kill this build by a known defect.  If no number is given, it has the next one."""
         operation = sent_as(operation, self.plan.channels)
         if self.machine.deadly(operation) is not None or not self._can_send(operation):
             return False
-        number = len(self.steps) + 1
+        number = number or len(self.steps) + 1
         try:
             outcome = self.machine.apply(number, operation)
         except Impossible:

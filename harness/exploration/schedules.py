@@ -85,8 +85,7 @@ def schedule(choices: Choices, plan: Plan, area: Area, scheme: Scheme,
         drawer.burst()
     if job is not None and job.sync != Sync.NONE:
         building.add_all((JobResume(job.job), JobFinalize(job.job)))
-    if choices.chance(13):
-        building.add_all(sweep(building.scene))
+    building.add_all(sweep(building, touch=choices.chance(13)))
     return building.trace()
 
 

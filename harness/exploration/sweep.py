@@ -9,14 +9,18 @@ cluster were.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Plan
-from harness.exploration.scene import Kind, Place, Scene
+from harness.exploration.scene import Kind, Place
+from harness.lockstep.run import look_after_each
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.concurrent_machine import machine_for
+from model.copy_before_write import CopyBeforeWrite
 from model.operations import Context, Operation, Via
+from model.snapshot_access import SnapshotAccess
 
 MOST: Final = 12
 """Clusters looked at one by one, on each node."""
@@ -24,9 +28,12 @@ LONGEST: Final = 1 << 30
 """Bytes that one request for block status asks about."""
 
 
-def sweep(scene: Scene) -> Iterator[Operation]:
-    """The operations, harmless ones first."""
-    yield from looks(scene)
+def sweep(building: Builder, *, touch: bool = True) -> Iterator[Operation]:
+    """The operations, harmless ones first; without ``touch`` no others."""
+    yield from looks(building, last=True)
+    if not touch:
+        return
+    scene = building.scene
     for place in scene.served(Kind.SNAPSHOT):
         for offset, length in _clusters(place):
             yield ops.Read(place.name, offset, length, Via.NBD_DF)
@@ -42,30 +49,54 @@ def sweep(scene: Scene) -> Iterator[Operation]:
             yield ops.Inspect(place.name)
 
 
-def looks(scene: Scene) -> Iterator[Operation]:
+def looks(building: Builder, *, last: bool = False) -> Iterator[Operation]:
     """The content of all nodes, and the block status of all images and snapshots: of an image
-    also at which depth it is allocated.  Changes nothing."""
+    also at which depth it is allocated.  Changes nothing, but that with ``last`` an export that
+    does not tell depths makes way for one that does."""
+    scene = building.scene
     for place in scene.of_kind(*Kind):
         yield ops.Inspect(place.name)
     for place in scene.of_kind(Kind.IMAGE, Kind.SNAPSHOT):
-        served = place.name in scene.exports
-        if not served:
+        export = scene.exports.get(place.name)
+        if last and export is not None and not export.allocation_depth and (
+                place.kind is Kind.IMAGE):
+            yield ops.Unexport(place.name)
+            export = None
+        if export is None:
             yield ops.Export(place.name, writable=False, allocation_depth=True)
-        for context in (Context.ALLOCATION, Context.DEPTH):
-            yield ops.Status(place.name, 0, min(place.size, LONGEST), context=context)
-        if not served:
+        for offset, length in _alike(building, place):
+            yield ops.Status(place.name, offset, length)
+            if export is None or export.allocation_depth:
+                yield ops.Status(place.name, offset, length, context=Context.DEPTH)
+        if export is None:
             yield ops.Unexport(place.name)
 
 
+def _alike(building: Builder, place: Place) -> list[tuple[int, int]]:
+    """Offset and length of the ranges that status is asked of: of a snapshot, those that may be
+    read, for one cluster that may not makes the answer about all an error."""
+    end = min(place.size, LONGEST)
+    node = building.machine.nodes.get(place.name)
+    if not isinstance(node, SnapshotAccess) or not isinstance(node.file, CopyBeforeWrite):
+        return [(0, end)]
+    found = []
+    start = 0
+    while start < end:
+        allowed, stop = node.file.access.run(start, end)
+        if allowed:
+            found.append((start, stop - start))
+        start = stop
+    return found or [(0, end)]
+
+
 def with_looks(trace: Trace, plan: Plan) -> Trace:
-    """The trace with such looks after each of its steps where nothing is under way; its steps
-    are numbered anew."""
+    """The trace with such looks after each of its steps where nothing is under way.  Its own steps
+    keep their numbers, which decide what data they write."""
     building = Builder(plan, trace.configuration)
     building.machine = machine_for(trace.configuration, plan.capabilities)
-    for step in trace.steps:
-        if building.add(step.operation):
-            building.add_all(list(looks(building.scene)))
-    return building.trace()
+    for step in look_after_each(trace.steps, lambda: list(looks(building))):
+        building.add(step.operation, step.number)
+    return replace(trace, steps=tuple(building.steps))
 
 
 def _clusters(place: Place) -> Iterator[tuple[int, int]]:

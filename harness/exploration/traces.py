@@ -71,8 +71,7 @@ def _trace(draw: Draw, plan: Plan, area: Area, start: Start) -> Trace:
         operation = drawer.operation()
         if operation is not None:
             builder.add(operation)
-    if choices.chance(13):
-        builder.add_all(sweep(builder.scene))
+    builder.add_all(sweep(builder, touch=choices.chance(13)))
     return builder.trace()
 
 

@@ -86,7 +86,7 @@ def _filter_with_bitmap(granularity: int, cluster: int) -> Make:
                          *GRAPH[1:], ops.BitmapClear("src", "b0")))
         builder.add_all(ops.Write("cbw", place * cluster + 1, cluster)
                         for place in range(0, 9, 2))
-        builder.add_all(sweep(builder.scene))
+        builder.add_all(sweep(builder))
         return builder.trace()
 
     return make
@@ -111,7 +111,7 @@ def _temporary(wanted: Format, protocol: Protocol) -> Make:
         builder = Builder(plan, disks(size, target=Image("tmp", size, wanted, protocol)))
         builder.add_all(GRAPH)
         builder.add_all(_work(size))
-        builder.add_all(sweep(builder.scene))
+        builder.add_all(sweep(builder))
         return builder.trace()
 
     return make
@@ -124,7 +124,7 @@ def _classic(plan: Plan) -> Trace:
                      ops.Export("tmp", writable=False)))
     builder.add_all(_work(size))
     builder.add_all(ops.Read("tmp", offset, CLUSTER) for offset in range(0, size - 512, CLUSTER))
-    builder.add_all(sweep(builder.scene))
+    builder.add_all(sweep(builder))
     return builder.trace()
 
 

@@ -12,6 +12,7 @@ from harness.cli.console import output
 from harness.cli.markdown import semantics
 from harness.errors import HarnessError
 from harness.exploration import confirmed
+from harness.lockstep import human
 from model import concurrent_machine  # noqa: F401  every rule is declared by importing its module
 from model.rules import RULES, Rule
 
@@ -60,7 +61,6 @@ def chosen(words: Iterable[str]) -> list[Rule]:
 
 
 def _lines(each: Rule) -> list[str]:
-    # A table in a rule's text must stay as it is.
-    text = each.text if "===" in each.text else textwrap.fill(" ".join(each.text.split()), _WIDTH)
+    text = "\n".join(human.rule(each.text, _WIDTH))
     source = textwrap.fill(f"source: {each.source}", _WIDTH)
     return [textwrap.indent(part, "    ") for part in (text, source, each.where)]

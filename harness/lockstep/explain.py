@@ -7,7 +7,6 @@ Plain text; headings stand at the margin, all else is indented.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from textwrap import wrap
 from typing import Final
 
 from harness.systems.failure import SystemCrashed, SystemHungUp
@@ -207,8 +206,8 @@ def _rules(failure: Failure, retold: Retold) -> list[str]:
         return []
     lines = ["What the model holds about the last operation"]
     for name in sorted(retold.rules):
-        text = " ".join(RULES[name].text.split()) if name in RULES else ""
-        lines += wrap(f"{name}: {text}", _WIDTH, initial_indent="  ", subsequent_indent="    ")
+        lines += human.rule(f"{name}: {RULES[name].text if name in RULES else ''}", _WIDTH,
+                            first="  ", rest="    ")
     return lines
 
 

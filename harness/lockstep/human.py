@@ -11,6 +11,7 @@ import dataclasses
 import errno
 from collections.abc import Iterable
 from enum import Enum
+from textwrap import wrap
 from typing import Any, Final
 
 from harness.systems.base import Answer
@@ -193,3 +194,18 @@ def _fault(what: Fault) -> str:
 def configuration(what: Configuration) -> list[str]:
     """A line for each image."""
     return [image(each) for each in what.images]
+
+
+def rule(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
+    """The text of a rule in lines of that width, a table in it as it is; ``first`` and ``rest``
+    are what lines begin with."""
+    lines: list[str] = []
+    for part in text.split("\n\n") if "===" in text else [text]:
+        if lines:
+            lines.append("")
+        if "===" in part:
+            lines += [rest + line for line in part.splitlines()]
+        else:
+            lines += wrap(" ".join(part.split()), width, subsequent_indent=rest,
+                          initial_indent=rest if lines else first)
+    return lines

@@ -42,6 +42,7 @@ from model.operations import (
     Zero,
     vocabulary,
 )
+from model.rules import RULES
 from tests.unit import lockstep_lab as lab
 
 K = 1024
@@ -311,3 +312,13 @@ def test_every_lie_makes_a_story(name: str) -> None:
 def test_no_images_no_data_no_trouble() -> None:
     trace = lab.trace_of(BitmapAdd("nowhere", "b"), configuration=Configuration())
     assert "nowhere" in story(trace, lab.stand(catalogue()["wrong-text"]))
+
+
+def test_a_table_of_a_rule_stays_one() -> None:
+    text = "One two\nthree four:\n\n===  ===\na    b\n\nFive six."
+    assert human.rule(text, 14, "  ", "    ") == [
+        "  One two", "    three", "    four:", "", "    ===  ===", "    a    b", "",
+        "    Five six."]
+    assert human.rule("One two\n\nthree", 80) == ["One two three"]
+    told = "\n".join(human.rule(RULES["backup.bitmap-after"].text, 90))
+    assert "\non-success  S          B and S\n" in told

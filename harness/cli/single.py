@@ -14,7 +14,14 @@ from rich.console import Console
 from harness.builds import find
 from harness.cli.console import Progress, output
 from harness.cli.files import check_file
-from harness.exploration.grounds import Ground, simulated, unexcusing, where
+from harness.exploration.grounds import (
+    TOOLS,
+    Ground,
+    RealGround,
+    simulated,
+    unexcusing,
+    where,
+)
 from harness.exploration.investigate import build_of, is_hang
 from harness.exploration.subjects import subject_of
 from harness.exploration.sweep import with_looks
@@ -24,7 +31,7 @@ from harness.lockstep import shrink as shrinking
 from harness.lockstep.explain import explain
 from harness.lockstep.replay import Stand, check_possible
 from harness.lockstep.run import Done
-from harness.lockstep.trace import Trace, load, save
+from harness.lockstep.trace import SystemKind, Trace, load, save
 from harness.lockstep.verdict import Conforms, Verdict
 from harness.reproducers.handover import write_reproducers
 from model.configuration import Configuration
@@ -44,6 +51,8 @@ def replay(options: argparse.Namespace) -> int:
     console = output()
     ground = ground_of(trace, options.qemu_build, lie=options.simulated)
     console.print(where(ground))
+    for line in elsewhere(trace, ground):
+        console.print(f"     {line}")
     for line in human.configuration(trace.configuration):
         console.print(f"     {line}")
     if unknown := trace.header.unknown_capabilities:
@@ -97,6 +106,8 @@ def shrink(options: argparse.Namespace) -> int:
                 progress=lambda smaller, statistics: progress.note(
                     f"{len(smaller.steps)} operations, {statistics.executions} tries"))
         verdict = replaying.replay(result.trace, patient) if hung else result.verdict
+    for line in elsewhere(trace, ground):
+        console.print(line)
     console.print(f"{where(ground)}: {result.statistics.summary}")
     console.print(result.reproduction.summary)
     if not isinstance(verdict, Conforms) and result.reproduction.deterministic:
@@ -119,6 +130,15 @@ def ground_of(trace: Trace, spec: str | None, *, lie: str | None = None) -> Grou
     ground = next((ground for ground in subject.grounds if ground.plan.system is header.system),
                   subject.grounds[0])
     return unexcusing(ground, [each.replace("-", "_") for each in header.unexcused])
+
+
+def elsewhere(trace: Trace, ground: Ground) -> list[str]:
+    """A line to say that a trace is done on another kind of system than it was found on."""
+    wanted = trace.header.system
+    if not isinstance(ground, RealGround) or wanted in (ground.plan.system, SystemKind.SIMULATED):
+        return []
+    return [f"the trace was found on a {TOOLS[wanted]}, and the build has none: it is done on its "
+            f"{TOOLS[ground.plan.system]}"]
 
 
 def check(trace: Trace, stand: Stand, ground: Ground, path: Path) -> None:

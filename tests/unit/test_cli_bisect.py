@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import single
 from harness.cli.main import main
 from harness.errors import EnvironmentProblem
+from harness.exploration.grounds import SimulatedGround
 from harness.lockstep.differences import ErrnoDiffers
 from harness.lockstep.trace import SystemKind, Trace, save
 from harness.lockstep.verdict import Diverges
@@ -91,6 +93,10 @@ def test_a_trace_of_a_qemu_system_is_not_judged_by_a_daemon(
     said = capsys.readouterr().out
     assert "found on a qemu-system-x86_64, and the build has none" in said
     assert "--target-list=x86_64-softmmu" in said
+    monkeypatch.setattr(single, "RealGround", SimulatedGround)
+    assert main(["replay", str(path)]) == 0
+    assert ("the trace was found on a qemu-system-x86_64, and the build has none: it is done on "
+            "its qemu-storage-daemon\n") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("form", "system"), [

@@ -16,6 +16,7 @@ from typing import Final
 
 from harness.builds import find
 from harness.cli.console import Progress
+from harness.cli.cut_off import bring_back
 from harness.cli.files import check_folder, write
 from harness.cli.load import (
     growth_unseen,
@@ -88,6 +89,7 @@ def verify(options: argparse.Namespace) -> int:
     specs: Sequence[str | None] = options.qemu_build or [None]
     for spec in specs[1:]:  # that one is not there is to be said before an hour with the others
         find(spec)
+    bring_back(options.output)
     results: list[Result] = []
     interrupted = False
     for spec in specs:
@@ -234,13 +236,16 @@ def look_into(keeper: _Keeper, mission: Mission, progress: Progress) -> None:
 
 def _divergences(shrunk: Sequence[Investigated], mission: Mission,
                  tally: Tally) -> list[Divergence]:
-    """One for each find, those that were made the same by shrinking once only."""
+    """One for each find, those that were made the same by shrinking once only, with the files of
+    the first."""
     found: dict[object, Divergence] = {}
     for each in shrunk:
         times = tally.repeats[each.find.key] or 1
         key: object = each.steps or each.number
         if key in found:
             found[key] = dataclasses.replace(found[key], times=found[key].times + times)
+            for file in each.trace.parent.glob(f"{each.trace.stem}.*"):
+                file.unlink()
             continue
         found[key] = divergence_of(each, kind(mission.grounds[each.find.ground]), times)
     return list(found.values())

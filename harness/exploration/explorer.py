@@ -28,6 +28,7 @@ from harness.lockstep.run import Model, run
 from harness.lockstep.trace import Trace, TraceError, TraceWriter
 from harness.lockstep.verdict import Conforms, Failed, Failure
 from harness.processes import Workspace
+from harness.processes.keeper import CURRENT
 from harness.systems.failure import SystemFailed
 from model.machine import Machine
 
@@ -276,7 +277,7 @@ class Explorer:
             system = stand.start(trace.configuration)
         except SystemFailed as why:
             return why, 0
-        with TraceWriter(self._workspace.file("current.trace"), trace.header) as recorder, \
+        with TraceWriter(self._workspace.file(CURRENT), trace.header) as recorder, \
                 closing(system):
             verdict = run(trace.steps, system, model, recorder=recorder, ends=True,
                           watch=lambda done: journal.step())

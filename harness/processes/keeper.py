@@ -11,6 +11,10 @@ for each living process group that it started a file `groups/<number>`.  Who cle
 - if the guardian died as well: the next run, which removes run directories that nobody has
   locked, and kills what belongs to them.  systemd-tmpfiles respects the same lock.
 
+One thing is worth more than its place: the trace that a process was in the middle of when it was
+killed, :data:`CURRENT` of a workspace.  Whoever cleans up after a death puts it into
+:func:`cut_off`.
+
 A child that was started a moment before its parent died may be in no file yet.  It is known by
 its environment, where :data:`MARK` names the run directory.  None is missed: a forked process
 holds the guardian's pipe open until it is the program that it was forked to be.
@@ -30,11 +34,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from harness.builds.suites import cache_directory
 from harness.errors import EnvironmentProblem
 
 PREFIX = "cbw-lockstep-"
 MARK = "CBW_LOCKSTEP_RUN"
 """Environment variable of every child: the run directory of its parent."""
+CURRENT = "current.trace"
+"""How a workspace calls the trace that is being done."""
 _ROUNDS = 10
 """While processes are looked for, those that were not found yet may start others."""
 
@@ -51,8 +58,16 @@ for round in 1 2 3 4 5 6 7 8 9 10; do
         kill -s KILL "${process%/environ}" 2>/dev/null
     done
 done
+for trace in w-*/"$4"; do
+    [ -s "$trace" ] && mkdir -p "$3" && mv -- "$trace" "$3/${trace%/*}.jsonl"
+done 2>/dev/null
 cd / && rm -rf -- "$1"
 """
+
+
+def cut_off() -> Path:
+    """Where the traces are that killed processes were in the middle of: in the user's cache."""
+    return cache_directory().parent / "cut-off"
 
 
 class Keeper:
@@ -64,7 +79,7 @@ class Keeper:
         self._groups: set[int] = set()
         self._guardian = subprocess.Popen(
             ["/bin/sh", "-c", _GUARDIAN, "cbw-lockstep-guardian", str(self.directory),
-             MARK],
+             MARK, str(cut_off()), CURRENT],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -174,11 +189,21 @@ def _sweep(base: Path) -> None:
             if os.fstat(descriptor).st_uid == os.geteuid():
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _kill_marked(path)
+                _salvage(path)
                 shutil.rmtree(path, ignore_errors=True)
         except OSError:
             pass  # its owner lives
         finally:
             os.close(descriptor)
+
+
+def _salvage(directory: Path) -> None:
+    """Keep the traces that the dead owner of a run directory was in the middle of."""
+    for trace in directory.glob(f"w-*/{CURRENT}"):
+        with suppress(OSError):
+            if trace.stat().st_size:
+                cut_off().mkdir(parents=True, exist_ok=True)
+                shutil.move(trace, cut_off() / f"{trace.parent.name}.jsonl")
 
 
 def _kill_marked(directory: Path) -> None:

@@ -40,6 +40,8 @@ def simulate(monkeypatch: pytest.MonkeyPatch, lie: str | None = None, truthful_f
         return Subject(build, profile, (ground,), ("what simulations lack",
                                                        *(() if deadly else ("what kills",))))  # type: ignore
 
+    # What a killed run of somebody else has left in the user's cache is no affair of tests.
+    monkeypatch.setattr(verify, "bring_back", lambda folder: None)
     for module in (verify, single):
         monkeypatch.setattr(module, "find", lambda spec: fake_build(spec or "PATH"))
         monkeypatch.setattr(module, "subject_of", subject_of)

@@ -18,7 +18,7 @@ import pytest
 
 from harness.builds import STORAGE_DAEMON, Build, find
 from harness.errors import EnvironmentProblem
-from harness.lockstep.trace import Header, Step, Trace, save
+from harness.lockstep.trace import Header, Step, Trace, load, save
 from model import operations as ops
 from model.configuration import Configuration, Image
 from tests.unit.cli_lab import ROOT, harness, is_one_line, with_environment
@@ -289,7 +289,8 @@ def test_an_interrupted_run_leaves_nothing_behind(
         temporary: Path) -> None:
     with subprocess.Popen(
             [sys.executable, "-m", "harness", "verify", "--seconds", "60", "--workers", workers],
-            cwd=tmp_path, env=with_environment({"TMPDIR": str(temporary)}), text=True,
+            cwd=tmp_path, env=with_environment({"TMPDIR": str(temporary),
+                                                "XDG_CACHE_HOME": str(tmp_path)}), text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         _await_line(run, "verifying")
         _wait_for_a_trace(run, temporary)
@@ -305,6 +306,12 @@ def test_an_interrupted_run_leaves_nothing_behind(
     while _left_behind(temporary) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert _left_behind(temporary) == []
+    if blow is signal.SIGKILL and workers == "1":
+        done = harness("verify", "--simulated", "--steps", "1", cwd=tmp_path,
+                       XDG_CACHE_HOME=str(tmp_path))
+        (kept,) = (tmp_path / "lockstep-output").iterdir()
+        assert f"in the middle of a trace, which is now lockstep-output/{kept.name}" in done.stderr
+        assert load(kept)
 
 
 def _wait_for_a_trace(run: subprocess.Popen[str], temporary: Path) -> None:

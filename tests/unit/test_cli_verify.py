@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,9 +13,14 @@ import pytest
 from harness.cli import results, verify
 from harness.cli.main import main
 from harness.exploration import investigate
-from harness.lockstep.trace import load
+from harness.exploration.building import Plan
+from harness.exploration.explorer import Mission
+from harness.exploration.grounds import SimulatedGround
+from harness.exploration.tally import Find, Tally
+from harness.lockstep.trace import Header, SystemKind, Trace, load
 from harness.systems.known_defects import KNOWN
 from harness.systems.probes import Found
+from model.configuration import Configuration, Image
 from tests.unit.cli_lab import FULL, fake_build, simulate
 
 
@@ -225,3 +231,17 @@ def test_a_find_survives_a_shrinker_that_stumbles(monkeypatch: pytest.MonkeyPatc
     said = capsys.readouterr()
     assert "not shrunk, by a defect of the harness: oops" in said.out
     assert "Traceback" in said.err
+
+
+def test_finds_that_are_the_same_when_small_leave_the_files_of_the_first(tmp_path: Path) -> None:
+    trace = Trace(Header(Configuration((Image("src", 1 << 16),)), SystemKind.SIMULATED))
+    found = Find("jobs", 0, trace, ("diverges",), "wrong")
+    kept = [replace(investigate.keep(found, number, tmp_path), steps=("the same",))
+            for number in (1, 2)]
+    for name in ("1-jobs.sh", "2-jobs.sh", "2-jobs.shrunk.jsonl", "2-jobs-other.sh"):
+        (tmp_path / name).touch()
+    mission = Mission((SimulatedGround(Plan(SystemKind.SIMULATED)),), (1,), ("jobs",), 1)
+    (divergence,) = verify._divergences(kept, mission, Tally())
+    assert (divergence.times, divergence.trace) == (2, tmp_path / "1-jobs.jsonl")
+    assert {each.name for each in tmp_path.iterdir()} == {
+        "1-jobs.jsonl", "1-jobs.sh", "2-jobs-other.sh"}

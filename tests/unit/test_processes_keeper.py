@@ -15,7 +15,7 @@ import pytest
 
 from harness.errors import EnvironmentProblem
 from harness.processes import Workspace, keeper
-from harness.processes.keeper import PREFIX
+from harness.processes.keeper import CURRENT, PREFIX, cut_off
 from harness.processes.workspace import SOCKET_PATH_LIMIT
 
 ROOT = Path(__file__).parents[2]
@@ -172,6 +172,33 @@ def test_next_run_sweeps_when_the_guardian_died_too(owner: Owner, tmp_path: Path
     Owner(tmp_path, "").finish()
     assert leftovers(tmp_path) == []
     assert owner.gone(), "its child as well"
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_the_trace_that_a_killed_process_was_in_is_kept(
+        tmp_path: Path, guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    owner = Owner(tmp_path)
+    (owner.path / CURRENT).write_text("a trace\n")
+    if not guarded:
+        os.kill(owner.guardian, signal.SIGKILL)
+        assert owner.guardian_gone()
+    owner.process.kill()
+    owner.process.wait()
+    if not guarded:
+        Owner(tmp_path, "").finish()
+    assert owner.guardian_gone()
+    assert leftovers(tmp_path) == []
+    (kept,) = cut_off().iterdir()
+    assert (kept.name, kept.read_text()) == (f"{owner.path.name}.jsonl", "a trace\n")
+    owner.close()
+
+
+def test_a_process_that_ends_by_itself_leaves_no_trace(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Owner(tmp_path, f"workspace.file('{CURRENT}').write_text('a trace')").finish()
+    assert not cut_off().exists()
 
 
 @pytest.mark.parametrize("guarded", [True, False])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from tests.unit.real_lab import real_build
 
 PATIENCE = 90.0  # seconds
 EXIT = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 130, signal.SIGINT: 130}
+
+CACHE: dict[str, str] = {}
+"""Where traces that were cut off go, and what is known of builds."""
 
 
 def comes(what: Callable[[], object]) -> bool:
@@ -44,7 +48,7 @@ class Verify:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "harness", "verify", "--seed", "1", "--seconds", "600",
                  *arguments], cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                env=with_environment({"TMPDIR": str(self.temporary)}))
+                env=with_environment({"TMPDIR": str(self.temporary), **CACHE}))
 
     def has(self, pattern: str, count: int = 1) -> bool:
         """Whether there are so many such temporary files."""
@@ -71,13 +75,16 @@ class Verify:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def build() -> None:
+def build(tmp_path_factory: pytest.TempPathFactory) -> None:
     real_build(STORAGE_DAEMON, SYSTEM)
+    CACHE["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder of a short name, for sockets are to be in there."""
+    # What the test before this one cut off would be brought back here.
+    shutil.rmtree(Path(CACHE["XDG_CACHE_HOME"], "cbw-lockstep/cut-off"), ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="end-") as name:
         yield Path(name)
 
@@ -128,9 +135,9 @@ def test_the_next_run_finds_what_nobody_could_clean(folder: Path,
     verify.process.wait()
     script = "from harness.processes import keeper; keeper()"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=folder,
-                   env=with_environment({"TMPDIR": str(verify.temporary)}))
+                   env=with_environment({"TMPDIR": str(verify.temporary), **CACHE}))
     # Workers see by themselves that their parent is gone, and their own keepers clean up.
     assert comes(lambda: not verify.processes())
     subprocess.run([sys.executable, "-c", script], check=True, cwd=folder,
-                   env=with_environment({"TMPDIR": str(verify.temporary)}))
+                   env=with_environment({"TMPDIR": str(verify.temporary), **CACHE}))
     assert not list(verify.temporary.iterdir())

@@ -210,3 +210,11 @@ def check_usable(bitmap: DirtyBitmap) -> None:
                              "and cannot be used")
     if bitmap.inconsistent:
         raise CommandRefused(f"Bitmap '{bitmap.name}' is inconsistent and cannot be used")
+
+
+def check_same_size(destination: DirtyBitmap, source: DirtyBitmap) -> None:
+    """Bitmaps can be merged only if they cover the same number of bytes."""
+    if destination.size != source.size:
+        raise CommandRefused(
+            f"Bitmaps are of different sizes (destination size is {destination.size}, source "
+            f"size is {source.size}) and can't be merged")

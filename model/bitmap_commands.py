@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 from . import arguments, bitmap_directory
-from .bitmap import SMALLEST_GRANULARITY, DirtyBitmap, check_usable
+from .bitmap import SMALLEST_GRANULARITY, DirtyBitmap, check_same_size, check_usable
 from .configuration import KIB
 from .errors import CommandRefused
-from .graph import Graph, check_same_size
+from .graph import Graph
 from .node import Node
 from .operations import (
     BitmapAdd,

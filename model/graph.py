@@ -12,7 +12,7 @@ from functools import partial
 
 from . import arguments, bitmap_directory, links, permissions
 from .backup_job import BackupJob
-from .bitmap import DirtyBitmap, check_usable
+from .bitmap import DirtyBitmap, check_same_size, check_usable
 from .block_copy import BlockCopy, cluster_size_of
 from .capabilities import Capabilities
 from .configuration import Configuration, Format, Protocol
@@ -414,11 +414,3 @@ class Graph:
         outer = [*self._outer_uses(), *more]
         found = permissions.uses(self.nodes.values(), outer, self.capabilities)
         permissions.check(found, permissions.parents_first([changed]))
-
-
-def check_same_size(destination: DirtyBitmap, source: DirtyBitmap) -> None:
-    """Bitmaps can be merged only if they cover the same number of bytes."""
-    if destination.size != source.size:
-        raise CommandRefused(
-            f"Bitmaps are of different sizes (destination size is {destination.size}, source "
-            f"size is {source.size}) and can't be merged")

@@ -6,10 +6,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from harness.processes import backtrace
+from harness.processes import Workspace, backtrace
+from harness.storage.monitored import Monitored
+from harness.systems.failure import SystemCrashed, SystemFailed, SystemHung
 
 LINES: Final = 120
 """So many lines of stacks are told."""
+
+
+def stacks(why: SystemFailed, process: Monitored, workspace: Workspace) -> tuple[str, ...]:
+    """The stacks of a system that hangs or has crashed; nothing of one that failed otherwise."""
+    if isinstance(why, SystemHung):
+        return of_hang(process.child.pid)
+    if isinstance(why, SystemCrashed) and why.signal:
+        return of_crash(process.tool.path, workspace.path)
+    return ()
 
 
 def of_hang(pid: int) -> tuple[str, ...]:

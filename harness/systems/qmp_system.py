@@ -40,7 +40,7 @@ from model.configuration import Configuration, Protocol
 from model.errors import Errno, QmpError
 from model.job_operations import Backup, JobOperation, Transaction
 from model.operations import BitmapRef, Inspect, Operation, Request, Via
-from model.outcome import JobView, Observation
+from model.outcome import Observation
 
 PROBE_TIMEOUT: Final = 5.0  # seconds in which a living QEMU answers a trivial command
 _DELETED: Final = "BLOCK_EXPORT_DELETED"
@@ -300,7 +300,7 @@ class QmpSystem:
         deadline = Deadline(self.timeout)
         while moving := list(self._jobs.moving()):
             if self._jobs.must_be_asked and deadline.left() > 0:
-                self._jobs.look(self._job_views())
+                self._jobs.look(job_views(*map(self._shown, _JOB_QUERIES)))
                 self._hear_of_jobs()
                 continue
             try:
@@ -309,15 +309,11 @@ class QmpSystem:
                 raise SystemHung(f"rest of job {', '.join(moving)}", self.timeout) from why
             self._jobs.take(event)
 
-    def _job_views(self) -> tuple[JobView, ...]:
-        return job_views(*(cast(list[Mapping[str, Any]], self.process.qmp.execute(query))
-                           for query in ("query-jobs", "query-block-jobs")))
-
     def _block_graph(self) -> Mapping[str, Any]:
-        return cast(Mapping[str, Any], self.process.qmp.execute("x-debug-query-block-graph"))
+        return cast(Mapping[str, Any], self._shown("x-debug-query-block-graph"))
 
-    def _nodes(self) -> list[Mapping[str, Any]]:
-        return cast(list[Mapping[str, Any]], self.process.qmp.execute(_QUERY))
+    def _shown(self, query: str) -> Any:
+        return self.process.qmp.execute(query)
 
     # Requests
 
@@ -373,7 +369,7 @@ class QmpSystem:
     # Inspection
 
     def _inspect(self, node: str) -> Answer:
-        seen = {each["node-name"]: each for each in self._nodes()}
+        seen = {each["node-name"]: each for each in self._shown(_QUERY)}
         if node in self._exported and node in seen:
             return self._inspect_export(node, node, seen)
         qmp = self.process.qmp
@@ -420,9 +416,4 @@ class QmpSystem:
         return ()
 
     def _stacks(self, why: SystemFailed) -> tuple[str, ...]:
-        child = self.process.child
-        if self._wants_stacks and isinstance(why, SystemHung):
-            return post_mortem.of_hang(child.pid)
-        if self._wants_stacks and isinstance(why, SystemCrashed) and why.signal:
-            return post_mortem.of_crash(self.process.tool.path, self.workspace.path)
-        return ()
+        return post_mortem.stacks(why, self.process, self.workspace) if self._wants_stacks else ()

@@ -202,7 +202,7 @@ def _filter(wanted: Format) -> Make:
                 ops.Resize(node, size), ops.Resize(node, 512 + size // 512 * 512), view, export,
                 ops.Export("cbw"), *(ops.Write("cbw", offset, 512)
                                      for offset in (0, 2 * CLUSTER, size - size % 512))))
-            builder.add_all(sweep(builder.scene))
+            builder.add_all(sweep(builder))
             builder.add_all((*TAKE_DOWN, ops.Resize("src", SIZE)))
         return builder.trace()
 

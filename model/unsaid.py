@@ -7,6 +7,7 @@ Its outcome depends on what cannot be seen, or no client could send it.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from . import operations as ops
@@ -188,13 +189,19 @@ def _is_undecided(job: BackupJob) -> bool:
     for start, end in wanted.dirty_ranges():
         place = align_down(start, copy.cluster_size)
         stop = min(align_up(end, copy.cluster_size), source.size)
-        try:
-            while place < stop:
-                place, status = run_to_end(source.block_status(place, stop), lambda request: None)
-                if status.flags == PERHAPS_HOLE.flags:
-                    return True
-        except RequestFailed:
-            return True
+        while place < stop:
+            # What is denied is copied, or not, as data; of a run that is denied in part, the rest
+            # may be asked about by itself.
+            for limit in (stop, min(place + copy.cluster_size, stop)):
+                with suppress(RequestFailed):
+                    found, status = run_to_end(source.block_status(place, limit),
+                                               lambda request: None)
+                    if status.flags == PERHAPS_HOLE.flags:
+                        return True
+                    break
+            else:
+                found = limit
+            place = found
     return False
 
 

@@ -81,6 +81,7 @@ def _alike(building: Builder, place: Place) -> list[tuple[int, int]]:
         return [(0, end)]
     found = []
     start = 0
+    end = min(end, node.file.size)  # less than the snapshot's if the filter was made smaller
     while start < end:
         allowed, stop = node.file.access.run(start, end)
         if allowed:

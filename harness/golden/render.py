@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from harness.lockstep import human
 from harness.lockstep.origin import Piece
 from harness.lockstep.ranges import Ranges
+from harness.storage.held import RECONNECT_DELAY
 from harness.storage.place import FilePlace, NbdPlace, Place, path_of
 from harness.systems import commands, job_commands
 from harness.systems.command import Command
@@ -23,6 +25,8 @@ from model.configuration import Configuration, Image, Protocol
 from model.content import ZERO, Stamp
 from model.operations import Context, Operation, Via
 from model.outcome import STATUS_CHANGE, Allocation, BitmapView, JobEvent, JobView
+from model.program import StorageRequest
+from model.schedule import Complete, Start, request_of
 
 from .normalise import Names
 from .seen import Seen, StatusRun
@@ -66,8 +70,13 @@ class Renderer:
 
     def operation(self, number: Stamp, operation: Operation) -> list[str]:
         """The operation, as a command."""
-        if isinstance(operation, ops.Write):
+        if isinstance(request_of(operation), ops.Write):
             self._patterns[number] = len(self._patterns) + 1
+        if isinstance(operation, Start):
+            sent = operation.sent
+            return [f"{_sent(sent, self._request(number, sent))} &  # [{number}]"]
+        if isinstance(operation, Complete):
+            return [human.operation(operation)]
         if isinstance(operation, ops.Status) and operation.via is not Via.MONITOR:
             return [_map_command(operation)]
         if isinstance(operation, ops.Request):
@@ -115,6 +124,8 @@ class Renderer:
         if seen.refused is not None:
             return [self._qmp({"error": {"class": seen.refused.error_class,
                                          "desc": seen.refused.desc}})]
+        if isinstance(operation, (Start, Complete)):
+            return []  # see standing
         if isinstance(operation, ops.Status):
             return self._status(operation, seen)
         if isinstance(operation, ops.Inspect):
@@ -129,6 +140,17 @@ class Renderer:
         if isinstance(operation, ops.Kill):
             return [_AGAIN]
         return [json_line({"return": {}})]
+
+    def standing(self, pending: Iterable[StorageRequest],
+                 answers: Mapping[int, tuple[Operation, Seen]]) -> list[str]:
+        """Once all is quiet: the answers of started requests that have come, and for what the
+        others wait."""
+        lines: list[str] = []
+        for number, (request, seen) in sorted(answers.items()):
+            first, *more = self.answer(request, seen) or ["done"]
+            lines += [f"[{number}] {first}", *more]
+        waits = sorted(map(human.storage_request, pending))
+        return [*lines, f"pending: {', '.join(waits) or 'nothing'}"]
 
     def _request_answer(self, request: ops.Request, seen: Seen) -> list[str]:
         verb, done = _VERBS[type(request)]
@@ -242,6 +264,8 @@ _DENIED: Final = 13  # EACCES, by whatever name the channel gives it
 def _place(image: Image) -> Place:
     if image.protocol is Protocol.NBD:
         return NbdPlace(f"{SOCK_DIR}/nbd.sock", image.node)
+    if image.protocol is Protocol.HELD:
+        return NbdPlace(f"{SOCK_DIR}/held.sock", image.node, RECONNECT_DELAY)
     return FilePlace(f"{TEST_DIR}/{image.node}.{image.format}")
 
 

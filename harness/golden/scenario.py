@@ -22,9 +22,10 @@ from harness.lockstep.verdict import Failure
 from harness.systems.base import System
 from model import operations as ops
 from model.capabilities import Capabilities
-from model.configuration import Configuration, Image
+from model.configuration import Configuration, Image, RequestKind
 from model.operations import BitmapRef, Operation, Request, Via
 from model.outcome import Outcome
+from model.schedule import Complete, Start, request_of
 
 from .normalise import Names
 from .script import Do, Entry, Images, Remark, Section, ShowBitmaps, ShowDigest, ShowJobs
@@ -122,9 +123,9 @@ class Scenario:
 
     def do(self, operation: Operation) -> Outcome:
         """Do the operation; what the model says that comes of it."""
-        if (isinstance(operation, Request) and operation.via not in self._channels
-                and self.absent is None):
-            self._no_system(f"requests by {operation.via} are not possible here")
+        request = request_of(operation)
+        if request is not None and request.via not in self._channels and self.absent is None:
+            self._no_system(f"requests by {request.via} are not possible here")
         self._number += 1
         outcome = self._play(Do(self._number, operation))
         return outcome or Outcome()
@@ -150,6 +151,14 @@ class Scenario:
                context: str = ops.Context.ALLOCATION) -> Outcome:
         """Ask block status."""
         return self.do(ops.Status(node, offset, length, context=context))
+
+    def start(self, request: Request) -> None:
+        """Send a request over held storage, and do not wait for its answer."""
+        self.do(Start(request))
+
+    def complete(self, node: str, kind: RequestKind, offset: int, length: int) -> None:
+        """Complete a request that such storage holds, of several alike the oldest."""
+        self.do(Complete(node, kind.value, offset, length))
 
     def content(self, node: str) -> Outcome:
         """Look at all that the node holds; of a snapshot, also at what may not be read."""

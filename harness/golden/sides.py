@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from harness.lockstep.compare import compare, compare_observations
+from harness.lockstep.concurrent import Due, awaited, overlapping
 from harness.lockstep.differences import Difference
 from harness.lockstep.trace import Step
 from harness.lockstep.verdict import Diverges, Failed, Failure
@@ -18,10 +19,12 @@ from harness.systems.base import System
 from harness.systems.failure import SystemFailed
 from harness.systems.known_defects import spelled
 from model.capabilities import Capabilities
+from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.content import Stamp, initial_stamp
 from model.machine import Machine
 from model.operations import BitmapRef, Write
 from model.outcome import Observation, Outcome
+from model.schedule import Complete, Start, request_of
 
 from .differences import SECTION
 from .normalise import Names
@@ -40,6 +43,7 @@ from .script import (
 from .seen import of_answer, of_outcome
 
 _NOTHING = Observation({}, {})
+_SCHEDULED = (Start, Complete)
 
 
 @dataclass(slots=True)
@@ -77,6 +81,8 @@ class ModelSide:
         self._renderer: Renderer | None = None
         self.observed = _NOTHING
         """What there was to be seen after the last operation."""
+        self.due = Due()
+        """What requests that overlap had come to by then."""
 
     @property
     def machine(self) -> Machine:
@@ -97,7 +103,7 @@ class ModelSide:
         lines = told(entry)
         match entry:
             case Images(configuration):
-                self._machine = Machine(configuration, self.capabilities)
+                self._machine = machine_for(configuration, self.capabilities)
                 self._renderer = Renderer(configuration, Names())
                 lines = self._renderer.images()
                 self.observed = self._machine.observe()
@@ -111,11 +117,27 @@ class ModelSide:
                     self.observed = self.machine.observe()
                     lines += self.renderer.answer(
                         entry.operation, of_outcome(entry.operation, outcome))
+                    lines += self._standing(entry)
                     lines += self.renderer.events(self.observed.events)
             case ShowBitmaps() | ShowDigest() | ShowJobs():
                 lines += _shown(self.renderer, entry, self.observed)
         self.log.lines += lines
         return outcome
+
+    def _standing(self, entry: Do) -> list[str]:
+        machine = self.machine
+        if not isinstance(machine, ConcurrentMachine):
+            return []
+        self.due = Due.of(machine)
+        return self.shown() if isinstance(entry.operation, _SCHEDULED) else []
+
+    def shown(self) -> list[str]:
+        """What is due, written down."""
+        machine = self.machine
+        assert isinstance(machine, ConcurrentMachine)
+        return self.renderer.standing(self.due.pending, {
+            number: (machine.request(number), of_outcome(machine.request(number), outcome))
+            for number, outcome in self.due.answers.items()})
 
 
 class SystemSide:
@@ -171,7 +193,7 @@ class SystemSide:
         if outcome is None:
             lines.append(spared(model.machine.deadly(entry.operation) or ""))
             return
-        if isinstance(entry.operation, Write):
+        if isinstance(request_of(entry.operation), Write):
             self._writers.append(entry.number)
         step = Step(entry.number, entry.operation)
         if self.failure is None:
@@ -182,6 +204,7 @@ class SystemSide:
             shown = renderer.answer(
                 entry.operation, of_answer(entry.operation, answer, outcome, self._writers))
             lines += shown
+            met = self._meet(system, renderer, entry, model)
             self._observed = system.observe([BitmapRef(*each) for each in expected.digests])
             lines += renderer.events(self._observed.events)
         except SystemFailed as failure:
@@ -196,6 +219,7 @@ class SystemSide:
         if differences and shown == renderer.answer(
                 entry.operation, of_outcome(entry.operation, outcome)):
             lines += _words(differences)
+        differences += met
         observed = compare_observations(expected, self._observed)
         if observed != self._known:
             insist_on_room()
@@ -203,6 +227,27 @@ class SystemSide:
         self._known = observed
         if self.failure is None and differences + observed:
             self.failure = Diverges(len(self.steps) - 1, step, differences + observed)
+
+    def _meet(self, system: System, renderer: Renderer, entry: Do,
+              model: ModelSide) -> tuple[Difference, ...]:
+        """How requests that overlap have come to stand; written down after what begins or ends
+        one."""
+        machine = model.machine
+        if not isinstance(machine, ConcurrentMachine):
+            return ()
+        standing = awaited(machine, system, model.due)
+        differences = overlapping(machine, system, entry.operation, model.due, standing)
+        if isinstance(entry.operation, _SCHEDULED):
+            shown = renderer.standing(standing.pending, {
+                number: (request, of_answer(request, answer, model.due.answers.get(
+                    number, Outcome()), self._writers))
+                for number, answer in standing.answers.items()
+                for request in (machine.request(number),)})
+            self.log.lines += shown
+            if shown != model.shown():
+                return differences
+        self.log.lines += _words(differences)
+        return differences
 
     def close(self) -> None:
         """Stop the system, if there is one."""

@@ -14,7 +14,8 @@ from .differences import SECTION
 
 MARK: Final = "***"
 """Begins the lines that say what the log by itself would not show."""
-_BEGINS: Final = ('{"execute"', "qemu-", "content of ", "(qemu) ", "kill ", "# ", SECTION)
+_BEGINS: Final = ('{"execute"', "qemu-", "content of ", "(qemu) ", "kill ", "complete: ",
+                  "# ", SECTION)
 _PATTERN: Final = re.compile(r"-P \d+")
 _NBD: Final = re.compile(r'"(\w+)[^"]*" nbd:///(\S+)')
 _SUBJECTS: Final = ("node-name", "job-id", "id", "node", "device")

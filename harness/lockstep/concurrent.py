@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from harness.systems.base import Answer, System
-from harness.systems.concurrent import Awaited, ConcurrentSystem
+from harness.systems.concurrent import Awaited, ConcurrentSystem, Standing
 from model.concurrent_machine import ConcurrentMachine
 from model.machine import Impossible
 from model.operations import Operation, Request
@@ -146,6 +146,20 @@ class OutOfTime(Exception):
     follows cannot be judged."""
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What there must be once all is quiet, by the model."""
+
+    pending: tuple[StorageRequest, ...] = ()
+    answers: Mapping[int, Outcome] = field(default_factory=dict)
+    """Those that have come since the last time, by number."""
+
+    @classmethod
+    def of(cls, model: ConcurrentMachine) -> Due:
+        """Once after each operation."""
+        return cls(tuple(model.pending()), model.answers())
+
+
 def settled(model: object, system: System, operation: Operation) -> tuple[Difference, ...]:
     """Wait until the effects of ``operation`` have come, and compare; nothing if requests do not
     overlap.
@@ -154,14 +168,28 @@ def settled(model: object, system: System, operation: Operation) -> tuple[Differ
     """
     if not isinstance(model, ConcurrentMachine):
         return ()
+    due = Due.of(model)
+    return overlapping(model, system, operation, due, awaited(model, system, due))
+
+
+def awaited(model: ConcurrentMachine, system: System, due: Due) -> Standing:
+    """Wait until what is due has come, and nothing else can come; raises SystemFailed, and
+    OutOfTime."""
     if not isinstance(system, ConcurrentSystem):
         raise TypeError("a schedule needs a system over held storage")
-    pending, outcomes = model.pending(), model.answers()
-    standing = system.settle(Awaited(pending, outcomes.keys(), model.expirable()))
+    standing = system.settle(Awaited(due.pending, due.answers.keys(), model.expirable()))
     if standing.late:
         raise OutOfTime
-    found = (*_pending(pending, standing.pending), *_answers(model, outcomes, standing.answers))
+    return standing
+
+
+def overlapping(model: ConcurrentMachine, system: System, operation: Operation, due: Due,
+                standing: Standing) -> tuple[Difference, ...]:
+    """How what came differs from what was due."""
+    found = (*_pending(due.pending, standing.pending),
+             *_answers(model, due.answers, standing.answers))
     if isinstance(operation, Complete) and not found and not model.busy:
+        assert isinstance(system, ConcurrentSystem)
         return tuple(_stored(model, system))
     return found
 
@@ -208,7 +236,7 @@ def _in_place_of(complete: Complete, pending: list[StorageRequest]) -> Complete:
     return Complete.of(nearest, complete.error, younger)
 
 
-def _pending(expected: list[StorageRequest], found: tuple[StorageRequest, ...],
+def _pending(expected: tuple[StorageRequest, ...], found: tuple[StorageRequest, ...],
              ) -> Iterator[Difference]:
     missing = tuple((Counter(expected) - Counter(found)).elements())
     extra = tuple((Counter(found) - Counter(expected)).elements())

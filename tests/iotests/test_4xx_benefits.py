@@ -10,28 +10,38 @@ point in time.  The temporary image is only storage.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.golden.scenario import Scenario
-from model.configuration import KIB, Fault, Format, Image, RequestKind
+from model.configuration import KIB, Fault, Format, Image, Protocol, RequestKind
 from model.operations import (
     AddFilter,
     AddSnapshot,
     BitmapAdd,
     BitmapRef,
     Context,
+    Read,
     RemoveNode,
     Unexport,
+    Write,
 )
 
 C = 64 * KIB
 COPY_BITMAP = "copy_bitmap_on_filter"
 DIRTY = BitmapRef("src", "dirty")
+READ, WRITE = RequestKind.READ, RequestKind.WRITE
 
 
 def source(clusters: int) -> Image:
     """An active disk, full of data."""
     return Image("src", clusters * C, filled=((0, clusters * C),))
+
+
+def held(clusters: int) -> Image:
+    """The same, on storage that completes a request when it is told to."""
+    return replace(source(clusters), protocol=Protocol.HELD)
 
 
 def overlay(clusters: int) -> Image:
@@ -132,22 +142,51 @@ def test_402_benefit_2_discard(iotest: Scenario) -> None:
 def test_403_benefit_3_synchronisation(iotest: Scenario) -> None:
     """3. Synchronisation of fleecing reads with copying: less is waited for.
 
-    What can be seen of it while requests come one after the other: where a read goes.  Untouched
-    data is read from the active disk, copied data from the temporary image, in one request both;
-    a read never makes the filter copy, and leaves every bitmap as it is.
+    Storage completes nothing by itself here, so that requests overlap.  A client is reading a half
+    of cluster 0 when the guest writes there; then it reads the other.
 
-    That reads of untouched or in-flight data are not held up by a copy under way, that copies are
-    not held up by reads, and that a guest's write waits for exactly those reads that look at the
-    active disk, needs several requests in flight and storage that can be held: those checks come
-    with the small-step grain.
+    In the classic scheme the copy is written to the image that the client reads, and waits for
+    that read and for each that comes meanwhile; the guest's write waits with it.  In the new
+    scheme the copy waits for nobody, a second read is answered from the temporary image, and the
+    guest's write waits for the first read, which looks at the active disk, and for nothing else.
+
+    Area concurrency has more of it, in every order of completion: its directed checks "guest
+    writes and fleecing reads", "the source shows through the target" and the interleavings.
     """
+    iotest.section("Classic: the copy, and with it the guest, wait for all reads that come")
+    iotest.images(held(2), overlay(2))
+    classic(iotest)
+    iotest.start(Read("tmp", 0, C // 2))
+    iotest.start(Write("cbw", 0, C))
+    iotest.comment("the copy has read; it is not written as long as the client reads")
+    iotest.complete("src", READ, 0, C)
+    iotest.bitmaps("cbw")
+    iotest.start(Read("tmp", C // 2, C // 2))
+    iotest.complete("src", READ, 0, C // 2)
+    iotest.comment("no read is under way any more: the copy is written, the guest has its turn")
+    iotest.complete("src", READ, C // 2, C // 2)
+    iotest.bitmaps("cbw")
+    iotest.complete("src", WRITE, 0, C)
+    iotest.section("New: the copy and the second read wait for nobody")
+    iotest.images(held(2), Image("tmp", 2 * C, protocol=Protocol.HELD))
+    iotest.fleecing("src", "tmp")
+    iotest.start(Read("acc", 0, C // 2))
+    iotest.start(Write("cbw", 0, C))
+    iotest.comment("the copy has read; it is written while the client reads")
+    iotest.complete("src", READ, 0, C)
+    iotest.complete("tmp", WRITE, 0, C)
+    iotest.bitmaps("cbw")
+    iotest.start(Read("acc", C // 2, C // 2))
+    iotest.complete("tmp", READ, C // 2, C // 2)
+    iotest.comment("the read of the active disk is over: the guest has its turn")
+    iotest.complete("src", READ, 0, C // 2)
+    iotest.complete("src", WRITE, 0, C)
+    iotest.section("New: a read goes where the data is, and never makes the filter copy")
     iotest.images(source(4), Image("tmp", 4 * C))
     iotest.fleecing("src", "tmp")
-    iotest.section("Untouched: from the active disk; nothing is copied")
     iotest.read("acc", 0, 4 * C)
     iotest.content("tmp")
     iotest.bitmaps("cbw", "src")
-    iotest.section("The guest writes to clusters 1 and 2; they come from the temporary image")
     iotest.write("cbw", C, 2 * C)
     iotest.content("tmp")
     iotest.bitmaps("cbw", "src")
@@ -238,11 +277,20 @@ TARGET_FAILS = (Fault(RequestKind.WRITE, offset=C, once=True),)
 def test_407_benefit_6_failed_copies(iotest: Scenario, on_cbw_error: str) -> None:
     """6. What a failed copy breaks can be chosen.
 
-    The temporary image cannot take cluster 1, once.  With break-guest-write, the only way of the
+    The temporary image cannot take cluster 1, once.  With break-guest-write, the way of the
     classic scheme and of backup jobs of old, the guest's request fails and the point in time is
     whole; a second try may succeed.  With break-snapshot the guest does not notice, and the client
-    may read no more.
+    may read no more.  The classic scheme cannot have that: nobody tells its client, who reads what
+    the guest has written since.
     """
+    iotest.section("Classic")
+    iotest.images(source(4), replace(overlay(4), faults=TARGET_FAILS))
+    iotest.do(AddFilter("cbw", "src", "tmp", on_cbw_error=on_cbw_error))
+    iotest.export("cbw")
+    iotest.export("tmp")
+    iotest.write("cbw", C, C)
+    iotest.read("tmp", 0, 4 * C)
+    iotest.section("New")
     iotest.images(source(4), Image("tmp", 4 * C, faults=TARGET_FAILS))
     iotest.fleecing("src", "tmp", on_cbw_error=on_cbw_error)
     iotest.write("cbw", 0, 512)

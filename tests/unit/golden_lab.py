@@ -6,12 +6,14 @@ from __future__ import annotations
 from harness.golden.scenario import Absent, Scenario
 from harness.lockstep.trace import SystemKind
 from harness.systems.base import System
+from harness.systems.held_simulated import SimulatedHeld
 from harness.systems.lies import Lie
+from harness.systems.lies.forgotten import Forgotten
 from harness.systems.simulated import Simulated
 from model.capabilities import Capabilities
+from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import KIB, Configuration, Format, Image
 from model.job_operations import Backup, Sync, Transaction
-from model.machine import Machine
 from model.operations import (
     AddFilter,
     Attach,
@@ -34,10 +36,12 @@ class SimulatedHost:
     label = "QEMU 0.0"
 
     def __init__(self, capabilities: Capabilities | None = None, lie: Lie | None = None, *,
-                 absent: str | None = None) -> None:
+                 absent: str | None = None, forgotten: Forgotten | None = None) -> None:
         self._capabilities = capabilities or Capabilities()
         self._lie = lie
         self._absent = absent
+        self.forgotten = forgotten
+        """The rule that filters over held storage do not keep."""
         self.systems: list[Simulated] = []
 
     def capabilities(self) -> Capabilities:
@@ -46,7 +50,10 @@ class SimulatedHost:
     def start(self, kind: SystemKind, configuration: Configuration) -> System:
         if self._absent is not None:
             raise Absent(self._absent)
-        self.systems.append(Simulated(Machine(configuration, self._capabilities), self._lie))
+        machine = machine_for(configuration, self._capabilities)
+        if isinstance(machine, ConcurrentMachine):
+            return SimulatedHeld(machine, forgotten=self.forgotten)
+        self.systems.append(Simulated(machine, self._lie))
         return self.systems[-1]
 
     def folders(self, system: System) -> dict[str, str]:

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
+
+import pytest
 
 from harness.golden.scenario import Scenario
 from harness.golden.sides import model_text
 from harness.golden.verdict import Verdict
 from harness.lockstep.trace import SystemKind
 from harness.systems.lies import catalogue
+from harness.systems.lies.forgotten import FORGOTTEN
 from model.capabilities import Capabilities
-from model.configuration import KIB, Image
-from model.operations import Via
+from model.configuration import KIB, Image, Protocol, RequestKind
+from model.operations import Read, Via, Write
 from tests.unit.golden_lab import C, SimulatedHost, everything
 
 SOURCE = Image("src", 4 * C, filled=((0, 4 * C),))
@@ -115,3 +119,30 @@ def test_a_lasting_difference_of_bitmaps_is_told_once() -> None:
     assert system is not None
     told = [line for line in system.splitlines() if line.startswith("*** bitmaps of node")]
     assert 0 < len(told) < 10, "only when it becomes another one"
+
+
+RULES = {each.name: each for each in FORGOTTEN}
+
+
+@pytest.mark.parametrize("forgotten", [
+    None, "no-wait", "copy-waits", "no-freeze", "wait-for-one-read"])
+def test_requests_that_overlap(forgotten: str | None) -> None:
+    """Who waits for whom is in both logs; a filter that keeps no such rule is caught."""
+    scenario = Scenario(SimulatedHost(forgotten=RULES[forgotten] if forgotten else None))
+    scenario.images(replace(SOURCE, protocol=Protocol.HELD), TEMPORARY)
+    scenario.fleecing("src", "tmp")
+    scenario.start(Read("acc", 0, C // 2))
+    scenario.start(Write("cbw", 0, C))
+    scenario.complete("src", RequestKind.READ, 0, C)
+    scenario.start(Read("acc", C // 2, C // 2))
+    scenario.complete("src", RequestKind.READ, 0, C // 2)
+    if forgotten is None:
+        scenario.complete("src", RequestKind.WRITE, 0, C)
+    model, system = texts(scenario)
+    assert system is not None
+    assert 'qemu-io -c "write -P 1 0 64k" nbd:///cbw &  # [6]\n' in model
+    assert "pending: read src 0..32k, read src 0..64k\ncomplete: read src 0..64k\n" in model
+    honest = forgotten in (None, "wait-for-one-read")  # there is only one to wait for
+    assert (model == system) == (scenario.failure is None) == honest
+    if forgotten is None:
+        assert model.endswith("[6] wrote 65536/65536 bytes at offset 0\npending: nothing\n")

@@ -157,6 +157,8 @@ def _make_filter(graph: Graph, command: Backup, device: Node, target: Node) -> C
     if smallest > LARGEST_SIZE:
         raise CommandRefused(f"min-cluster-size too large: {smallest} > {LARGEST_SIZE}")
     name = filter_name(command.job, command.filter_node)
+    if command.filter_node is None and name in graph.nodes:
+        name += "'"  # of a job whose name is taken: that is found out when there is a filter
     options = CbwOptions(OnCbwError(command.on_cbw_error or OnCbwError.BREAK_GUEST_WRITE))
     try:
         if command.filter_node is not None:

@@ -200,7 +200,8 @@ class BlockCopy:
         """A task is cut to the run of equal block status at its start, whole clusters of it; what
         is cut off is to be copied again.  A run that reads as zero is copied by writing zeroes.
         A run shorter than a cluster, or an unknown status, is copied as one cluster of data.
-        The answer is whether zeroes are to be written; None if that is up to the storage."""
+        The answer is whether zeroes are to be written; None if that is up to the storage, or to
+        where in the file of the source its zeroes lie."""
         limit = min(task.end, self.length)
         is_zero: bool | None
         try:
@@ -209,6 +210,8 @@ class BlockCopy:
             stop, is_zero = task.start + self.cluster_size, False
         else:
             is_zero = status.is_zero
+            if is_zero and 0 < status.pieces < self.cluster_size:
+                is_zero = None
             if stop - task.start < self.cluster_size:
                 stop, is_zero = task.start + self.cluster_size, False
             elif stop == self.length:

@@ -17,7 +17,7 @@ The point in time of a cluster is in the target if it is done, else in the sourc
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NoReturn, TypeVar
 
@@ -133,7 +133,7 @@ class CopyBeforeWrite(Node):
         """The source's; the filter is a level of its own above the images below the source."""
         stop, status = yield from self.source.block_status(start, end)
         if status.depth is not None and status.depth > 1:
-            status = Status(status.flags, status.depth + 1)
+            status = replace(status, depth=status.depth + 1)
         return stop, status
 
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:

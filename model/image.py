@@ -94,8 +94,8 @@ class Image(Node):
     @rule("image.cannot-discard", source="experiment, format by format")
     def _heeds_discard(self) -> bool:
         """A format whose driver cannot discard takes the advice and forgets it: data and dirty
-        bitmaps stay as they are."""
-        return self.discard_enabled and self.traits.discards
+        bitmaps stay as they are, but for those of a ``blkdebug`` on top, which passes it on."""
+        return self.discard_enabled and (self.traits.discards or self.format_node != self.name)
 
     def _request(self, kind: RequestKind, start: int, end: int, *,
                  unmap: bool = False) -> StorageRequest:
@@ -124,7 +124,8 @@ class Image(Node):
     def _discard(self, start: int, end: int) -> Program[None]:
         """What a raw image was told to discard reads as zero, to the byte."""
         yield self._request(RequestKind.DISCARD, start, end)
-        self.content.set(start, end, ZERO)
+        if self.traits.discards:
+            self.content.set(start, end, ZERO)
 
     def _flush(self) -> Program[None]:
         changes = self.changes

@@ -30,10 +30,13 @@ class Status:
 
     ``flags`` has more than one value where the storage below QEMU decides.  ``depth`` counts
     images from the top, 1 being the node itself; 0: allocated nowhere; None: undecided.
+    ``pieces``: the range may be told in several ones, of so many bytes at least, by where in a
+    file the data lies; 0: it is told as one.
     """
 
     flags: frozenset[int]
     depth: int | None = 1
+    pieces: int = 0
 
     @property
     def is_zero(self) -> bool | None:

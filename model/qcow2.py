@@ -8,6 +8,7 @@ backing file or zeroes; or reads as zero; or holds data.  Here alone block statu
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from enum import Enum
 from itertools import pairwise
 from typing import Final
@@ -47,6 +48,8 @@ class Cell(Enum):
 
     UNALLOCATED = "unallocated"
     ZERO = "zero"
+    ZERO_KEPT = "zero, its space kept"
+    """Told apart from the other by where a run of block status ends."""
     DATA = "data"
     PERHAPS_ZERO = "zero, or data that is all zero"
     """Whether a write of zeroes to a part of it made it a zero cell is up to the storage below
@@ -140,7 +143,10 @@ class Qcow2(Image):
                     (yield from self._is_zero(high, cell_end))]
             if all(rest):
                 self.content.set(cell_start, cell_end, ZERO)
-                self._make_zero(low, high, Cell.PERHAPS_ZERO if how.perhaps else Cell.ZERO)
+                if how.perhaps:
+                    self._make_zero(low, high, Cell.PERHAPS_ZERO)
+                else:
+                    self._zero_cells(low, high, frees=how.unmap)
             elif how.fast:
                 if False not in rest:
                     raise Undetermined("what may read as zero may be zeroed fast")
@@ -149,6 +155,17 @@ class Qcow2(Image):
                 yield from self._store(low, zeroes(high - low))
                 if False not in rest:
                     self._mark(low, high, Cell.PERHAPS_ZERO)
+
+    def _zero_cells(self, start: int, end: int, *, frees: bool) -> None:
+        """Zero cells in place of others; those that had data keep their space unless it may be
+        freed."""
+        had = list(self.cells.runs(start // self.cell, divide_up(end, self.cell)))
+        self._make_zero(start, end)
+        for run in had:
+            if run.value is Cell.PERHAPS_ZERO:
+                self.cells.set(run.start, run.end, run.value)
+            elif run.value in (Cell.DATA, Cell.ZERO_KEPT) and not (frees or self.spec.subclusters):
+                self.cells.set(run.start, run.end, Cell.ZERO_KEPT)
 
     def _make_zero(self, start: int, end: int, state: Cell = Cell.ZERO) -> None:
         """Make cells zero; those past the end of the image too if all of its last cluster is."""
@@ -198,7 +215,7 @@ class Qcow2(Image):
         yield self._request(RequestKind.STATUS, start, end)
         stop, status = yield from self._look_up(start, end)
         if self.format_node != self.name and status.depth is not None and status.depth > 1:
-            status = Status(status.flags, status.depth + 1)  # blkdebug is a level of its own
+            status = replace(status, depth=status.depth + 1)  # blkdebug is a level of its own
         return stop, status
 
     def _look_up(self, start: int, end: int) -> Program[tuple[int, Status]]:
@@ -207,11 +224,14 @@ class Qcow2(Image):
         if run.value is not Cell.UNALLOCATED:
             if run.value is Cell.PERHAPS_ZERO:
                 return stop, ANYTHING_ZERO
-            return (stop, ZERO_HOLE) if run.value is Cell.ZERO else self._data_status(start, stop)
+            if run.value is Cell.DATA:
+                return self._data_status(start, stop)
+            ragged = run.value is Cell.ZERO_KEPT or self.spec.subclusters
+            return stop, replace(ZERO_HOLE, pieces=self.cell if ragged else 0)
         if self.backing is None or start >= self.backing.size:
             return stop, Status(ZERO_HOLE.flags, 0 if self.backing is None else 2)
         stop, below = yield from self.backing.block_status(start, min(stop, self.backing.size))
-        return stop, Status(below.flags, below.depth and below.depth + 1)
+        return stop, replace(below, depth=below.depth and below.depth + 1)
 
     @rule("qcow2.sparse-data", source="qcow2 looks at the file below for preallocated clusters")
     def _data_status(self, start: int, end: int) -> tuple[int, Status]:

@@ -8,6 +8,7 @@ permission on the child and shares all.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from .content import Content
 from .errors import Errno, RequestFailed
@@ -36,7 +37,7 @@ class SnapshotAccess(Node):
         """Whatever has a known content is at level 1, as if it were allocated here; what a
         backing file of the source has is a hole of unknown content, at no level."""
         stop, status = yield from self.file.snapshot_status(start, end)
-        return stop, status if status.flags == HOLE.flags else Status(status.flags, 1)
+        return stop, status if status.flags == HOLE.flags else replace(status, depth=1)
 
     @rule("snapshot-access.is-not-written", source="driver snapshot-access")
     def _refuse(self) -> Program[None]:

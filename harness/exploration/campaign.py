@@ -49,8 +49,10 @@ def explore(mission: Mission, budget: Budget, workers: int = 1,
         tally.add(other)
         tally.sample(time.monotonic() - begun)
         progress(tally)
+        spent = budget.steps is not None and tally.steps >= budget.steps
+        # Whichever worker has the corpus, it is done.
         return not (len(tally.finds) >= budget.finds
-                    or (budget.steps is not None and tally.steps >= budget.steps))
+                    or (spent and tally.kept >= len(mission.corpus)))
 
     with closing(batches(mission, deadline, workers)) as coming:
         for batch in coming:

@@ -182,6 +182,7 @@ class Explorer:
             if deadline is not None and time.monotonic() >= deadline:
                 break
             self._one(number, tally)
+            tally.kept += number < 0
         return tally
 
     def close(self) -> None:

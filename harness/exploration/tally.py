@@ -44,6 +44,8 @@ class Tally:
     traces: int = 0
     directed: int = 0
     """How many of the traces were directed checks."""
+    kept: int = 0
+    """How many of the corpus have had their turn."""
     sequences: int = 0
     """How many sequences the traces of an exhaustive run came to."""
     killing: int = 0
@@ -91,6 +93,7 @@ class Tally:
         self.done = other.done
         self.traces += other.traces
         self.directed += other.directed
+        self.kept += other.kept
         self.sequences += other.sequences
         self.killing += other.killing
         self.steps += other.steps

@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol, TypeVar
 from harness.errors import EnvironmentProblem, HarnessError
 from harness.exploration.batches import Batch, Queue
 from harness.exploration.steering import Pair
+from harness.processes.keeper import keeper
 
 Report = TypeVar("Report", covariant=True)
 
@@ -56,6 +57,8 @@ class Work(Protocol[Report]):
 class _Worker:
     process: SpawnProcess
     connection: Connection
+    orders: Connection
+    """To the thread that ends it."""
     batch: Batch | None = None
     """What it is at."""
 
@@ -69,7 +72,8 @@ class _Worker:
     def stop(self) -> None:
         """End the process, which may be in the middle of things: its keeper cleans up."""
         self.connection.close()
-        self.process.terminate()
+        with suppress(BrokenPipeError):  # it is dead
+            self.orders.send(None)
         self.process.join()
 
 
@@ -123,7 +127,8 @@ def batches(work: Work[Report], deadline: float | None, workers: int) -> Generat
 def _start(work: Work[Any], deadline: float | None) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, work, deadline), daemon=True)
+    obeyed, orders = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(theirs, obeyed, work, deadline), daemon=True)
     # A Ctrl-C is the parent's to handle, also while the worker has not yet come to ignore it.  The
     # tracker, begun with the first worker, would lift the mask.
     resource_tracker.ensure_running()
@@ -133,14 +138,16 @@ def _start(work: Work[Any], deadline: float | None) -> _Worker:
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     theirs.close()
-    return _Worker(process, ours)
+    obeyed.close()
+    return _Worker(process, ours, orders)
 
 
-def _work(connection: Connection, work: Work[Any], deadline: float | None) -> None:
+def _work(connection: Connection, orders: Connection, work: Work[Any],
+          deadline: float | None) -> None:
     """In the worker: do batches until the parent hangs up or ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_end, args=(orders,), daemon=True).start()
     means = work.begin()
     try:
         while True:
@@ -157,9 +164,13 @@ def _work(connection: Connection, work: Work[Any], deadline: float | None) -> No
         means.close()
 
 
-def _die_with_parent() -> None:
-    """Nobody asks for the rest of a batch if the parent was killed; our keeper cleans up."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
+def _end(orders: Connection) -> None:
+    """End this process when the parent orders it, or dies: nobody asks for the rest of a batch.
+    Our keeper cleans up, and keeps the trace that we are at if nobody ordered the end."""
+    try:
+        orders.recv()
+    except EOFError:
+        pass
+    else:
+        keeper().dismiss()
     os.kill(os.getpid(), signal.SIGTERM)

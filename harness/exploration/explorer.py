@@ -278,7 +278,8 @@ class Explorer:
             system = stand.start(trace.configuration)
         except SystemFailed as why:
             return why, 0
-        with TraceWriter(self._workspace.file(CURRENT), trace.header) as recorder, \
+        current = self._workspace.file(CURRENT)
+        with TraceWriter(current, trace.header) as recorder, \
                 closing(system):
             verdict = run(trace.steps, system, model, recorder=recorder, ends=True,
                           watch=lambda done: journal.step())
@@ -288,6 +289,7 @@ class Explorer:
             done = verdict.steps if isinstance(verdict, Conforms) else verdict.index + 1
             tally.alignments.update(alignments(trace.steps[:done], model))
         if isinstance(verdict, Conforms):
+            current.unlink()  # nobody need look at it, should we be killed before the next one
             return None, verdict.steps
         return verdict, verdict.index + 1
 

@@ -13,7 +13,7 @@ for each living process group that it started a file `groups/<number>`.  Who cle
 
 One thing is worth more than its place: the trace that a process was in the middle of when it was
 killed, :data:`CURRENT` of a workspace.  Whoever cleans up after a death puts it into
-:func:`cut_off`.
+:func:`cut_off`, unless the process was ended on purpose (:meth:`Keeper.dismiss`).
 
 A child that was started a moment before its parent died may be in no file yet.  It is known by
 its environment, where :data:`MARK` names the run directory.  None is missed: a forked process
@@ -42,6 +42,8 @@ MARK = "CBW_LOCKSTEP_RUN"
 """Environment variable of every child: the run directory of its parent."""
 CURRENT = "current.trace"
 """How a workspace calls the trace that is being done."""
+_DISMISSED = "dismissed"
+"""A file in the run directory of a process that is ended on purpose."""
 _ROUNDS = 10
 """While processes are looked for, those that were not found yet may start others."""
 
@@ -59,7 +61,7 @@ for round in 1 2 3 4 5 6 7 8 9 10; do
     done
 done
 for trace in w-*/"$4"; do
-    [ -s "$trace" ] && mkdir -p "$3" && mv -- "$trace" "$3/${trace%/*}.jsonl"
+    [ -e "$5" ] || [ ! -s "$trace" ] || { mkdir -p "$3" && mv -- "$trace" "$3/${trace%/*}.jsonl"; }
 done 2>/dev/null
 cd / && rm -rf -- "$1"
 """
@@ -79,7 +81,7 @@ class Keeper:
         self._groups: set[int] = set()
         self._guardian = subprocess.Popen(
             ["/bin/sh", "-c", _GUARDIAN, "cbw-lockstep-guardian", str(self.directory),
-             MARK, str(cut_off()), CURRENT],
+             MARK, str(cut_off()), CURRENT, _DISMISSED],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -97,6 +99,10 @@ class Keeper:
         self._groups.discard(group)
         with suppress(FileNotFoundError):
             os.unlink(self._file(group))
+
+    def dismiss(self) -> None:
+        """This process is about to be ended on purpose: nobody misses the trace it is at."""
+        (self.directory / _DISMISSED).touch()
 
     def close(self) -> None:
         for group in tuple(self._groups):
@@ -199,6 +205,8 @@ def _sweep(base: Path) -> None:
 
 def _salvage(directory: Path) -> None:
     """Keep the traces that the dead owner of a run directory was in the middle of."""
+    if (directory / _DISMISSED).exists():
+        return
     for trace in directory.glob(f"w-*/{CURRENT}"):
         with suppress(OSError):
             if trace.stat().st_size:

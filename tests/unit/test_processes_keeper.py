@@ -194,6 +194,23 @@ def test_the_trace_that_a_killed_process_was_in_is_kept(
     owner.close()
 
 
+@pytest.mark.parametrize("guarded", [True, False])
+def test_the_trace_of_a_process_that_is_ended_on_purpose_is_not_kept(
+        tmp_path: Path, guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    guardian = "" if guarded else "os.kill(keeper()._guardian.pid, signal.SIGKILL)\n"
+    owner = Owner(tmp_path, f"workspace.file('{CURRENT}').write_text('a trace')\n{guardian}"
+                            "keeper().dismiss()\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert owner.process.wait(20) == -signal.SIGKILL
+    assert owner.guardian_gone()
+    if not guarded:
+        assert leftovers(tmp_path) == [owner.path.parent]
+        Owner(tmp_path, "").finish()
+    assert leftovers(tmp_path) == []
+    assert not cut_off().exists()
+    owner.close()
+
+
 def test_a_process_that_ends_by_itself_leaves_no_trace(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

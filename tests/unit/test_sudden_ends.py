@@ -46,8 +46,8 @@ class Verify:
         self.folder = folder
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "harness", "verify", "--seed", "1", "--seconds", "600",
-                 *arguments], cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "harness", "verify", "--seed", "1",
+                 *(() if "--steps" in arguments else ("--seconds", "600")), *arguments], cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 env=with_environment({"TMPDIR": str(self.temporary), **CACHE}))
 
     def has(self, pattern: str, count: int = 1) -> bool:
@@ -119,6 +119,17 @@ def test_nothing_stays(where: str, end: signal.Signals, folder: Path,
     assert comes(lambda: not verify.processes())
     assert comes(lambda: not list(verify.temporary.iterdir()))
     assert {each.name for each in folder.iterdir()} == {"log", "tmp"}
+    if end == signal.SIGINT:  # whoever ends it knows that it was at something
+        assert not Path(CACHE["XDG_CACHE_HOME"], "cbw-lockstep/cut-off").exists()
+
+
+def test_workers_whose_budget_is_spent_leave_no_traces(folder: Path,
+                                                       started: list[Verify]) -> None:
+    started.append(verify := Verify(folder, "--steps", "40", "--workers", "2", "--no-directed",
+                                    "--area", "tails"))
+    assert verify.process.wait(PATIENCE) == 0
+    assert comes(lambda: not list(verify.temporary.iterdir()))
+    assert not Path(CACHE["XDG_CACHE_HOME"], "cbw-lockstep/cut-off").exists()
 
 
 def test_the_next_run_finds_what_nobody_could_clean(folder: Path,

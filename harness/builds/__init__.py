@@ -3,6 +3,7 @@
 
 from harness.builds.build import (
     HELPERS,
+    ON_PATH,
     PACKAGES,
     STORAGE_DAEMON,
     SUBJECTS,
@@ -18,6 +19,7 @@ from harness.builds.suites import SUITES, fetched
 
 __all__ = [
     "HELPERS",
+    "ON_PATH",
     "PACKAGES",
     "STORAGE_DAEMON",
     "SUBJECTS",

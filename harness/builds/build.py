@@ -33,6 +33,9 @@ PACKAGES: Final[Mapping[str, str]] = {
 INSTALL: Final = "apt-get install qemu-system-x86 qemu-utils"
 """Brings every tool, on every Debian since 11."""
 
+ON_PATH: Final = "PATH"
+"""The name of the build that is on PATH."""
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -55,7 +58,7 @@ class Build:
     """What `--qemu-build` named."""
 
     name: str
-    """As the user named it, or "PATH"."""
+    """As the user named it, or ON_PATH."""
     path: Path
     """The folder or the binary that was found."""
     version: str

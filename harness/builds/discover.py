@@ -15,6 +15,7 @@ from pathlib import Path
 from harness.builds.build import (
     HELPERS,
     INSTALL,
+    ON_PATH,
     STORAGE_DAEMON,
     SUBJECTS,
     SYSTEM,
@@ -49,11 +50,11 @@ class _Candidate:
 def find(spec: str | None = None) -> Build:
     """The build that `spec` names: a QEMU build (or source, or install) tree, a folder of
     binaries or wrapper scripts, an unpacked Debian suite, one binary, or a fetched suite as
-    `debian:trixie`.  None: the environment variable QEMU_BUILD, else PATH.
+    `debian:trixie`, or `PATH`.  None: the environment variable QEMU_BUILD, else PATH.
     """
-    spec = spec or os.environ.get("QEMU_BUILD") or None
-    if spec is None:
-        return _build("PATH", None, _on_path(TOOLS))
+    spec = spec or os.environ.get("QEMU_BUILD") or ON_PATH
+    if spec == ON_PATH:
+        return _build(ON_PATH, None, _on_path(TOOLS))
     if spec.startswith("debian:"):
         return _fetched(spec)
     path = Path(spec).expanduser().absolute()

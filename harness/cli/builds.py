@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.table import Table
 
-from harness.builds import TOOLS, Build, fetch, fetched, find
+from harness.builds import ON_PATH, TOOLS, Build, fetch, fetched, find
 from harness.cli.console import Progress, output
 from harness.errors import HarnessError
 from harness.exploration.subjects import Subject, subject_of
@@ -31,7 +31,7 @@ def _list(options: argparse.Namespace) -> int:
     """Builds side by side; one that cannot be used says why."""
     known: dict[str, Subject | str] = {}
     for spec in (None, *fetched()):
-        name = spec or "PATH"
+        name = spec or ON_PATH
         try:
             known[name] = subject_of(find(spec))
         except HarnessError as why:

@@ -7,7 +7,6 @@ import argparse
 import dataclasses
 import json
 import random
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -126,12 +125,13 @@ def _sides(subjects: Sequence[Subject]) -> list[Side]:
     if versions[0] == versions[1]:
         versions = [f"{version} of {subject.build.name}"
                     for version, subject in zip(versions, subjects, strict=True)]
-    return [Side(version, subject.profile.capabilities, shlex.quote(subject.build.name))
+    return [Side(version, subject.profile.capabilities, subject.build)
             for version, subject in zip(versions, subjects, strict=True)]
 
 
 def _build(subject: Subject) -> dict[str, Any]:
-    return {"path": str(subject.build.path), "version": subject.build.version,
+    return {"name": subject.build.name, "path": str(subject.build.path),
+            "version": subject.build.version,
             "capabilities": {spelled(name): has for name, has in dataclasses.asdict(
                 subject.profile.capabilities).items()}}
 

@@ -5,7 +5,6 @@ breakpoints."""
 from __future__ import annotations
 
 import inspect
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from harness.clients.libnbd import libnbd_available
 from harness.exploration.breakpoints import SCENARIOS, check, schedule_of
 from harness.exploration.directed.ends import ENDS, End
 from harness.exploration.directed.ends import check as check_end
-from harness.exploration.grounds import Ground, RealGround
+from harness.exploration.grounds import Ground, RealGround, build_option
 from harness.exploration.investigate import lines, prepare
 from harness.exploration.kills import kill_rounds
 from harness.exploration.load import LONG, put_load
@@ -93,10 +92,8 @@ def verify_kills(result: Result, seconds: float, rounds: int | None = None) -> N
 
 def _command(result: Result, area: str, options: str = "") -> str:
     """The command that does this part again, with as little else as can be."""
-    name = result.build.name
-    build = "" if name == "PATH" else f"--qemu-build {shlex.quote(name)}"
-    return " ".join(f"python -m harness verify {build} --area {area} --seed {result.seed} "
-                    f"--steps 1 --no-corpus {options}".split())
+    return (f"python -m harness verify{build_option(result.build.name)} --area {area} "
+            f"--seed {result.seed} --steps 1 --no-corpus {options}").rstrip()
 
 
 def _after(trace: Trace, then: str, summary: str, name: str, result: Result, folder: Path,

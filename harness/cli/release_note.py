@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
 
+from harness.builds import Build
 from harness.cli.results import Divergence, divergence_json
 from harness.cli.summary import divergence_lines
 from harness.exploration.contrast import Words
@@ -28,8 +29,7 @@ class Side:
 
     version: str
     capabilities: Capabilities
-    name: str = ""
-    """As for ``--qemu-build``."""
+    build: Build
 
 
 class Kind(StrEnum):
@@ -188,4 +188,4 @@ def _deviation(number: int, each: Deviation, sides: Sequence[Side]) -> Iterator[
         yield (f"{number:3}. {deviates} deviates, the model sides with neither: {other} "
                f"{each.other}")
     yield from (f"     {line}" for line in divergence_lines(
-        each.divergence, build=sides[each.side].name))
+        each.divergence, sides[each.side].build))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from harness.builds import ON_PATH
 from harness.cli.console import Progress, output
 from harness.cli.files import check_file, write
 from harness.cli.single import check, ground_of
@@ -96,23 +97,26 @@ def _load(path: Path) -> dict[str, Any]:
 def campaign_report(runs: Sequence[Mapping[str, Any]], folder: Path) -> str:
     """The page of a run; its traces are where the run put them or in ``folder``."""
     told: list[Told] = []
-    shown = [{**run, "divergences": _with_maps(run["divergences"], folder, told)} for run in runs]
+    shown = [{**run, "divergences": _with_maps(run["divergences"], [run["build"]], folder, told)}
+             for run in runs]
     return campaign_page(shown, told)
 
 
 def comparison_report(plain: Mapping[str, Any], folder: Path) -> str:
     """The page about two builds; the traces are as in :func:`campaign_report`."""
     told: list[Told] = []
-    unexplained = _with_maps(plain["unexplained"], folder, told)
+    unexplained = _with_maps(plain["unexplained"], plain["builds"], folder, told)
     return comparison_page({**plain, "unexplained": unexplained}, told)
 
 
-def _with_maps(divergences: Sequence[Mapping[str, Any]], folder: Path,
-               told: list[Told]) -> list[Mapping[str, Any]]:
-    """The divergences, each with where in ``told``, to which it is added, its map is."""
+def _with_maps(divergences: Sequence[Mapping[str, Any]], builds: Sequence[Mapping[str, Any]],
+               folder: Path, told: list[Told]) -> list[Mapping[str, Any]]:
+    """The divergences, of one of the builds each, with where in ``told``, to which it is added,
+    its map is."""
     shown: list[Mapping[str, Any]] = []
     for each in divergences:
-        one = _divergence(each, folder) if len(told) < MOST else None
+        build = builds[each.get("build", 0)].get("name", ON_PATH)
+        one = _divergence(each, build, folder) if len(told) < MOST else None
         if one is None:
             shown.append(each)
         else:
@@ -121,7 +125,7 @@ def _with_maps(divergences: Sequence[Mapping[str, Any]], folder: Path,
     return shown
 
 
-def _divergence(each: Mapping[str, Any], folder: Path) -> Told | None:
+def _divergence(each: Mapping[str, Any], build: str, folder: Path) -> Told | None:
     path = _there(each["trace"], folder)
     if path is None:
         return None
@@ -131,7 +135,7 @@ def _divergence(each: Mapping[str, Any], folder: Path) -> Told | None:
         each["system"], each["verdict"], each["summary"], each["step"])
     script = _there(each.get("reproducer"), folder)
     reproducer = "" if script is None else script.read_text(encoding="utf-8", errors="replace")
-    return _told(path, loaded, known, reproducer)
+    return _told(path, loaded, known, reproducer, build)
 
 
 def _there(name: str | None, folder: Path) -> Path | None:
@@ -157,11 +161,13 @@ def _told_of(path: Path, options: argparse.Namespace, progress: Progress) -> Tol
         check(loaded, stand, ground, path)
         progress.phase(f"doing {path} on {where(ground)}")
         return _told(path, loaded, recording.record(loaded, stand, where(ground)),
-                     _reproducer(path))
+                     _reproducer(path), options.qemu_build or ON_PATH)
 
 
-def _told(path: Path, loaded: trace.Trace, seen: Recording, reproducer: str) -> Told:
-    return Told(loaded, seen, path.name, replay_command(path, seen.system), reproducer)
+def _told(path: Path, loaded: trace.Trace, seen: Recording, reproducer: str,
+          build: str = ON_PATH) -> Told:
+    """``build``: its name, as far as that is known."""
+    return Told(loaded, seen, path.name, replay_command(path, seen.system, build), reproducer)
 
 
 def _reproducer(path: Path) -> str:

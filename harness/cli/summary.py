@@ -9,10 +9,11 @@ from typing import Final
 
 from rich.console import Console
 
-from harness.builds import STORAGE_DAEMON, SYSTEM
+from harness.builds import STORAGE_DAEMON, SYSTEM, Build
 from harness.cli.console import output
 from harness.cli.results import Divergence, Result
 from harness.exploration.grounds import replay_command
+from harness.reproducers.attempt import by_hand
 from harness.systems.capabilities import describe, until
 from harness.systems.known_defects import spelled
 from model.rules import RULES
@@ -57,7 +58,7 @@ def show(result: Result, *, verbose: bool = False, interrupted: bool = False,
             console.print(f"divergence {number} ({divergence.area}, {divergence.system}): "
                           f"{divergence.summary}", style="red")
         else:
-            _divergence(console, number, divergence, verbose=verbose)
+            _divergence(console, number, divergence, build, verbose=verbose)
     if result.divergences:
         console.print()
     _verdict(console, result, interrupted)
@@ -88,18 +89,18 @@ def _verdict(console: Console, result: Result, interrupted: bool) -> None:
         console.print(f"CONFORMS{but}", style="bold green")
 
 
-def _divergence(console: Console, number: int, each: Divergence, *, verbose: bool) -> None:
+def _divergence(console: Console, number: int, each: Divergence, build: Build, *,
+                verbose: bool) -> None:
     console.print()
     often = f", in {each.times} traces" if each.times > 1 else ""
     console.print(f"divergence {number} ({each.area}, {each.system}{often})", style="bold red")
-    for line in divergence_lines(each, verbose=verbose):
+    for line in divergence_lines(each, build, verbose=verbose):
         console.print(f"  {line}")
 
 
-def divergence_lines(each: Divergence, *, verbose: bool = False,
-                     build: str | None = None) -> Iterator[str]:
-    """What it is, and where its files are; ``build``: what the command that does it again is to
-    name."""
+def divergence_lines(each: Divergence, build: Build, *,
+                     verbose: bool = False) -> Iterator[str]:
+    """What it is, where its files are, and the commands that do it again on the build."""
     yield each.summary
     yield from (f"  {line}" for line in _shortened(each.lines))
     if each.again:
@@ -111,13 +112,12 @@ def divergence_lines(each: Divergence, *, verbose: bool = False,
     elif each.story is not None:
         yield f"the story: {each.story}"
     if each.trace is not None:
-        on = f" --qemu-build {build}" if build else ""
         what = "what leads there" if each.repeat else "replay it"
-        yield f"{what}: {replay_command(each.trace, each.system)}{on}"
+        yield f"{what}: {replay_command(each.trace, each.system, build.name)}"
     if each.repeat:
         yield f"do it again: {each.repeat}"
     if each.reproducer is not None:
-        yield f"without the harness: sh {each.reproducer}"
+        yield f"without the harness: {by_hand(each.reproducer, build)}"
     if each.iotest is not None:
         yield f"as a test for QEMU's tree: {each.iotest}"
     if each.tried:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from harness.builds import find
+from harness.builds import ON_PATH, find
 from harness.cli.console import Progress
 from harness.cli.cut_off import bring_back
 from harness.cli.files import check_folder, write
@@ -111,7 +111,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def _name(spec: str | None) -> str:
-    return "PATH" if spec is None else spec.strip("/").replace("/", "-").replace(":", "-")
+    return ON_PATH if spec is None else spec.strip("/").replace("/", "-").replace(":", "-")
 
 
 def _one(options: argparse.Namespace, spec: str | None, folder: Path,

@@ -6,13 +6,14 @@ A worker opens a ground once, for all the traces it does there.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-from harness.builds import STORAGE_DAEMON, SYSTEM, Build
+from harness.builds import ON_PATH, STORAGE_DAEMON, SYSTEM, Build
 from harness.exploration.building import Plan
 from harness.lockstep.replay import Stand
 from harness.lockstep.trace import SystemKind
@@ -149,8 +150,15 @@ def where(ground: Ground) -> str:
     return kind(ground) + (f" {build.version}" if build is not None else "")
 
 
-def replay_command(path: Path | str, system: str) -> str:
+def replay_command(path: Path | str, system: str, build: str = ON_PATH) -> str:
     """What does a trace again that was done on a system, as :func:`where` or :func:`kind` has
-    it."""
-    simulation = f" --{system}" if system.partition(" ")[0] == SystemKind.SIMULATED.value else ""
-    return f"python -m harness replay {path}{simulation}"
+    it, of a build, by its name."""
+    simulated = system.partition(" ")[0] == SystemKind.SIMULATED.value
+    on = f" --{system}" if simulated else build_option(build)
+    return f"python -m harness replay {shlex.quote(str(path))}{on}"
+
+
+def build_option(name: str) -> str:
+    """How a command says, with a space before it, which build it is for: not at all for that of
+    PATH."""
+    return "" if name == ON_PATH else f" --qemu-build {shlex.quote(name)}"

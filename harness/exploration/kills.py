@@ -99,7 +99,8 @@ class Kills:
         """In one line."""
         return (f"{self.kills} kills in {self.rounds} rounds, {self.requests} requests answered, "
                 f"{self.seconds:.0f} s; {self.foreign} blocks that were being freed hold "
-                f"another's data; {len(self.violations)} violations")
+                f"another's data; {len(self.violations)} "
+                f"violation{'s' if len(self.violations) != 1 else ''}")
 
 
 def kill_rounds(start: Callable[[Configuration], QmpSystem], build: Build, seconds: float,

@@ -97,7 +97,8 @@ class Load:
         rate = self.requests / self.seconds if self.seconds else 0
         return (f"{self.requests} requests in {self.rounds} rounds, {rate:.0f} a second; "
                 f"{self.fleecing} fleecing reads gave the point in time, {self.denied} were "
-                f"denied; {len(self.violations)} violations")
+                f"denied; {len(self.violations)} "
+                f"violation{'s' if len(self.violations) != 1 else ''}")
 
 
 def put_load(start: Callable[[Configuration], QmpSystem], capabilities: Capabilities,

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from harness.builds import STORAGE_DAEMON, SYSTEM, Build
+from harness.builds import ON_PATH, STORAGE_DAEMON, SYSTEM, Build
 from harness.processes import Workspace, run
 
 AS_EXPECTED, DIVERGES, CANNOT = 0, 1, 125
@@ -16,6 +18,26 @@ PATIENCE: Final = 20
 """Seconds for which QEMU may live when a reproducer is tried; the file itself grants more."""
 _VARIABLES: Final = {STORAGE_DAEMON: "QSD", SYSTEM: "QEMU_SYSTEM", "qemu-img": "QEMU_IMG",
                      "qemu-io": "QEMU_IO"}
+
+
+def by_hand(file: Path, build: Build) -> str:
+    """The command that runs the shell form on the build, or, where the harness runs the build's
+    programs through a loader, on one like it."""
+    command = f"sh {shlex.quote(str(file))}"
+    own = [tool for name in _VARIABLES
+           if (tool := build.tools.get(name)) is not None and not tool.borrowed]
+    if build.name == ON_PATH or not own:
+        return command
+    if any(tool.argv != (str(tool.path),) for tool in own):
+        return (f"{command} FOLDER, of a QEMU that is installed: the programs of {build.name} "
+                "need the harness to run")
+    folders = {tool.path.parent for tool in own}
+    folders = {folder.parent if folder.name == "storage-daemon" else folder for folder in folders}
+    if len(folders) == 1 and all(tool.path.name == tool.name for tool in own):
+        return f"{command} {shlex.quote(str(*folders))}"
+    # Another name, or files from here and there.
+    words = [f"{_VARIABLES[tool.name]}={shlex.quote(str(tool.path))}" for tool in own]
+    return " ".join((*words, command))
 
 
 @dataclass(frozen=True, slots=True)

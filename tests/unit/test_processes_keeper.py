@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 OWNER = """
 import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
 from harness.processes import Child, Workspace
 from harness.processes.keeper import keeper
 workspace = Workspace()

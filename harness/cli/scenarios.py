@@ -46,6 +46,7 @@ from model.operations import (
     OnCbwError,
     Operation,
     Read,
+    Resize,
     Status,
     Unexport,
     Write,
@@ -144,6 +145,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         *_CBW, *_SNAP, Start(Write("cbw", C, C)), Start(Read("snap", 0, 2 * C)))),
     "cbw.discard-rounds-inwards": Scenario(_TWO, (
         *_CBW, *_SNAP, Discard("snap", C // 2, 2 * C))),
+    "cbw.resize-copies-nothing": Scenario(_TWO, (
+        AddFilter("cbw", "src", "tmp"), Resize("cbw", 2 * C))),
     "cbw.discard-gives-up-access": Scenario(_TWO, (
         *_CBW, *_SNAP, Write("cbw", 0, C), Discard("snap", 0, 2 * C))),
 
@@ -161,6 +164,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         *_CBW, Write("cbw", C, C))),
     "block-copy.waits-for-others": Scenario(_HELD, (
         *_CBW, Start(Write("cbw", C, 512)), Start(Write("cbw", C + 512, 512)))),
+    "block-copy.past-a-shrunk-end": Scenario(_TWO, (
+        AddFilter("cbw", "src", "tmp"), Resize("cbw", 3 * C + 512), Export("cbw"),
+        Write("cbw", 2 * C, C + 512))),
     "block-copy.need-not-copy": Scenario(_TWO, (*_CBW, *_SNAP, Discard("snap", C, C))),
 
     # The snapshot-access driver
@@ -211,6 +217,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         Export("src"), Start(_backup(auto_finalize=False, max_workers=2, max_chunk=C,
                                      on_source_error=OnError.STOP,
                                      on_target_error=OnError.STOP)))),
+    "backup.speed": Scenario(_TWO, (
+        _backup(speed=1, max_workers=1, max_chunk=C),)),
     "backup.on-error": Scenario(_failing(2 * C), (
         _backup(on_target_error=OnError.STOP, max_workers=1, max_chunk=C),)),
     "backup.finalize": Scenario(_TWO, (

@@ -27,7 +27,8 @@ FULL = SimpleNamespace(total=1 << 30, used=(1 << 30) - (1 << 20), free=(1 << 20)
 
 
 def fake_build(name: str = "simulated") -> Build:
-    tool = Tool(STORAGE_DAEMON, Path("/nowhere/qsd"), ("/nowhere/qsd",), "99.0 (simulated)")
+    tool = Tool(STORAGE_DAEMON, Path("/nowhere") / STORAGE_DAEMON,
+                (f"/nowhere/{STORAGE_DAEMON}",), "99.0 (simulated)")
     return Build(name, Path("/nowhere"), "99.0 (simulated)", {STORAGE_DAEMON: tool})
 
 

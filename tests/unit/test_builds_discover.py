@@ -48,10 +48,13 @@ def test_path_is_the_default(path_folder: Path) -> None:
         assert (tool.version, tool.borrowed) == (build.version, False)
 
 
-def test_environment_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable(tmp_path: Path, path_folder: Path,
+                              monkeypatch: pytest.MonkeyPatch) -> None:
     write_tool(tmp_path / "mine")
+    write_tool(path_folder)
     monkeypatch.setenv("QEMU_BUILD", str(tmp_path / "mine"))
     assert find().path == tmp_path / "mine"
+    assert find("PATH").path == path_folder
 
 
 def test_nothing_on_path_names_the_packages() -> None:

@@ -139,6 +139,19 @@ def test_many_divergences_are_told_in_a_line(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.count("replay it: ") == 6
 
 
+def test_what_does_it_again_names_the_build(capsys: pytest.CaptureFixture[str]) -> None:
+    made = result()
+    made.divergences.append(Divergence("tails", "diverges", 1, Path("t.jsonl"), system="qsd",
+                                       reproducer=Path("t.sh")))
+    for build, on, folder in ((fake_build("PATH"), "", ""), (
+            fake_build("my build"), " --qemu-build 'my build'", " /nowhere")):
+        made.build = build
+        show(made)
+        said = capsys.readouterr().out
+        assert f"  replay it: python -m harness replay t.jsonl{on}\n" in said
+        assert f"  without the harness: sh t.sh{folder}\n" in said
+
+
 def test_builds_stand_side_by_side_in_full(monkeypatch: pytest.MonkeyPatch,
                                            capsys: pytest.CaptureFixture[str]) -> None:
     suites = ["debian:bookworm-backports", "debian:trixie-backports"]

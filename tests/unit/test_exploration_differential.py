@@ -220,7 +220,8 @@ def test_a_package_without_a_qemu_system_has_mended_nothing() -> None:
 
 def _note(found: Comparison, first: Capabilities, second: Capabilities) -> list[str]:
     return list(release_note(differences(found, first, second), [],
-                             [Side("1.0", first, fake_build()), Side("2.0", second, fake_build())]))
+                             [Side("1.0", first, fake_build()),
+                              Side("2.0", second, fake_build())]))
 
 
 def test_the_note_tells_what_became_of_each_capability() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,19 @@ def test_the_folder_of_a_run_has_its_page(diverged: Path,
     assert page == Path("run.html").read_text(), "verify --report makes the same"
     assert main(["report", "run.json", "--to", "again.html"]) == 0
     assert Path("again.html").read_text() == page
+
+
+def test_what_does_it_again_names_the_build(diverged: Path) -> None:
+    for seen in diverged.glob("*.seen.json"):
+        seen.unlink()
+    plain = json.loads(Path("run.json").read_text())
+    plain["build"]["name"] = "/my/build"
+    for each in plain["divergences"]:
+        each["system"] = "qsd"
+    Path("run.json").write_text(json.dumps(plain))
+    assert main(["report", "run.json", "--to", "page.html"]) == 0
+    trace = plain["divergences"][0]["trace"]
+    assert f"replay {trace} --qemu-build /my/build<" in Path("page.html").read_text()
 
 
 def test_a_trace_of_a_run_needs_no_qemu_for_its_page(diverged: Path, tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.builds import STORAGE_DAEMON, SYSTEM, find
+from harness.builds import STORAGE_DAEMON, SYSTEM, Build, Tool, find
 from harness.errors import EnvironmentProblem
 from harness.exploration.subjects import Subject, subject_of
 from harness.lockstep.differences import EventsDiffer
 from harness.lockstep.replay import Stand, replay
 from harness.lockstep.trace import SystemKind, Trace
 from harness.lockstep.verdict import Conforms, Diverges, Failure
-from harness.reproducers.attempt import AS_EXPECTED, CANNOT, Attempt, attempt
+from harness.reproducers.attempt import AS_EXPECTED, CANNOT, Attempt, attempt, by_hand
 from harness.reproducers.compile import NoReproducer, Words, compiled
 from harness.reproducers.handover import write_reproducers
 from harness.reproducers.iotest import iotest
@@ -283,3 +283,22 @@ def test_calls_are_wrapped() -> None:
         assert len(line) <= WIDTH - 8
     assert eval("\n".join(call("dict", [], 8, {"a": ("y" * 200,)}))) == {"a": ("y" * 200,)}
 
+
+def tool(path: str, name: str = "", *, argv: tuple[str, ...] = (), borrowed: bool = False) -> Tool:
+    return Tool(name or Path(path).name, Path(path), argv or (path,), "1.0", borrowed=borrowed)
+
+
+@pytest.mark.parametrize(("tools", "command"), [
+    ((tool("/b/storage-daemon/qemu-storage-daemon"), tool("/b/qemu-img"),
+      tool("/usr/bin/qemu-io", borrowed=True)), "sh 'a b.sh' /b"),
+    ((tool("/c d/qemu-storage-daemon"),), "sh 'a b.sh' '/c d'"),
+    ((tool("/usr/libexec/qemu-kvm", SYSTEM), tool("/usr/bin/qemu-img", borrowed=True)),
+     "QEMU_SYSTEM=/usr/libexec/qemu-kvm sh 'a b.sh'"),
+    ((tool("/d/usr/bin/qemu-storage-daemon", argv=("/d/lib/ld.so", "/d/…")),),
+     "sh 'a b.sh' FOLDER, of a QEMU that is installed: the programs of spec need the harness to "
+     "run"),
+])
+def test_the_command_by_hand_names_the_programs(tools: tuple[Tool, ...], command: str) -> None:
+    build = Build("spec", Path("/spec"), "1.0", {each.name: each for each in tools})
+    assert by_hand(Path("a b.sh"), build) == command
+    assert by_hand(Path("a.sh"), dataclasses.replace(build, name="PATH")) == "sh a.sh"

@@ -47,7 +47,8 @@ class Verify:
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "harness", "verify", "--seed", "1",
-                 *(() if "--steps" in arguments else ("--seconds", "600")), *arguments], cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                 *(() if "--steps" in arguments else ("--seconds", "600")), *arguments],
+                cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 env=with_environment({"TMPDIR": str(self.temporary), **CACHE}))
 
     def has(self, pattern: str, count: int = 1) -> bool:

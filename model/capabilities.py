@@ -51,6 +51,8 @@ class Capabilities:
     resize_names_blocker: bool = _capability(
         "a resize that a job or an overlay does not allow is refused in words that name it",
         "after 7.2", behaviour=True)
+    disk_on_backing_file: bool = _capability(
+        "a guest's disk may be made on a node that is a backing file", "after 7.2", behaviour=True)
     exports_heed_unmap: bool = _capability(
         "zeroes that may free space, from the client of an export, free none on a node without "
         "discard=unmap", "after 7.2", behaviour=True)

@@ -153,9 +153,9 @@ class ConcurrentMachine(Machine):
     def _cut(self, node: str) -> Outcome:
         """When the connection to an image's storage is lost and can be made again, QEMU makes it
         again and asks again for what had no answer: nobody above notices."""
-        pending = [each.request for each in self._steps.pending if each.request.node == node]
-        if not pending or len(set(pending)) < len(pending):
-            raise Impossible("cutting a connection with nothing, or equal requests, pending")
+        if not any(each.request.node == node for each in self._steps.pending):
+            raise Impossible("cutting a connection with nothing pending")
+        self._insist_on_distinct(node)
         return Outcome()
 
     @rule("storage.waited-for", source="option reconnect-delay of the nbd driver (experiment)")
@@ -176,10 +176,13 @@ class ConcurrentMachine(Machine):
         return Outcome()
 
     def _insist_on_distinct(self, node: str) -> None:
-        """Of equal requests, nobody could tell which one is asked again first."""
+        """Of equal requests, nobody could tell which one is asked again first; nor in which order
+        those come that were not sent yet."""
         pending = [each.request for each in self._steps.pending if each.request.node == node]
         if len(set(pending)) < len(pending):
             raise Impossible("losing a connection with equal requests pending")
+        if len(pending) >= MOST_IN_FLIGHT:
+            raise Impossible("losing a connection that has requests waiting for their turn")
 
     def _running_timers(self) -> list[Timer]:
         return [timer for node in self.graph.nodes.values() if isinstance(node, CopyBeforeWrite)

@@ -349,6 +349,8 @@ class Graph:
     def attach(self, command: Attach) -> None:
         """Put the guest's device on a node, in place of the one it was on."""
         node = self.node(command.node)
+        if self.device is None and not self.capabilities.disk_on_backing_file:
+            self.check_no_backing(node)
         before = self.device, self._device_age
         self.device, self._device_age = node, self.next_age()
         try:

@@ -25,6 +25,7 @@ from harness.builds.build import (
 )
 from harness.builds.suites import SUITES, directory_of
 from harness.errors import EnvironmentProblem
+from harness.invocation import command
 
 VERSION_TIMEOUT = 20.0  # seconds; an instrumented qemu-system needs several on a busy machine
 
@@ -77,7 +78,7 @@ def _fetched(suite: str) -> Build:
     path = directory_of(suite)
     if not path.is_dir():
         raise EnvironmentProblem(
-            f"{suite} is not in {path}; fetch it: python -m harness builds fetch {suite}"
+            f"{suite} is not in {path}; fetch it: {command(f'builds fetch {suite}')}"
         )
     return _build(suite, path, _in_folder(path))
 

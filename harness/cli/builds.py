@@ -13,6 +13,7 @@ from harness.builds import ON_PATH, TOOLS, Build, fetch, fetched, find
 from harness.cli.console import Progress, output
 from harness.errors import HarnessError
 from harness.exploration.subjects import Subject, subject_of
+from harness.invocation import command
 from harness.systems.capabilities import describe
 from harness.systems.known_defects import spelled
 from model.capabilities import Capabilities
@@ -44,7 +45,7 @@ def _list(options: argparse.Namespace) -> int:
         if isinstance(each, str):
             console.print(f"{name}: {each}")
     if len(known) == 1:
-        console.print("more builds: python -m harness builds fetch debian:trixie")
+        console.print(f"more builds: {command('builds fetch debian:trixie')}")
     return 0
 
 

@@ -18,6 +18,7 @@ from harness.exploration.grounds import Ground, RealGround, build_option
 from harness.exploration.investigate import lines, prepare
 from harness.exploration.kills import kill_rounds
 from harness.exploration.load import LONG, put_load
+from harness.invocation import command
 from harness.lockstep.trace import SystemKind, Trace, save
 from harness.systems.held_daemon import HeldDaemon
 from harness.systems.qemu_system import QemuSystem
@@ -92,8 +93,8 @@ def verify_kills(result: Result, seconds: float, rounds: int | None = None) -> N
 
 def _command(result: Result, area: str, options: str = "") -> str:
     """The command that does this part again, with as little else as can be."""
-    return (f"python -m harness verify{build_option(result.build.name)} --area {area} "
-            f"--seed {result.seed} --steps 1 --no-corpus {options}").rstrip()
+    return command(f"verify{build_option(result.build.name)} --area {area} --seed {result.seed} "
+                   f"--steps 1 --no-corpus {options}").rstrip()
 
 
 def _after(trace: Trace, then: str, summary: str, name: str, result: Result, folder: Path,

@@ -174,7 +174,7 @@ def _shrink(commands: Any) -> None:
 def _compare(commands: Any) -> None:
     parser = _command(
         commands, "compare", "the same operations on two builds; the model is the third opinion",
-        "compare debian:bookworm debian:trixie", "compare /usr/bin ~/qemu/build --seconds 30",
+        "compare debian:bookworm debian:trixie", "compare PATH ~/qemu/build --seconds 30",
         codes="exit codes: 0 conforms (all differences are explained by what is known), 1 a build "
               "deviates from the model of its own capabilities, 2 usage or environment, "
               "130 interrupted")

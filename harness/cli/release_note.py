@@ -15,6 +15,7 @@ from harness.cli.summary import divergence_lines
 from harness.exploration.contrast import Words
 from harness.exploration.differential import Comparison, Explained
 from harness.exploration.telling import differing
+from harness.invocation import command
 from harness.systems.capabilities import describe
 from harness.systems.known_defects import KNOWN, spelled
 from model.capabilities import Capabilities
@@ -158,7 +159,7 @@ def release_note(by_capability: Sequence[Difference], deviations: Sequence[Devia
     shared = sum(getattr(sides[0].capabilities, name) and getattr(sides[1].capabilities, name)
                  for name in KNOWN)
     if shared:
-        yield f"known defects of both: {shared}; see python -m harness builds show"
+        yield f"known defects of both: {shared}; see {command('builds show')}"
 
 
 def _difference(number: int, each: Difference, versions: Sequence[str]) -> Iterator[str]:

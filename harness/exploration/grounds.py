@@ -15,6 +15,7 @@ from typing import Final, Protocol, Self
 
 from harness.builds import ON_PATH, STORAGE_DAEMON, SYSTEM, Build
 from harness.exploration.building import Plan
+from harness.invocation import command
 from harness.lockstep.replay import Stand
 from harness.lockstep.trace import SystemKind
 from harness.systems.base import System
@@ -155,7 +156,7 @@ def replay_command(path: Path | str, system: str, build: str = ON_PATH) -> str:
     it, of a build, by its name."""
     simulated = system.partition(" ")[0] == SystemKind.SIMULATED.value
     on = f" --{system}" if simulated else build_option(build)
-    return f"python -m harness replay {shlex.quote(str(path))}{on}"
+    return command(f"replay {shlex.quote(str(path))}{on}")
 
 
 def build_option(name: str) -> str:

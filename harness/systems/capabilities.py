@@ -19,6 +19,7 @@ from typing import Any, Final
 from harness.builds import STORAGE_DAEMON, SYSTEM, Build, Schema, query_schema
 from harness.clients.libnbd import libnbd_available
 from harness.errors import HarnessError
+from harness.invocation import command
 from harness.systems import known_defects, probes, staged_probes
 from harness.systems.known_defects import KNOWN, spelled
 from harness.systems.probes import Found, Start
@@ -108,7 +109,7 @@ def find_profile(build: Build, start: Start, *, cache: bool = True,
     if not (known.snapshot_access or jobs_only):
         raise NothingToVerify(
             f"{tool.path} ({build.version}) has no snapshot-access, so there is nothing to "
-            "verify: QEMU 7.0 and later have it; see python -m harness builds fetch")
+            f"verify: QEMU 7.0 and later have it; see {command('builds fetch --help')}")
     known = dataclasses.replace(known, human_monitor=build.has(SYSTEM))
     path = _cache_file(build)
     found = _load(path) if cache and deadly else None

@@ -152,6 +152,15 @@ def test_what_does_it_again_names_the_build(capsys: pytest.CaptureFixture[str]) 
         assert f"  without the harness: sh t.sh{folder}\n" in said
 
 
+def test_under_tox_what_does_it_again_goes_through_tox(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for environment, way in (("verify", "tox -e harness --"), ("harness", "tox -e harness --"),
+                             ("tests", "python -m harness")):
+        monkeypatch.setenv("TOX_ENV_NAME", environment)
+        show(result(divergences=1))
+        assert f"  replay it: {way} replay t.jsonl " in capsys.readouterr().out
+
+
 def test_builds_stand_side_by_side_in_full(monkeypatch: pytest.MonkeyPatch,
                                            capsys: pytest.CaptureFixture[str]) -> None:
     suites = ["debian:bookworm-backports", "debian:trixie-backports"]

@@ -57,6 +57,8 @@ def show(result: Result, *, verbose: bool = False, interrupted: bool = False,
             console.print()
             console.print(f"divergence {number} ({divergence.area}, {divergence.system}): "
                           f"{divergence.summary}", style="red")
+            if divergence.story is not None:
+                console.print(f"  the story: {divergence.story}")
         else:
             _divergence(console, number, divergence, build, verbose=verbose)
     if result.divergences:

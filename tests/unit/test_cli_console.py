@@ -89,7 +89,8 @@ def test_a_terminal_has_a_live_line(environment: dict[str, str], tmp_path: Path)
                  "1", "--no-directed", "--steps", "2000", "-vv"]
     with pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=60, cwd=tmp_path,
                        dimensions=(24, 160),
-                       env=with_environment({"TERM": "xterm-256color", **environment})) as run:
+                       env=with_environment({"TERM": "xterm-256color", "COLUMNS": "160",
+                                             "LINES": "24", **environment})) as run:
         run.expect(pexpect.EOF)
         said = run.before
     assert re.search(r"rules \d+/\d+, areas [12]/2 \((tails|access)\), \d+ s left", said)

@@ -62,7 +62,8 @@ def masked(text: str) -> list[str]:
 
 def shapes(text: str) -> list[str]:
     """The lines of a summary without what depends on build and traces: names of known defects, in
-    which operations a divergence shows, whether there is a second one."""
+    which operations a divergence shows, whether there is a second one; what was not checked."""
+    text = re.sub(r"^not checked:\n(  .*\n)*", "", text, flags=re.MULTILINE)
     text = re.sub(r"^divergence 2 .*?(?=^DIVERGES)", "", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line for line in masked(text) if not re.match("    |  …|  [a-z-]+(, |,?$)", line)]
     return list(dict.fromkeys(re.match(r" *\S+ ?\S*", line)[0]  # type: ignore[index]

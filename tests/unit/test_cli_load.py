@@ -89,7 +89,8 @@ def test_what_follows_a_schedule(
     capsys.readouterr()
     show(result)
     said = capsys.readouterr().out
-    assert f"  what leads there: python -m harness replay {first.trace}\n" in said
+    assert (f"  what leads there: python -m harness replay {first.trace} --qemu-build "
+            f"{result.build.name}\n") in said
     assert f"  do it again: {first.repeat}\n" in said
 
 

@@ -90,7 +90,7 @@ def test_what_follows_a_schedule(
     show(result)
     said = capsys.readouterr().out
     assert (f"  what leads there: python -m harness replay {first.trace} --qemu-build "
-            f"{result.build.name}\n") in said
+            "'my build'\n") in said
     assert f"  do it again: {first.repeat}\n" in said
 
 

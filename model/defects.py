@@ -243,15 +243,16 @@ def _discards_unaligned(node: Node, start: int, end: int) -> bool:
     ends = {kept.size, kept.block_copy.copy_bitmap.size}
     if start % kept.cluster_size or (end % kept.cluster_size and ends != {end}):
         return True
-    if end % kept.cluster_size and _cut_of_the_tail(kept, start, end) % kept.cluster_size:
+    if end % kept.cluster_size and any(
+            cut % kept.cluster_size for cut in _cuts_of_the_tail(kept, start, end)):
         return True
     return _discards_unaligned(kept.target, start, end)
 
 
-def _cut_of_the_tail(kept: CopyBeforeWrite, start: int, end: int) -> int:
-    """Where the last piece of a discard begins: it is cut at the clusters of qcow2 below."""
-    clusters = [each.cluster for each in parents_first([kept]) if isinstance(each, Qcow2)]
-    return max(align_down(end, max(clusters)), start) if clusters else start
+def _cuts_of_the_tail(kept: CopyBeforeWrite, start: int, end: int) -> set[int]:
+    """Where the last piece of a discard may begin: it is cut at the clusters of qcow2 below."""
+    return {max(align_down(end, each.cluster), start)
+            for each in parents_first([kept]) if isinstance(each, Qcow2)}
 
 
 def _lacks_a_copy(kept: CopyBeforeWrite) -> Iterable[str]:

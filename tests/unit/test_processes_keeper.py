@@ -94,6 +94,17 @@ def owner(tmp_path: Path) -> Iterator[Owner]:
     owner.close()
 
 
+def kill(owner: Owner, base: Path, *, guarded: bool) -> None:
+    """Kill a process; without its guardian, which is killed first, the next one cleans up."""
+    if not guarded:
+        os.kill(owner.guardian, signal.SIGKILL)
+        assert owner.guardian_gone()
+    owner.process.kill()
+    owner.process.wait()
+    if not guarded:
+        Owner(base, "").finish()
+
+
 def leftovers(base: Path) -> list[Path]:
     return list(base.glob(PREFIX + "*"))
 
@@ -181,13 +192,7 @@ def test_the_trace_that_a_killed_process_was_in_is_kept(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     owner = Owner(tmp_path)
     (owner.path / CURRENT).write_text("a trace\n")
-    if not guarded:
-        os.kill(owner.guardian, signal.SIGKILL)
-        assert owner.guardian_gone()
-    owner.process.kill()
-    owner.process.wait()
-    if not guarded:
-        Owner(tmp_path, "").finish()
+    kill(owner, tmp_path, guarded=guarded)
     assert owner.guardian_gone()
     assert leftovers(tmp_path) == []
     (kept,) = cut_off().iterdir()
@@ -224,13 +229,7 @@ def test_a_child_that_is_in_no_file_yet_is_found(owner: Owner, tmp_path: Path,
                                                  guarded: bool) -> None:
     """As when its parent died between starting it and writing that down."""
     (owner.path.parent / "groups" / str(owner.child)).unlink()
-    if not guarded:
-        os.kill(owner.guardian, signal.SIGKILL)
-        assert owner.guardian_gone()
-    owner.process.kill()
-    owner.process.wait()
-    if not guarded:
-        Owner(tmp_path, "").finish()
+    kill(owner, tmp_path, guarded=guarded)
     assert owner.gone()
     assert owner.guardian_gone()
     assert leftovers(tmp_path) == []

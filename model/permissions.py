@@ -51,11 +51,18 @@ class Use:
     age: tuple[int, int]
 
 
+def _unnamed(node: Node) -> str:
+    return f"an unnamed block device (uses node '{node.name}' as 'root' child)"
+
+
+def _above(name: str, child: Node, role: str) -> str:
+    return f"node '{name}' (uses node '{child.name}' as '{role}' child)"
+
+
 def export_use(node: Node, age: int, *, writable: bool) -> Use:
     """An NBD export reads, writes if it is writable, and wants the size to stay."""
     requires = Permission.CONSISTENT_READ | (Permission.WRITE if writable else NOTHING)
-    return Use(node, f"an unnamed block device (uses node '{node.name}' as 'root' child)",
-               requires, ALL & ~Permission.RESIZE, (age, 0))
+    return Use(node, _unnamed(node), requires, ALL & ~Permission.RESIZE, (age, 0))
 
 
 def device_use(node: Node, age: int) -> Use:
@@ -73,28 +80,24 @@ def look_use(node: Node, age: int, *, writes: bool = False) -> Use:
     """A user for a moment: opening a node above looks at the node below through one; so does the
     human monitor's qemu-io, which may want to write."""
     requires = Permission.WRITE if writes else NOTHING
-    return Use(node, f"an unnamed block device (uses node '{node.name}' as 'root' child)",
-               requires, ALL, (age, 0))
+    return Use(node, _unnamed(node), requires, ALL, (age, 0))
 
 
 def resize_use(node: Node, age: int) -> Use:
     """block_resize uses the node for a moment."""
-    return Use(node, f"an unnamed block device (uses node '{node.name}' as 'root' child)",
-               Permission.RESIZE, ALL, (age, 0))
+    return Use(node, _unnamed(node), Permission.RESIZE, ALL, (age, 0))
 
 
 def filter_uses(name: str, source: Node, target: Node, age: int) -> list[Use]:
     """What a copy-before-write filter that nobody uses yet requires and shares."""
-    return [Use(source, f"node '{name}' (uses node '{source.name}' as 'file' child)",
-                NOTHING, ALL, (age, 0)),
-            Use(target, f"node '{name}' (uses node '{target.name}' as 'target' child)",
+    return [Use(source, _above(name, source, "file"), NOTHING, ALL, (age, 0)),
+            Use(target, _above(name, target, "target"),
                 Permission.WRITE, ALL & ~Permission.RESIZE, (age, 1))]
 
 
 def copy_on_read_use(name: str, file: Node, age: int) -> Use:
     """What a copy-on-read node that nobody uses yet requires and shares."""
-    return Use(file, f"node '{name}' (uses node '{file.name}' as 'file' child)",
-               Permission.WRITE_UNCHANGED, ALL, (age, 0))
+    return Use(file, _above(name, file, "file"), Permission.WRITE_UNCHANGED, ALL, (age, 0))
 
 
 def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iterator[Use]:
@@ -135,7 +138,7 @@ def link_age(parent: Node, role: str) -> tuple[int, int]:
 
 def _user(parent: Node, child: Node, role: str) -> str:
     name = parent.format_node if isinstance(parent, Image) else parent.name
-    return f"node '{name}' (uses node '{child.name}' as '{role}' child)"
+    return _above(name, child, role)
 
 
 def uses(nodes: Iterable[Node], outer: Iterable[Use],

@@ -341,22 +341,25 @@ class Graph:
         for _, move in sorted(moves, key=lambda each: each[0], reverse=True):
             move(self.next_age())
 
-    def _move_device(self, by: Node, age: int) -> None:
+    def _move_device(self, by: Node | None, age: int) -> None:
         self.device, self._device_age = by, age
 
     # The guest's device
 
     def attach(self, command: Attach) -> None:
-        """Put the guest's device on a node, in place of the one it was on."""
+        """Put the guest's device on a node, in place of the one it was on.
+
+        One that has to go back is the newest user there.
+        """
         node = self.node(command.node)
         if self.device is None and not self.capabilities.disk_on_backing_file:
             self.check_no_backing(node)
-        before = self.device, self._device_age
-        self.device, self._device_age = node, self.next_age()
+        before = self.device
+        self._move_device(node, self.next_age())
         try:
             self._check_permissions(node)
         except CommandRefused:
-            self.device, self._device_age = before
+            self._move_device(before, self.next_age())
             raise
         self.attached = node.name
 

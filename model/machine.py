@@ -221,12 +221,12 @@ class Machine:
         with self._all_or_nothing() if doubtful else nullcontext():
             try:
                 outcome = self._answer(requests.program(number, request, export))
-                unsaid.check_held(self.graph)
-                return outcome
             except (RequestFailed, Disconnected) as why:
-                return requests.failure(request.via, why)
+                outcome = requests.failure(request.via, why)
             except Undetermined as why:
                 raise Impossible(str(why)) from why
+            unsaid.check_held(self.graph)
+            return outcome
 
     def _export(self, request: Request) -> NbdExport:
         """What the request goes through to its node."""

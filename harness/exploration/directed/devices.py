@@ -30,6 +30,7 @@ SIZE: Final = 8 * CLUSTER + 512
 def checks() -> Iterator[Check]:
     """All of them."""
     yield Check("jobs", "a job below the guest's device", _below_the_device)
+    yield Check("options", "a device that has to stay where it is", _stays)
     for mode in (None, "existing"):
         yield Check("jobs", f"drive-backup, mode {mode}", _drive_backups(mode))
 
@@ -54,6 +55,16 @@ def _below_the_device(plan: Plan) -> Trace:
         ops.AddFilter("cbw", "src", "tmp"), ops.Attach("cbw"), write,
         Backup("job", "cbw", "tmp2", Sync.NONE), ops.Write("cbw", 0, 1, Via.DEVICE),
         JobCancel("job"), ops.Attach("src"), ops.RemoveNode("cbw"), ops.Inspect("tmp2")))
+    return builder.trace()
+
+
+def _stays(plan: Plan) -> Trace:
+    """Of two users that a filter would not let write, a refusal names the newest: the filter with
+    its target, but the device once it has tried to move and come back."""
+    builder = Builder(plan, Configuration((Image("src", SIZE), Image("tmp", SIZE))))
+    refused = ops.AddSnapshot("snap", "cbw")
+    builder.add_all((ops.Attach("src"), ops.AddFilter("cbw", "src", "src"), refused,
+                     ops.Attach("cbw"), refused, ops.Attach("tmp"), refused))
     return builder.trace()
 
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
+
+from harness import user_cache
 
 SUITES: Final = (
     "debian:bullseye",
@@ -16,17 +17,9 @@ SUITES: Final = (
 )
 
 
-def cache_directory() -> Path:
-    """`$XDG_CACHE_HOME/cbw-lockstep/builds`; as the XDG specification says, a relative
-    `XDG_CACHE_HOME` counts as unset."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(cache) if os.path.isabs(cache) else Path("~/.cache").expanduser()
-    return base / "cbw-lockstep" / "builds"
-
-
 def directory_of(suite: str, cache: Path | None = None) -> Path:
     """Where `suite` (one of SUITES) is unpacked, whether it is there or not."""
-    return (cache or cache_directory()) / suite.removeprefix("debian:")
+    return (cache or user_cache.folder("builds")) / suite.removeprefix("debian:")
 
 
 def fetched() -> list[str]:

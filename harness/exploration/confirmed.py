@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from harness.builds.suites import cache_directory
+from harness import user_cache
 
 Confirmed: TypeAlias = dict[str, Counter[str]]
 """How often each rule fired, by the version of the QEMU."""
@@ -21,7 +21,7 @@ Confirmed: TypeAlias = dict[str, Counter[str]]
 
 def file() -> Path:
     """Where it is kept."""
-    return cache_directory().parent / "rules.json"
+    return user_cache.folder("rules.json")
 
 
 def load() -> Confirmed:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.builds.suites import cache_directory
+from harness import user_cache
 from harness.errors import EnvironmentProblem
 from harness.exploration.grounds import Ground
 from harness.exploration.tally import Find
@@ -40,7 +40,7 @@ class Kept:
 
 def default_folder() -> Path:
     """In the user's cache."""
-    return cache_directory().parent / "corpus"
+    return user_cache.folder("corpus")
 
 
 def name_of(find: Find) -> str:

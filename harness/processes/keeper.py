@@ -34,7 +34,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from harness.builds.suites import cache_directory
+from harness import user_cache
 from harness.errors import EnvironmentProblem
 
 PREFIX = "cbw-lockstep-"
@@ -69,7 +69,7 @@ cd / && rm -rf -- "$1"
 
 def cut_off() -> Path:
     """Where the traces are that killed processes were in the middle of: in the user's cache."""
-    return cache_directory().parent / "cut-off"
+    return user_cache.folder("cut-off")
 
 
 class Keeper:

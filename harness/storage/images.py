@@ -12,10 +12,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from harness import stamps
+from harness import stamps, user_cache
 from harness.builds import Build, Tool
 from harness.errors import EnvironmentProblem
 from harness.processes import Workspace, run
@@ -30,6 +31,7 @@ TIMEOUT: Final = 60.0  # seconds for one run of a tool, LUKS key derivation on a
 SECTOR: Final = 512
 _PIECE: Final = 4 * MIB
 _LUKS_ATTEMPTS: Final = 20
+_LUKS_MAGIC: Final = b"LUKS\xba\xbe"
 _CLUSTER_OPTION: Final = {
     Format.QCOW2: "cluster_size", Format.QED: "cluster_size",
     Format.PARALLELS: "cluster_size", Format.VHDX: "block_size",
@@ -114,9 +116,23 @@ class ImageStore:
                       *(("-o", options) if options else ()), path.name, str(image.size))
 
     def _luks_header(self) -> Path:
+        """The header, made by this qemu-img at some time: that takes two seconds."""
         path = self._folder / "luks-header"
         if path.exists():
             return path
+        tool = self._build.tool("qemu-img")
+        what = [*user_cache.identity(tool.path, tool.version), LUKS_PASSPHRASE]
+        kept = user_cache.folder("luks") / user_cache.key(what)
+        with suppress(OSError):
+            copy_sparse(kept, path)
+            if path.read_bytes().startswith(_LUKS_MAGIC):
+                return path
+        path.unlink(missing_ok=True)
+        self._make_luks_header(path)
+        user_cache.save(kept, path.read_bytes())
+        return path
+
+    def _make_luks_header(self, path: Path) -> None:
         # QEMU measures how fast this machine derives keys by a clock that may be too coarse: then
         # it gives up, for no fault of ours or the image's.
         for attempt in range(_LUKS_ATTEMPTS):
@@ -128,7 +144,6 @@ class ImageStore:
                 path.unlink(missing_ok=True)
                 if "CPU usage" not in str(why) or attempt == _LUKS_ATTEMPTS - 1:
                     raise
-        return path
 
     def _fill(self, image: Image, index: int, path: Path) -> None:
         commands = []

@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from harness import user_cache
 from harness.builds import STORAGE_DAEMON, SYSTEM, Build, Schema, query_schema
 from harness.clients.libnbd import libnbd_available
 from harness.errors import HarnessError
@@ -206,8 +206,6 @@ def _regression(name: str) -> str:
 
 
 def _cache_file(build: Build) -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(cache) if os.path.isabs(cache) else Path("~/.cache").expanduser()
     # Other probes, other answers: what is kept is that of these very probes.
     text = b"".join(Path(each).read_bytes() for each in (
         probes.__file__, staged_probes.__file__, known_defects.FILE))
@@ -215,10 +213,8 @@ def _cache_file(build: Build) -> Path:
     for name in (STORAGE_DAEMON, SYSTEM):
         if build.has(name):
             tool = build.tool(name)
-            status = tool.path.stat()
-            seen += [str(tool.path), status.st_size, status.st_mtime_ns, tool.version]
-    key = hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:32]
-    return base / "cbw-lockstep" / "probes" / f"{key}.json"
+            seen += user_cache.identity(tool.path, tool.version)
+    return user_cache.folder("probes") / f"{user_cache.key(seen)}.json"
 
 
 def _load(path: Path) -> list[Found] | None:
@@ -230,11 +226,5 @@ def _load(path: Path) -> list[Found] | None:
 
 
 def _save(path: Path, found: Sequence[Found]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({each.capability: each.present for each in found}),
-                             encoding="utf-8")
-        temporary.replace(path)
-    except OSError:
-        pass  # a cache that cannot be written is no cache
+    answers = {each.capability: each.present for each in found}
+    user_cache.save(path, json.dumps(answers).encode())

@@ -173,3 +173,25 @@ def test_what_qemu_img_refuses_is_one_line(store, tmp_path):
     with pytest.raises(EnvironmentProblem) as caught:
         store.make_image(Image("x", MIB, Format.QCOW2, cluster_size=1000), 0, tmp_path)
     assert "qemu-img" in one_line(caught)
+
+
+def test_a_luks_header_is_made_once_for_all_runs(build, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = []
+
+    def make(self, path):
+        made.append(path)
+        path.write_bytes(images._LUKS_MAGIC + bytes(1000))
+
+    def use():
+        store = ImageStore(build)
+        store.make_image(Image("l", 512, Format.LUKS), 0, tmp_path)
+        store.close()
+        return len(made)
+
+    monkeypatch.setattr(ImageStore, "_make_luks_header", make)
+    monkeypatch.setattr(ImageStore, "_fill", lambda *arguments: None)
+    assert (use(), use()) == (1, 1)
+    header, = (tmp_path / "cbw-lockstep/luks").iterdir()
+    header.write_bytes(b"")  # what a machine may leave that lost its power
+    assert (use(), use()) == (2, 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from . import arguments, bitmap_commands, drive_backup, successors
+from . import arguments, bitmap_commands, drive_backup, filters, successors
 from .backup_job import BackupJob, JobGroup, SyncBitmap
 from .bitmap import check_usable
 from .block_copy import LARGEST_SIZE
@@ -165,7 +165,8 @@ def _make_filter(graph: Graph, command: Backup, device: Node, target: Node) -> C
             graph.check_new(name)
         graph.check_filter(name, device, target)
         # A job's filter takes no discards, whatever the device does: they end there.
-        return graph.make_filter(name, device, target, None, smallest, options, discard=False)
+        return filters.make_filter(graph, name, device, target, None, smallest, options,
+                                   discard=False)
     except CommandRefused as why:
         raise CommandRefused(f"Could not create node: {why}") from why
 

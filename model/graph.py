@@ -12,11 +12,10 @@ from functools import partial
 
 from . import arguments, bitmap_directory, links, permissions
 from .backup_job import BackupJob
-from .bitmap import DirtyBitmap, check_same_size, check_usable
-from .block_copy import BlockCopy, cluster_size_of
+from .bitmap import DirtyBitmap, check_usable
 from .capabilities import Capabilities
 from .configuration import Configuration, Format, Protocol
-from .copy_before_write import CbwOptions, CopyBeforeWrite
+from .copy_before_write import CopyBeforeWrite
 from .copy_on_read import CopyOnRead
 from .errors import CommandRefused, Undetermined
 from .held_image import HeldImage
@@ -25,12 +24,10 @@ from .nbd_export import NbdExport
 from .node import Node
 from .operations import (
     AddCopyOnRead,
-    AddFilter,
     AddSnapshot,
     Attach,
     BitmapRef,
     Export,
-    OnCbwError,
     RemoveNode,
     Unexport,
 )
@@ -118,27 +115,7 @@ class Graph:
 
     # Nodes
 
-    def add_filter(self, command: AddFilter) -> None:
-        """blockdev-add of a copy-before-write node."""
-        if command.file is None:
-            raise CommandRefused("Parameter 'file' is missing")
-        if command.target is None:
-            raise CommandRefused("Parameter 'target' is missing")
-        on_cbw_error = self._check_options(command)
-        source = self._look(command.file)
-        self.check_new(command.node)
-        target = self.lookup(command.target)
-        age = self.next_age()
-        self._check_permissions(target, permissions.filter_uses(command.node, source, target, age))
-        bitmap = self.bitmap(command.bitmap) if command.bitmap else None
-        node = self.make_filter(
-            command.node, source, target, bitmap, arguments.as_uint64(command.min_cluster_size),
-            CbwOptions(on_cbw_error, command.cbw_timeout or 0), discard=command.discard)
-        node.age = age
-        self.nodes[node.name] = node
-        self.show_copy_bitmap(node)
-
-    def _look(self, name: str) -> Node:
+    def look(self, name: str) -> Node:
         """The node to open another one over; it is looked at first, which makes it used."""
         node = self.lookup(name)
         self.check_look(node)
@@ -153,16 +130,7 @@ class Graph:
         self._check_user(permissions.resize_use(node, self._age + 1))
 
     def _check_user(self, use: permissions.Use) -> None:
-        self._check_permissions(use.node, [use])
-
-    def make_filter(self, name: str, source: Node, target: Node, bitmap: DirtyBitmap | None,
-                    min_cluster_size: int, options: CbwOptions, *,
-                    discard: bool) -> CopyBeforeWrite:
-        """A filter that is not in the graph yet."""
-        copy_bitmap = self._copy_bitmap(source, target, bitmap, min_cluster_size)
-        block_copy = BlockCopy(source, target, copy_bitmap, self.fired)
-        return CopyBeforeWrite(name, source, target, block_copy, options, self.capabilities,
-                               discard=discard, fired=self.fired)
+        self.check_permissions(use.node, [use])
 
     def show_copy_bitmap(self, node: CopyBeforeWrite) -> None:
         """The copy bitmap is listed last of the filter's, or first of the source's, by build."""
@@ -177,48 +145,9 @@ class Graph:
             if node.block_copy.copy_bitmap in each.bitmaps:
                 each.bitmaps.remove(node.block_copy.copy_bitmap)
 
-    def _check_options(self, command: AddFilter) -> OnCbwError:
-        """The checks that QEMU's option parser makes, before any node is looked up."""
-        on_cbw_error = command.on_cbw_error
-        if on_cbw_error is None:
-            on_cbw_error = OnCbwError.BREAK_GUEST_WRITE
-        elif on_cbw_error not in list(OnCbwError):
-            raise CommandRefused(
-                f"Parameter 'on-cbw-error' does not accept value '{on_cbw_error}'")
-        arguments.check_uint32("cbw-timeout", command.cbw_timeout)
-        if self.capabilities.min_cluster_size:
-            arguments.check_uint64("min-cluster-size", command.min_cluster_size)
-        elif command.min_cluster_size is not None:
-            raise CommandRefused("Parameter 'min-cluster-size' is unexpected")
-        return OnCbwError(on_cbw_error)
-
-    def _copy_bitmap(self, source: Node, target: Node, bitmap: DirtyBitmap | None,
-                     min_cluster_size: int) -> DirtyBitmap:
-        """What a new filter is to copy: what ``bitmap`` has dirty, or all."""
-        try:
-            has_backing = isinstance(target, Qcow2) and target.backing is not None
-            cluster = cluster_size_of(target, has_backing, min_cluster_size)
-            copy_bitmap = DirtyBitmap(source.size, cluster, recording=False)
-            if bitmap is None:
-                copy_bitmap.set_all()
-            else:
-                self._check_mergeable(copy_bitmap, bitmap)
-                copy_bitmap.merge(bitmap)
-        except CommandRefused as why:
-            raise CommandRefused(f"Cannot create block-copy-state: {why}") from why
-        return copy_bitmap
-
-    def _check_mergeable(self, copy_bitmap: DirtyBitmap, bitmap: DirtyBitmap) -> None:
-        prefix = f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: "
-        try:
-            check_usable(bitmap)
-            check_same_size(copy_bitmap, bitmap)
-        except CommandRefused as why:
-            raise CommandRefused(prefix + str(why)) from why
-
     def add_snapshot(self, command: AddSnapshot) -> None:
         """blockdev-add of a snapshot-access node."""
-        file = self._look(command.file)
+        file = self.look(command.file)
         self.check_new(command.node)
         node = SnapshotAccess(command.node, file, discard=command.discard, fired=self.fired)
         node.age = self.next_age()
@@ -226,10 +155,10 @@ class Graph:
 
     def add_copy_on_read(self, command: AddCopyOnRead) -> None:
         """blockdev-add of a copy-on-read node."""
-        file = self._look(command.file)
+        file = self.look(command.file)
         self.check_new(command.node)
         age = self.next_age()
-        self._check_permissions(file, [permissions.copy_on_read_use(command.node, file, age)])
+        self.check_permissions(file, [permissions.copy_on_read_use(command.node, file, age)])
         node = CopyOnRead(command.node, file, fired=self.fired)
         node.age = age
         self.nodes[node.name] = node
@@ -297,8 +226,8 @@ class Graph:
     def check_filter(self, name: str, source: Node, target: Node) -> None:
         """Refuse to open a job's filter over these two."""
         found = permissions.filter_uses(name, source, target, self._age + 1)
-        self._check_permissions(source, found[:1])
-        self._check_permissions(target, found)
+        self.check_permissions(source, found[:1])
+        self.check_permissions(target, found)
 
     def insert_filter(self, node: CopyBeforeWrite) -> None:
         """Put a job's filter, not used yet, in the place of its source; or refuse."""
@@ -308,14 +237,14 @@ class Graph:
         self.nodes[node.name] = node
         self.show_copy_bitmap(node)
         try:
-            self._check_permissions(node)
+            self.check_permissions(node)
         except CommandRefused as why:
             self.drop_filter(node)
             raise CommandRefused(f"Could not replace node: {why}") from why
 
     def check_held(self, node: CopyBeforeWrite) -> None:
         """Refuse to have a job hold its filter: one that nobody held before denies more then."""
-        self._check_permissions(node, [permissions.job_use(node, "", node.age)])
+        self.check_permissions(node, [permissions.job_use(node, "", node.age)])
 
     def drop_filter(self, node: CopyBeforeWrite) -> None:
         """A job has ended: whoever used its filter uses the device again, snapshots too."""
@@ -357,7 +286,7 @@ class Graph:
         before = self.device
         self._move_device(node, self.next_age())
         try:
-            self._check_permissions(node)
+            self.check_permissions(node)
         except CommandRefused:
             self._move_device(before, self.next_age())
             raise
@@ -414,7 +343,7 @@ class Graph:
     def _uses(self) -> dict[str, list[permissions.Use]]:
         return permissions.uses(self.nodes.values(), self._outer_uses(), self.capabilities)
 
-    def _check_permissions(self, changed: Node, more: Iterable[permissions.Use] = ()) -> None:
+    def check_permissions(self, changed: Node, more: Iterable[permissions.Use] = ()) -> None:
         """Refuse conflicts on a node that has changed, or below it, given ``more`` users."""
         outer = [*self._outer_uses(), *more]
         found = permissions.uses(self.nodes.values(), outer, self.capabilities)

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar, cast
 from . import (
     backup_commands,
     defects,
+    filters,
     inspection,
     requests,
     resizing,
@@ -330,7 +331,7 @@ class Machine:
 _CHANGES: Final = (RequestKind.WRITE, RequestKind.ZERO, RequestKind.DISCARD)
 
 COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
-    ops.AddFilter: Graph.add_filter,
+    ops.AddFilter: filters.add_filter,
     ops.AddSnapshot: Graph.add_snapshot,
     ops.AddCopyOnRead: Graph.add_copy_on_read,
     ops.Unexport: Graph.remove_export,

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Opening copy-before-write filters: what a new one is to copy, in which clusters, and what is
+refused, as CommandRefused with QEMU's text."""
+
+from __future__ import annotations
+
+from . import arguments, permissions
+from .bitmap import DirtyBitmap, check_same_size, check_usable
+from .block_copy import BlockCopy, cluster_size_of
+from .capabilities import Capabilities
+from .copy_before_write import CbwOptions, CopyBeforeWrite
+from .errors import CommandRefused
+from .graph import Graph
+from .node import Node
+from .operations import AddFilter, OnCbwError
+from .qcow2 import Qcow2
+
+
+def add_filter(graph: Graph, command: AddFilter) -> None:
+    """blockdev-add of a copy-before-write node."""
+    if command.file is None:
+        raise CommandRefused("Parameter 'file' is missing")
+    if command.target is None:
+        raise CommandRefused("Parameter 'target' is missing")
+    on_cbw_error = _check_options(command, graph.capabilities)
+    source = graph.look(command.file)
+    graph.check_new(command.node)
+    target = graph.lookup(command.target)
+    age = graph.next_age()
+    graph.check_permissions(target, permissions.filter_uses(command.node, source, target, age))
+    bitmap = graph.bitmap(command.bitmap) if command.bitmap else None
+    node = make_filter(
+        graph, command.node, source, target, bitmap, arguments.as_uint64(command.min_cluster_size),
+        CbwOptions(on_cbw_error, command.cbw_timeout or 0), discard=command.discard)
+    node.age = age
+    graph.nodes[node.name] = node
+    graph.show_copy_bitmap(node)
+
+
+def make_filter(graph: Graph, name: str, source: Node, target: Node, bitmap: DirtyBitmap | None,
+                min_cluster_size: int, options: CbwOptions, *,
+                discard: bool) -> CopyBeforeWrite:
+    """A filter that is not in the graph yet."""
+    copy_bitmap = _copy_bitmap(source, target, bitmap, min_cluster_size)
+    block_copy = BlockCopy(source, target, copy_bitmap, graph.fired)
+    return CopyBeforeWrite(name, source, target, block_copy, options, graph.capabilities,
+                           discard=discard, fired=graph.fired)
+
+
+def _check_options(command: AddFilter, capabilities: Capabilities) -> OnCbwError:
+    """The checks that QEMU's option parser makes, before any node is looked up."""
+    on_cbw_error = command.on_cbw_error
+    if on_cbw_error is None:
+        on_cbw_error = OnCbwError.BREAK_GUEST_WRITE
+    elif on_cbw_error not in list(OnCbwError):
+        raise CommandRefused(
+            f"Parameter 'on-cbw-error' does not accept value '{on_cbw_error}'")
+    arguments.check_uint32("cbw-timeout", command.cbw_timeout)
+    if capabilities.min_cluster_size:
+        arguments.check_uint64("min-cluster-size", command.min_cluster_size)
+    elif command.min_cluster_size is not None:
+        raise CommandRefused("Parameter 'min-cluster-size' is unexpected")
+    return OnCbwError(on_cbw_error)
+
+
+def _copy_bitmap(source: Node, target: Node, bitmap: DirtyBitmap | None,
+                 min_cluster_size: int) -> DirtyBitmap:
+    """What a new filter is to copy: what ``bitmap`` has dirty, or all."""
+    try:
+        has_backing = isinstance(target, Qcow2) and target.backing is not None
+        cluster = cluster_size_of(target, has_backing, min_cluster_size)
+        copy_bitmap = DirtyBitmap(source.size, cluster, recording=False)
+        if bitmap is None:
+            copy_bitmap.set_all()
+        else:
+            _check_mergeable(copy_bitmap, bitmap)
+            copy_bitmap.merge(bitmap)
+    except CommandRefused as why:
+        raise CommandRefused(f"Cannot create block-copy-state: {why}") from why
+    return copy_bitmap
+
+
+def _check_mergeable(copy_bitmap: DirtyBitmap, bitmap: DirtyBitmap) -> None:
+    prefix = f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: "
+    try:
+        check_usable(bitmap)
+        check_same_size(copy_bitmap, bitmap)
+    except CommandRefused as why:
+        raise CommandRefused(prefix + str(why)) from why

@@ -318,8 +318,11 @@ class BlockCopy:
     @rule("block-copy.waits-for-others", source="one copy of each cluster (block-copy)")
     def _end_of(self, other: CopyTask) -> Wait:
         """A request with nothing left to copy waits for the tasks of others on its clusters, one
-        after the other, and then looks again, as those may have failed."""
-        return Wait(lambda: other not in self.in_flight, "somebody else's copy to end")
+        after the other, and then looks again, as those may have failed.  It also does when such a
+        task is cut to a run of equal block status: what is cut off is anybody's to copy."""
+        end = other.end
+        return Wait(lambda: other not in self.in_flight or other.end < end,
+                    "somebody else's copy to end")
 
     @rule("block-copy.need-not-copy", source="discard through snapshot-access: do not copy "
           "these clusters")

@@ -129,4 +129,7 @@ class SmallSteps(Generic[Key, Result]):
                 raise why
             task.finished = True
 
+        # Whom the spawning program has woken goes on when that program waits.
+        woken = self._woken()
         self._run([Thread(owner, task.program, finish)])
+        self._waiting[:0] = woken

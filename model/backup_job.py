@@ -14,7 +14,7 @@ from itertools import count
 from typing import Final, Protocol
 
 from . import successors
-from .bitmap import DirtyBitmap, align_up, divide_up
+from .bitmap import DirtyBitmap, align_down, align_up
 from .block_copy import MOST_TASKS, CopyCall, CopyLimits
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, Errno, RequestFailed, Undetermined
@@ -84,6 +84,8 @@ class BackupJob:
         self.is_held = False
         """Whether the job has copied what its speed lets it copy for now."""
         self._chosen = False
+        self.chooses = False
+        """Whether the job is finding out what it has to copy; if that fails, the job does."""
         self._paused_by_user = False
         self._io_status = "ok"
         self._status: JobStatus | None = None
@@ -109,12 +111,14 @@ class BackupJob:
         """From the start, or from a pause, to where the job rests."""
         self.status = JobStatus.RUNNING
         if not self._chosen:
-            self._chosen = True
+            self._chosen = self.chooses = True
             try:
                 yield from self._choose_clusters()
             except RequestFailed as why:
                 yield from self._fail(why.error)
                 return
+            finally:
+                self.chooses = False
         if self.sync is Sync.NONE:
             return
         if self.is_slow:
@@ -172,18 +176,23 @@ class BackupJob:
             copy_bitmap.merge(self.sync_bitmap.bitmap)
         self.progress.set_remaining(copy_bitmap.count)
         if self.sync is Sync.TOP:
-            cluster, length = self.filter.cluster_size, self.filter.block_copy.length
-            for index in range(divide_up(length, cluster)):
-                start, end = index * cluster, min((index + 1) * cluster, length)
-                if not (yield from self._is_allocated(start, end)):
-                    self.filter.block_copy.forget(start, end)
+            place, length = 0, self.filter.block_copy.length
+            while place < length:
+                stop, allocated = yield from self._run_of_allocated(place, length)
+                if not allocated:
+                    self.filter.block_copy.forget(place, stop)
+                place = stop
 
-    def _is_allocated(self, start: int, end: int) -> Program[bool]:
-        while start < end:
-            start, status = yield from self.filter.source.own_status(start, end)
-            if status.depth:
-                return True
-        return False
+    def _run_of_allocated(self, start: int, end: int) -> Program[tuple[int, bool]]:
+        """Up to where whole clusters are alike, and whether the topmost image has any of them: as
+        far as it tells in one go, or in as many as a cluster takes."""
+        cluster = self.filter.cluster_size
+        place = start
+        while place < min(start + cluster, end):
+            place, allocated = yield from self.filter.source.is_allocated(place, end)
+            if allocated:
+                return align_up(place, cluster), True
+        return (end if place - start < cluster else align_down(place, cluster)), False
 
     def _copy_all(self, last_task: int | None = None) -> Program[tuple[Errno, bool] | None]:
         """Copy what is left; the first failure, and whether it was one of reading.

@@ -56,6 +56,8 @@ ANYTHING_ZERO = Status(frozenset({Allocation.DATA, Allocation.ZERO,
 """Reads as zero; the rest is undecided."""
 ZERO_HOLE = Status(frozenset({Allocation.HOLE | Allocation.ZERO}))
 """Reads as zero and takes no space."""
+ZERO_DATA = Status(frozenset({Allocation.ZERO}))
+"""Reads as zero and takes space."""
 PERHAPS_HOLE = Status(frozenset({Allocation.DATA, Allocation.HOLE | Allocation.ZERO}))
 """Reads as zero; whether as a hole is up to the storage."""
 
@@ -188,6 +190,12 @@ class Node:
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """The same for this image alone, without the backing files below it."""
         return self.block_status(start, end)
+
+    def is_allocated(self, start: int, end: int) -> Program[tuple[int, bool]]:
+        """Where in ``(start, end]`` it changes, or may, whether this image itself has something at
+        ``start``, and whether it has."""
+        stop, status = yield from self.own_status(start, end)
+        return stop, bool(status.depth)
 
     # What drivers do
 

@@ -17,9 +17,10 @@ from .capabilities import Capabilities
 from .configuration import Configuration, Protocol, RequestKind
 from .content import Content
 from .copy_before_write import CopyBeforeWrite, Timer
+from .defects import says_allocated
 from .errors import CommandRefused, Errno, RequestFailed
 from .held_image import HeldImage
-from .job_operations import Backup, OnError
+from .job_operations import Backup, OnError, Sync
 from .machine import Impossible, Machine
 from .nbd_export import Disconnected
 from .operations import Operation, Read, Request, Status
@@ -62,7 +63,7 @@ class ConcurrentMachine(Machine):
         """The nodes whose storage has no server now."""
 
     def _completes_at_once(self, request: StorageRequest) -> bool:
-        return request.node not in self._held or request.kind.tells_nothing_new
+        return request.node not in self._held
 
     # Doing
 
@@ -114,7 +115,7 @@ class ConcurrentMachine(Machine):
         # What is not held may fail at once, again and again.
         lasting = {OnError.STOP, OnError.IGNORE} if held else {OnError.STOP}
         if (self.busy or command.auto_finalize or command.discard_source or actions - lasting
-                or command.speed):
+                or command.speed or (command.sync is Sync.TOP and not held)):
             raise Impossible("a job that cannot be started beside requests")
         try:
             backup_commands.check_arguments(self.capabilities, command)
@@ -136,8 +137,16 @@ class ConcurrentMachine(Machine):
         if operation.error is not None and operation.error not in Errno.__members__:
             raise Impossible(f"no errno is called {operation.error!r}")
         error = None if operation.error is None else Errno[operation.error]
-        self._steps.complete(alike[operation.younger], error)
+        pending = alike[operation.younger]
+        if error is not None and self._is_choice_of_job(pending):
+            raise Impossible("a job that ends while storage is held, which QEMU then flushes")
+        self._steps.complete(pending, error)
         return Outcome()
+
+    def _is_choice_of_job(self, pending: Pending) -> bool:
+        """Whether a job finds out by that request what it has to copy."""
+        command = self._started[pending.thread.owner]
+        return isinstance(command, Backup) and self.graph.jobs[command.job].chooses
 
     def _expire(self) -> Outcome:
         running = self._running_timers()
@@ -254,6 +263,8 @@ class ConcurrentMachine(Machine):
 
     def deadly(self, operation: Operation) -> str | None:
         """The known defect by which the operation would kill a build with these capabilities."""
+        if isinstance(operation, Complete) and self._fails_status(operation):
+            return "failed_target_status_aborts"
         if not isinstance(operation, Start):
             return super().deadly(operation)
         request = operation.request
@@ -262,6 +273,15 @@ class ConcurrentMachine(Machine):
         if self.capabilities.overlapping_snapshot_reads_abort and self._meets_a_read(request):
             return "overlapping_snapshot_reads_abort"
         return super().deadly(request)
+
+    def _fails_status(self, complete: Complete) -> bool:
+        """Whether block status of a filter's target fails in such a way that a build which takes
+        the error for a status dies of it."""
+        error = Errno.__members__.get(complete.error or "")
+        return (complete.kind == RequestKind.STATUS and error is not None
+                and self.capabilities.failed_target_status_aborts and not says_allocated(error)
+                and any(isinstance(node, CopyBeforeWrite) and node.target.name == complete.node
+                        for node in self.graph.nodes.values()))
 
     def _meets_a_read(self, request: Request) -> bool:
         """Whether a fleecing request of which another is under way in the same place."""

@@ -37,7 +37,7 @@ class Protocol(StrEnum):
     """Another QEMU serves the image's raw bytes; the format, if any, is on this side."""
     HELD = "held"
     """The harness serves the image and decides when each storage request completes, and how.
-    Raw only; tells no block status (all is data)."""
+    Raw only; whether it tells block status is for the image to say."""
 
 
 class RequestKind(StrEnum):
@@ -49,11 +49,6 @@ class RequestKind(StrEnum):
     DISCARD = "discard"
     FLUSH = "flush"
     STATUS = "block-status"
-
-    @property
-    def tells_nothing_new(self) -> bool:
-        """Whether storage that the harness holds is never asked: it offers no block status."""
-        return self is RequestKind.STATUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +89,8 @@ class Image:
     request_alignment: int | None = None
     """The alignment that a ``blkdebug`` above the image asks for; None: no such node for that."""
     read_only: bool = False
+    tells_status: bool = False
+    """Of an image on held storage: it is asked for its block status.  Else all of it is data."""
 
 
 @dataclass(frozen=True, slots=True)

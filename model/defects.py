@@ -258,7 +258,7 @@ def _cuts_of_the_tail(kept: CopyBeforeWrite, start: int, end: int) -> set[int]:
 def _lacks_a_copy(kept: CopyBeforeWrite) -> Iterable[str]:
     """By what the target has not allocated, or perhaps not, though it is done."""
     target = kept.target
-    if isinstance(target, HeldImage):  # all is data; and looking would not leave it as it is
+    if isinstance(target, HeldImage):  # all is allocated; and looking would not leave it as it is
         return
     for start, end in kept.done.dirty_ranges():
         end = min(end, target.size)
@@ -273,5 +273,10 @@ def _lacks_a_copy(kept: CopyBeforeWrite) -> Iterable[str]:
 def _status_fails(target: Node) -> bool:
     """Whether the target's block status fails with an errno that is taken for a status."""
     return isinstance(target, Image) and any(
-        fault.kind is RequestKind.STATUS and not -Errno[fault.errno] & ALLOCATED
+        fault.kind is RequestKind.STATUS and not says_allocated(Errno[fault.errno])
         for fault in target.spec.faults)
+
+
+def says_allocated(error: Errno) -> bool:
+    """Whether the errno, if it is taken for a block status, is one of data that are there."""
+    return bool(-error & ALLOCATED)

@@ -11,40 +11,75 @@ from typing import Final
 
 from . import configuration
 from .configuration import MIB, RequestKind
-from .content import ZERO
+from .content import ZERO, Content
 from .image import Image
-from .node import DATA, Status, Zeroing
+from .node import DATA, ZERO_DATA, ZERO_HOLE, Status, Zeroing
 from .program import Program
 from .rules import rule
+from .runs import RunMap
 
 LARGEST: Final = 32 * MIB
 """Bytes of zeroes in one request, at most."""
 
 
 class HeldImage(Image):
-    """A raw image whose storage tells no block status."""
+    """A raw image whose storage tells what was written to it, and how, or tells nothing."""
 
     def __init__(self, spec: configuration.Image, index: int, fired: Counter[str]) -> None:
         super().__init__(spec, index, fired)
         self._known_data: tuple[int, int] | None = None
+        self._states = RunMap(self.size, ZERO_HOLE)
+        """What block status says, if the storage is asked."""
+        for offset, length in spec.filled:
+            self._states.set(offset, min(offset + length, self.size), DATA)
+
+    def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        return self._find_out(start, end, remember=True)
+
+    def is_allocated(self, start: int, end: int) -> Program[tuple[int, bool]]:
+        """What the storage says to this is not remembered."""
+        stop, _ = yield from self._find_out(start, end, remember=False)
+        return stop, True
+
+    def _find_out(self, start: int, end: int, *, remember: bool) -> Program[tuple[int, Status]]:
+        known = self._known_data
+        if known is not None and known[0] <= start < known[1]:
+            return self._remembered(known, end)
+        stop, status = yield from self._ask(start, end)
+        if remember and status == DATA:
+            self._known_data = (start, stop)
+        return stop, status
 
     @rule("image.remembers-data", source="block layer: the last range that the storage said is "
           "data is not asked about again (experiment)")
-    def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
-        """Storage that tells no block status makes all of what is asked about data.  Asked about
-        a place in the range that it was last asked about, QEMU answers by itself, and no further
-        than that range; until part of it is discarded or written with zeroes."""
+    def _remembered(self, known: tuple[int, int], end: int) -> tuple[int, Status]:
+        """Asked about a place in the range that the storage last said is data, QEMU answers by
+        itself, and no further than that range; until part of it begins to be discarded or written
+        with zeroes.  Storage that tells no block status makes all of what is asked about data."""
+        return min(end, known[1]), DATA
+
+    def _ask(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        if not self.spec.tells_status:
+            return end, DATA
         yield self._request(RequestKind.STATUS, start, end)
-        known = self._known_data
-        if known is not None and known[0] <= start < known[1]:
-            return min(end, known[1]), DATA
-        self._known_data = (start, end)
-        return end, DATA
+        return self._told(start, end)
+
+    @rule("image.status-when-it-completes", source="NBD protocol: base:allocation; experiment")
+    def _told(self, start: int, end: int) -> tuple[int, Status]:
+        """Storage is asked for all of a range and tells of the run at its start: data, whatever it
+        reads as; or zeroes, with space or, if they were discarded or written so that it may be
+        freed, without.  As of any request, what counts is when it completes."""
+        run = self._states.run_at(start, end)
+        return run.end, run.value
 
     def _forget(self, start: int, end: int) -> None:
         known = self._known_data
         if known is not None and known[0] < end and start < known[1]:
             self._known_data = None
+
+    def _write(self, start: int, content: Content) -> Program[None]:
+        yield from super()._write(start, content)
+        self._states.set(start, start + content.size, DATA)
 
     @rule("image.zeroes-in-pieces", source="NBD protocol: what every server must take; experiment")
     def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
@@ -54,7 +89,9 @@ class HeldImage(Image):
             stop = min(place + LARGEST, end)
             yield self._request(RequestKind.ZERO, place, stop, unmap=how.unmap)
             self.content.set(place, stop, ZERO)
+            self._states.set(place, stop, ZERO_HOLE if how.unmap else ZERO_DATA)
 
     def _discard(self, start: int, end: int) -> Program[None]:
         self._forget(start, end)
         yield from super()._discard(start, end)
+        self._states.set(start, end, ZERO_HOLE)

@@ -13,7 +13,7 @@ from typing import Final
 
 from . import configuration
 from .bitmap import align_down, align_up
-from .configuration import KIB, MIB, Format, Protocol, RequestKind
+from .configuration import KIB, MIB, Format, RequestKind
 from .content import ZERO, Content, initial_stamp, zeroes
 from .errors import CommandRefused
 from .node import DATA, PERHAPS_HOLE, SECTOR, Node, Status, Zeroing
@@ -145,7 +145,7 @@ class Image(Node):
         """What holds data is never a hole; what reads as zero may be one or not, as the format or
         the file system below sees fit."""
         yield self._request(RequestKind.STATUS, start, end)
-        if not self.traits.tells_holes or self.spec.protocol is Protocol.HELD:
+        if not self.traits.tells_holes:
             return end, DATA
         place, is_zero = self._run_of_zero(start, end)
         if not is_zero:

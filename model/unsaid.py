@@ -24,7 +24,7 @@ from .graph import Graph
 from .image import Image as ImageNode
 from .job_operations import FAST, SLOWEST, Sync
 from .node import PERHAPS_HOLE, Node
-from .operations import Request, Via
+from .operations import Context, Request, Via
 from .permissions import parents_first
 from .program import run_to_end
 from .qcow2 import Qcow2
@@ -46,6 +46,10 @@ def check_request(configuration: Configuration, request: Request) -> None:
     if isinstance(request, ops.Status) and not request.via.is_nbd:
         raise Impossible("block status is asked over NBD only")
     images = configuration.images
+    if isinstance(request, ops.Status) and any(image.tells_status for image in images) and (
+            request.one or request.context == Context.DEPTH):
+        raise Impossible("what storage that is held is asked for these answers, and which of its "
+                         "own answers QEMU remembers then")
     aligned = [image.request_alignment for image in images if image.request_alignment]
     if isinstance(request, ops.Discard) and any(
             (request.offset | request.length) % alignment for alignment in aligned):

@@ -167,6 +167,8 @@ def storage_request(what: StorageRequest) -> str:
 def image(what: Image) -> str:
     """An image in a line: ``src: 1M qcow2, backing=base, data in 0..64k``."""
     over = "" if what.protocol is Protocol.FILE else f" over {what.protocol.value}"
+    if what.tells_status:
+        over += " with block status"
     words = [f"{what.node}: {size(what.size)} {what.format.value}{over}"]
     if what.cluster_size is not None:
         words.append(f"cluster-size={size(what.cluster_size)}")

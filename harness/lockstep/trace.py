@@ -27,7 +27,7 @@ from typing import Any, Final, Self
 import model.job_operations  # noqa: F401  the vocabulary is what has been imported
 from harness.errors import HarnessError
 from model.capabilities import Capabilities
-from model.configuration import Configuration
+from model.configuration import Configuration, Protocol
 from model.operations import Operation
 
 from .codec import CodecError, from_plain, operation_from, to_plain
@@ -278,6 +278,12 @@ def _check(configuration: Configuration) -> None:
             raise CodecError(f"{where}: a size below zero")
         if image.backing is not None and image.backing not in seen:
             raise CodecError(f"{where}: its backing image {image.backing!r} is not before it")
+        if image.tells_status and image.protocol is not Protocol.HELD:
+            raise CodecError(f"{where}: only storage that is held tells block status as a "
+                             "schedule says")
+        if image.backing is not None and configuration.image(image.backing).tells_status:
+            raise CodecError(f"{where}: its backing image {image.backing!r} must not tell block "
+                             "status")
         for start, length in image.filled:
             if not 0 <= start <= start + length <= image.size:
                 raise CodecError(f"{where}: data in {start}..{start + length} is outside of it")

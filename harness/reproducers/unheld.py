@@ -43,6 +43,7 @@ def unheld(trace: Trace) -> Trace:
 def _on_file(image: Image, faults: tuple[Fault, ...]) -> Image:
     if image.protocol is not Protocol.HELD:
         return image
-    # Held storage tells of no zeroes, so that all of it is copied as data.
-    return dataclasses.replace(image, protocol=Protocol.FILE, faults=(*image.faults, *faults),
-                               filled=((0, image.size),))
+    # Storage that tells no block status tells of no zeroes: all of it is copied as data.
+    filled = image.filled if image.tells_status else ((0, image.size),)
+    return dataclasses.replace(image, protocol=Protocol.FILE, tells_status=False, filled=filled,
+                               faults=(*image.faults, *faults))

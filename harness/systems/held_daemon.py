@@ -19,6 +19,7 @@ from harness.builds import Build
 from harness.clients.nbd import NbdClient
 from harness.clients.qmp import DEFAULT_TIMEOUT, QmpRefused
 from harness.storage.held import HeldRequest, HeldStorage
+from harness.storage.held_wire import ExportOffer
 from harness.storage.images import ImageStore
 from harness.storage.place import Place
 from harness.systems import commands
@@ -158,7 +159,8 @@ class HeldDaemon(QsdSystem):
         self._cleanup.callback(self.storage.close)
         for index, image in enumerate(configuration.images):
             if image.protocol is Protocol.HELD:
-                disk = self.storage.add(image.node, image.size)
+                disk = self.storage.add(image.node, image.size, ExportOffer(
+                    image.size, status=image.tells_status))
                 for offset, length in image.filled:
                     disk.fill(initial_stamp(index), offset, min(length, image.size - offset))
                 places[image.node] = self.storage.place(image.node)

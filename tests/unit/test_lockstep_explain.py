@@ -110,6 +110,8 @@ def test_images_are_written_in_a_line() -> None:
         "backing=base, request-alignment=512, no-discard, data in 0..512, 1k..2k, "
         "EIO for the first read at 512")
     assert human.image(Image("tmp", 512)) == "tmp: 512 raw"
+    held = Image("tmp", 512, protocol=Protocol.HELD, tells_status=True)
+    assert human.image(held) == "tmp: 512 raw over held with block status"
 
 
 # Whose data

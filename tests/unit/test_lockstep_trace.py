@@ -137,6 +137,12 @@ READ = '{"n": 1, "op": "read", "node": "src"}'
      '{"node": "a", "size": 1}]}}', 1, "header: image 'a' is there twice"),
     ('{"cbw-lockstep": 1, "configuration": {"images": [{"node": "a", "size": 1, '
      '"backing": "b"}]}}', 1, "header: image 'a': its backing image 'b' is not before it"),
+    ('{"cbw-lockstep": 1, "configuration": {"images": [{"node": "a", "size": 1, '
+     '"tells-status": true}]}}', 1,
+     "header: image 'a': only storage that is held tells block status as a schedule says"),
+    ('{"cbw-lockstep": 1, "configuration": {"images": [{"node": "a", "size": 1, '
+     '"protocol": "held", "tells-status": true}, {"node": "b", "size": 1, "backing": "a"}]}}', 1,
+     "header: image 'b': its backing image 'a' must not tell block status"),
     (f"{HEADER}\n{READ}\n" + '{"n": 2, "op": "re', 3,
      "the line is cut off; delete it to replay what comes before"),
     (f"{HEADER}\n" + '{"n": 2 "op"}\n', 2, "not JSON: Expecting ',' delimiter at column 9"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import pytest
 
@@ -13,8 +14,20 @@ from model.errors import Errno
 from model.job_operations import Backup, JobFinalize, OnError, Sync
 from model.jobs import JobStatus
 from model.machine import Impossible
-from model.operations import AddFilter, AddSnapshot, Discard, Export, Operation, Read, Via, Write
-from model.outcome import Outcome
+from model.operations import (
+    AddFilter,
+    AddSnapshot,
+    Context,
+    Discard,
+    Export,
+    Operation,
+    Read,
+    Status,
+    Via,
+    Write,
+    Zero,
+)
+from model.outcome import Allocation, Extent, Outcome
 from model.schedule import Complete, Expire, Start
 from tests.unit.fleecing import CLUSTER
 
@@ -24,10 +37,12 @@ SIZE = 4 * CLUSTER
 class Held:
     """A fleecing set-up whose source and temporary image complete nothing by themselves."""
 
+    images: ClassVar = Configuration((
+        Image("src", SIZE, protocol=Protocol.HELD, filled=((0, SIZE),)),
+        Image("tmp", SIZE, protocol=Protocol.HELD)))
+
     def __init__(self, *graph: Operation, **options: str | int) -> None:
-        self.machine = ConcurrentMachine(Configuration((
-            Image("src", SIZE, protocol=Protocol.HELD, filled=((0, SIZE),)),
-            Image("tmp", SIZE, protocol=Protocol.HELD))))
+        self.machine = ConcurrentMachine(self.images)
         self.number = 0
         self.answers: dict[int, Outcome] = {}
         for operation in graph or (
@@ -43,7 +58,7 @@ class Held:
 
     def complete(self, index: int = 0, error: str | None = None) -> None:
         request = self.machine.pending()[index]
-        self.do(Complete(request.node, request.kind, request.offset, request.length, error))
+        self.do(Complete.of(request, error))
 
     def pending(self) -> list[tuple[str, str, int]]:
         return [(request.node, request.kind.value, request.offset // CLUSTER)
@@ -228,3 +243,150 @@ def test_a_refused_job_is_not_under_way() -> None:
     job = dataclasses.replace(JOB, target="nope")
     assert held.machine.apply(2, Start(job)).refused is not None
     assert not held.machine.busy
+
+
+# Storage that tells block status
+
+
+class Telling(Held):
+    """The same over storage that tells block status; the third cluster reads as zero."""
+
+    images: ClassVar = Configuration((
+        Image("src", SIZE, protocol=Protocol.HELD, tells_status=True,
+              filled=((0, 2 * CLUSTER), (3 * CLUSTER, CLUSTER))),
+        Image("tmp", SIZE, protocol=Protocol.HELD, tells_status=True)))
+
+
+def status(cluster: int, clusters: int, node: str = "snap") -> Start:
+    return Start(Status(node, cluster * CLUSTER, clusters * CLUSTER))
+
+
+def extents(*runs: tuple[int, int]) -> tuple[Extent, ...]:
+    return tuple(Extent(clusters * CLUSTER, frozenset({flags})) for clusters, flags in runs)
+
+
+@pytest.mark.parametrize(("node", "waits"), [("snap", True), ("cbw", False)])
+def test_a_guest_write_waits_for_the_status_that_a_client_asks(node: str, waits: bool) -> None:
+    held = Telling()
+    held.do(Start(Status(node, 0, 512)))  # other than a copy's
+    held.do(write(0))
+    for _ in range(3):
+        held.complete(1)
+    assert held.pending() == [("src", "block-status", 0), ("src", "write", 0)][:2 - waits]
+    held.complete()
+    assert held.pending() == [("src", "write", 0)]
+
+
+def test_what_is_done_is_asked_of_the_target() -> None:
+    held = Telling()
+    held.do(write(0))
+    for _ in range(4):
+        held.complete()
+    asker, writer = held.do(status(0, 1)), held.do(write(0))
+    assert held.pending() == [("tmp", "block-status", 0), ("src", "write", 0)]
+    held.complete(1)
+    assert held.answers[writer].error is None
+    held.complete()
+    assert held.answers[asker].extents == extents((1, Allocation.DATA))
+
+
+def test_zeroes_are_not_read_to_be_copied() -> None:
+    held = Telling()
+    held.do(write(2))
+    held.complete()
+    assert held.pending() == [("tmp", "write-zeroes", 2)]
+
+
+def test_a_copy_whose_status_fails_is_of_one_cluster_of_data() -> None:
+    held = Telling()
+    held.do(write(2, 2 * CLUSTER))
+    held.complete(error="ENOSPC")
+    assert held.pending() == [("src", "read", 2), ("src", "block-status", 3)]
+
+
+def test_a_client_hears_of_a_status_that_fails() -> None:
+    held = Telling()
+    asker, reader = held.do(status(0, 1)), held.do(Start(Read("snap", 0, 512, Via.NBD)))
+    held.complete(error="ENOSPC")
+    held.complete(error="EPERM")
+    assert [held.answers[each].error for each in (asker, reader)] == [Errno.ENOSPC, Errno.EPERM]
+
+
+def test_who_cuts_a_copy_goes_on_with_the_rest_and_who_waits_looks_again() -> None:
+    held = Telling()
+    held.do(write(1, 3 * CLUSTER))
+    waiter = held.do(write(2))
+    held.complete()
+    assert held.machine.pending()[1].length == 2 * CLUSTER, "not what the other one waits for"
+    held.complete(1)
+    held.complete(1)
+    assert held.pending() == [("src", "read", 1), ("src", "block-status", 3), ("src", "write", 2)]
+    held.complete(2)
+    assert held.answers[waiter].error is None
+
+
+def test_a_status_tells_of_what_is_there_when_it_completes() -> None:
+    held = Telling(Export("src"))
+    asker = held.do(status(0, 4, "src"))
+    held.do(Start(Zero("src", 0, CLUSTER)))
+    held.do(Start(Zero("src", 3 * CLUSTER, CLUSTER, unmap=True)))
+    held.do(Start(Discard("src", CLUSTER, CLUSTER)))
+    held.do(Start(Write("src", 2 * CLUSTER, CLUSTER)))
+    while len(held.pending()) > 1:
+        held.complete(1)
+    while asker not in held.answers:
+        held.complete()
+    assert held.answers[asker].extents == extents(
+        (1, Allocation.ZERO), (1, Allocation.HOLE | Allocation.ZERO), (1, Allocation.DATA),
+        (1, Allocation.HOLE | Allocation.ZERO))
+
+
+def test_what_is_told_to_be_data_is_not_asked_again() -> None:
+    held = Telling()
+    held.do(status(0, 2))
+    held.complete()
+    held.do(write(1))
+    assert held.pending() == [("src", "read", 1)]
+
+
+@pytest.mark.parametrize("options", [{"context": Context.DEPTH}, {"one": True}])
+def test_some_status_is_not_for_storage_that_tells_it(options: dict[str, str | bool]) -> None:
+    request = Status("snap", 0, CLUSTER, **options)  # type: ignore[arg-type]
+    with pytest.raises(Impossible):
+        Telling().do(request)
+    Held().machine.apply(5, request)
+
+
+def test_a_target_whose_status_fails_as_if_nothing_were_there_is_deadly() -> None:
+    held = Telling()
+    held.do(write(0))
+    for _ in range(4):
+        held.complete()
+    held.do(status(0, 1))
+    fails = {error: held.machine.deadly(Complete("tmp", "block-status", 0, CLUSTER, error))
+             for error in ("EIO", "ENOSPC")}
+    assert fails == {"EIO": None, "ENOSPC": None}, "today's QEMU"
+    held.machine.capabilities = dataclasses.replace(
+        held.machine.capabilities, failed_target_status_aborts=True)
+    assert held.machine.deadly(Complete("tmp", "block-status", 0, CLUSTER, "EIO")) is None
+    assert held.machine.deadly(Complete("tmp", "block-status", 0, CLUSTER, "ENOSPC")) == (
+        "failed_target_status_aborts")
+
+
+def test_a_job_with_sync_top_asks_for_all_there_is_before_it_copies() -> None:
+    held = Telling(Export("src"))
+    job = held.do(Start(dataclasses.replace(JOB, sync=Sync.TOP)))
+    asked = []
+    while held.pending()[0][1] == "block-status" and len(asked) < 4:
+        asked.append(held.machine.pending()[0].offset // CLUSTER)
+        held.complete()
+    assert asked == [0, 2, 3, 0], "and only then of the first it copies"
+    while job not in held.answers:
+        held.complete()
+
+
+def test_what_a_job_with_sync_top_asks_must_not_fail_in_a_schedule() -> None:
+    held = Telling(Export("src"))
+    held.do(Start(dataclasses.replace(JOB, sync=Sync.TOP)))
+    with pytest.raises(Impossible, match="which QEMU then flushes"):
+        held.complete(error="EIO")

@@ -210,6 +210,12 @@ def test_a_schedule_without_overlap_is_done_over_files() -> None:
               faults=(Fault(RequestKind.WRITE, 0, "EIO", once=True),)))
 
 
+def test_what_tells_block_status_is_filled_as_it_was() -> None:
+    held = Image("src", 1 << 17, protocol=Protocol.HELD, filled=((0, 512),), tells_status=True)
+    alone = unheld(trace((), images=Configuration((held,))))
+    assert alone.configuration.images == (Image("src", 1 << 17, filled=((0, 512),)),)
+
+
 def test_overlap_alone_has_no_reproducer() -> None:
     held = Configuration((Image("src", 1 << 16, protocol=Protocol.HELD),))
     with pytest.raises(NoReproducer, match="replay the trace"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from harness.exploration import openings
+from harness.exploration import openings, ranges
 from harness.exploration.areas import Area, Scheme
 from harness.exploration.building import Builder, Plan
 from harness.exploration.choices import Choices
@@ -50,21 +50,28 @@ def possible(plan: Plan) -> bool:
 
 
 def configuration(choices: Choices, manner: Manner, scheme: Scheme) -> Configuration:
-    """Images on held storage, for a graph of this scheme; all of one size."""
+    """Images on held storage, for a graph of this scheme; all of one size.  In some schedules they
+    tell block status, and the source has zeroes, too."""
     if choices.chance(manner.large):
         size = _HUGE if choices.chance(1) else choices.pick(_LARGE)
     else:
         size = choices.integer(1, 6) * DEFAULT_CLUSTER
     if choices.chance(5):
         size += choices.pick(_TAILS)
-    source = Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),),
-                   discard=not choices.chance(1))
+    # A huge disk is looked at through its block status, by which QEMU remembers what is data.
+    tells = scheme is not Scheme.CLASSIC and size < _HUGE and choices.chance(5)
+    filled: tuple[tuple[int, int], ...] = ((0, size),)
+    if tells and choices.chance(12):
+        filled = ranges.several(choices, size, (DEFAULT_CLUSTER, 4 * KIB), 5)
+    source = Image(SOURCE, size, protocol=Protocol.HELD, filled=filled,
+                   discard=not choices.chance(1), tells_status=tells)
     if scheme is Scheme.CLASSIC:
         return Configuration((source, Image(TARGET, size, Format.QCOW2, backing=SOURCE)))
     two = scheme in (Scheme.STACKED, Scheme.PUSH)
     targets = (TARGET, SECOND_TARGET) if two else (TARGET,)
     return Configuration((source, *(
-        Image(node, size, protocol=Protocol.HELD, discard=not choices.chance(2))
+        Image(node, size, protocol=Protocol.HELD, discard=not choices.chance(2),
+              tells_status=tells)
         for node in targets)))
 
 
@@ -72,6 +79,9 @@ def schedule(choices: Choices, plan: Plan, area: Area, scheme: Scheme,
              images: Configuration) -> Trace:
     """A schedule over these images: bursts of overlapping requests, and a look at the end."""
     assert area.manner is not None
+    if not plan.capabilities.snapshot_access:  # nor do such builds remember what is data
+        images = Configuration(tuple(dataclasses.replace(image, tells_status=False)
+                                     for image in images.images))
     building = Schedule(plan, images)
     for operation in openings.opening(choices, area, scheme, images):
         building.add(_opened(choices, area.manner, operation))
@@ -103,7 +113,7 @@ def draw_job(choices: Choices, plan: Plan, manner: Manner, scheme: Scheme,
     if bitmap is not None and choices.chance(8):
         sync = Sync.BITMAP
     elif device == SOURCE and choices.chance(6):
-        sync = Sync.NONE
+        sync = choices.pick((Sync.NONE, Sync.NONE, Sync.TOP))
     broken = plan.capabilities.job_on_cbw_error and choices.chance(manner.breaking)
     # What a snapshot denies is denied at once, again and again.
     on_error = OnError.STOP if scheme is Scheme.PUSH else choices.pick(
@@ -202,7 +212,8 @@ class Drawer:
             error = choices.pick(ERRNOS)
         last = pending.count(request) - 1
         younger = last if len(sent) >= MOST_IN_FLIGHT else choices.integer(0, last)
-        self._building.add(Complete.of(request, error, younger))
+        if not self._building.add(Complete.of(request, error, younger)):
+            self._building.add(Complete.of(request, younger=younger))  # so it must not fail
 
     # Requests
 

@@ -43,6 +43,8 @@ class Small:
     on_cbw_error: str | None = None
     job: Backup | None = None
     """Begins first; the requests are then to its disk."""
+    tells: bool = False
+    """The images tell block status, and of several clusters the last one reads as zero."""
 
     @property
     def breaks(self) -> bool:
@@ -51,10 +53,14 @@ class Small:
 
     def configuration(self, times: int) -> Configuration:
         """The images, with room for so many interleavings; a job always has all of the disk."""
-        size = self.clusters * CLUSTER * (times if self.job is None else 1)
+        room = self.clusters * CLUSTER
+        size = room * (times if self.job is None else 1)
+        filled: tuple[tuple[int, int], ...] = ((0, size),)
+        if self.tells and self.clusters > 1:
+            filled = tuple((place, room - CLUSTER) for place in range(0, size, room))
         return Configuration((
-            Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
-            Image(TARGET, size, protocol=Protocol.HELD)))
+            Image(SOURCE, size, protocol=Protocol.HELD, filled=filled, tells_status=self.tells),
+            Image(TARGET, size, protocol=Protocol.HELD, tells_status=self.tells)))
 
 
 def _write(cluster: float, count: float = 1) -> Request:
@@ -67,6 +73,14 @@ def _discard(cluster: float, count: float = 1) -> Request:
 
 def _read(cluster: float, count: float = 1) -> Request:
     return ops.Read(SNAPSHOT, int(cluster * CLUSTER), int(count * CLUSTER), Via.NBD_DF)
+
+
+def _read_sparse(cluster: float, count: float = 1) -> Request:
+    return ops.Read(SNAPSHOT, int(cluster * CLUSTER), int(count * CLUSTER), Via.NBD)
+
+
+def _ask(cluster: float, count: float = 1) -> Request:
+    return ops.Status(SNAPSHOT, int(cluster * CLUSTER), int(count * CLUSTER))
 
 
 def _below(request: Request) -> Request:
@@ -103,6 +117,10 @@ SMALL: Final = (
     Small("job-write-failing", 11, 1, (_below(_write(0)),), 1, job=_job(1)),
     Small("job-write-failing-again", 48, 1, (_below(_write(0)),), 2,
           job=_job(1, OnError.IGNORE)),
+    Small("write-status", 14, 1, (_write(0), _ask(0)), tells=True),
+    Small("write-status-failing", 77, 1, (_write(0), _ask(0)), 1, tells=True),
+    Small("write-sparse-read", 95, 2, (_write(0), _read_sparse(0, 2)), tells=True),
+    Small("write-write-telling", 147, 2, (_write(0, 2), _write(1)), tells=True),
 )
 """The named ones."""
 

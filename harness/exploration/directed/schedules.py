@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from harness.exploration import schedules
 from harness.exploration.building import Check, Plan
-from harness.exploration.directed import failing, losing
+from harness.exploration.directed import failing, losing, telling
 from harness.exploration.directed.script import CLUSTER, Script, disks, look, side_by_side
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT, SNAPSHOT
@@ -35,6 +35,10 @@ def checks() -> Iterator[Check]:
             ("failures", "copies of several tasks, of which some fail", _failing_tasks),
             ("concurrency", "a job and guest writes", _jobs),
             ("failures", "storage that is lost and found", losing.lost),
+            ("concurrency", "block status under way", telling.telling),
+            ("failures", "block status that fails", telling.failing),
+            ("concurrency", "block status for jobs", telling.jobs),
+            ("timeouts", "block status out of time", telling.late),
             ("concurrency", "copies that wait for memory", _memory),
             ("concurrency", "filters over filters", _stacked),
             ("concurrency", "the source shows through the target", _classic),

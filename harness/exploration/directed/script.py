@@ -70,6 +70,10 @@ class Script(Schedule):
 
     # Requests
 
+    def ask(self, cluster: float, count: float = 1, node: str = SNAPSHOT) -> None:
+        """The client, or somebody else, asks block status."""
+        self.start(ops.Status(node, int(cluster * CLUSTER), int(count * CLUSTER)))
+
     def start(self, request: Request) -> None:
         """Start a request, unless it would kill this build by a known defect."""
         moved = replace(request, offset=request.offset + self.base * CLUSTER)
@@ -91,9 +95,10 @@ class Script(Schedule):
         self.start(ops.Zero(self.guest, int(cluster * CLUSTER), int(count * CLUSTER),
                             unmap=unmap))
 
-    def read(self, cluster: float, count: float = 1, node: str = SNAPSHOT) -> None:
-        """The client, or somebody else, reads."""
-        self.start(ops.Read(node, int(cluster * CLUSTER), int(count * CLUSTER), Via.NBD_DF))
+    def read(self, cluster: float, count: float = 1, node: str = SNAPSHOT, *,
+             via: Via = Via.NBD_DF) -> None:
+        """The client, or somebody else, reads; ``via`` NBD, the server asks block status first."""
+        self.start(ops.Read(node, int(cluster * CLUSTER), int(count * CLUSTER), via))
 
     def give_up(self, cluster: float, count: float = 1) -> None:
         """The client discards what it has backed up."""
@@ -162,9 +167,9 @@ class Script(Schedule):
 Play: TypeAlias = Callable[[Script], None]
 
 
-def side_by_side(plan: Plan, plays: Sequence[Play]) -> Trace:
+def side_by_side(plan: Plan, plays: Sequence[Play], images: Configuration | None = None) -> Trace:
     """Scripts over one fleecing graph, whose source records what is written to it."""
-    script = Script(plan, disks(ROOM * len(plays)))
+    script = Script(plan, images or disks(ROOM * len(plays)))
     script.must(ops.BitmapAdd(SOURCE, "b0", CLUSTER))
     script.fleecing()
     for index, play in enumerate(plays):

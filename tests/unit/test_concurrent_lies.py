@@ -20,7 +20,8 @@ from harness.lockstep.shrink import Budget, shrink
 from harness.lockstep.trace import Trace
 from harness.lockstep.verdict import Conforms, Diverges
 from harness.systems.held_simulated import SimulatedHeld
-from harness.systems.lies.forgotten import FORGOTTEN, Forgotten
+from harness.systems.lies import FORGOTTEN
+from harness.systems.lies.forgotten import Forgotten
 from harness.systems.lies.held import MISREPORTS, Misreport
 from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import Configuration
@@ -36,7 +37,10 @@ LENGTHS = {
     "done-early": 3, "done-anyway": 4, "copied-once-only": 4, "back-in-part": 5, "unbroken": 4,
     "copies-when-broken": 6, "reads-when-broken": 11, "mended": 10, "endless": 4,
     "late-is-well": 4, "not-cancelled": 6, "late-failure-is-lost": 5, "copy-bit-kept": 4,
-    "readers-ignored": 6,
+    "readers-ignored": 6, "status-freezes-nothing": 9, "status-freezes-always": 11,
+    "guest-status-freezes": 7, "zeroes-are-data": 4, "zeroes-to-the-end": 4,
+    "unknown-is-data": 4, "unknown-fails": 4, "rest-is-lost": 4, "cut-is-not-noticed": 7,
+    "told-early": 10, "asked-again": 6, "never-forgotten": 10,
 }
 """Operations that are enough to show a lie, those that put up the graph included."""
 

@@ -6,13 +6,17 @@ A check that cannot fail is none: for every oracle there are lies here that it m
 
 from __future__ import annotations
 
+from harness.systems.lies import forgotten
 from harness.systems.lies.answers import ANSWERS
 from harness.systems.lies.deeds import DEEDS, ENDS
-from harness.systems.lies.forgotten import FORGOTTEN
+from harness.systems.lies.forgotten_status import FORGOTTEN_OF_STATUS
 from harness.systems.lies.held import MISREPORTS
 from harness.systems.lies.jobs import JOBS
 from harness.systems.lies.lie import Chance, Lie, Oracle
 from harness.systems.lies.observations import OBSERVATIONS
+
+FORGOTTEN = (*forgotten.FORGOTTEN, *FORGOTTEN_OF_STATUS)
+"""The rules of requests that overlap that a simulation may have forgotten."""
 
 __all__ = ["FORGOTTEN", "MISREPORTS", "Chance", "Lie", "Oracle", "catalogue", "texts"]
 

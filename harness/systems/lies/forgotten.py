@@ -381,4 +381,4 @@ FORGOTTEN: Final = (
     Forgotten("readers-ignored", "a copy to a target that shows the source does not wait for "
               "the target's readers", _readers_ignored),
 )
-"""All of them."""
+"""All of them but those of block status."""

@@ -47,7 +47,8 @@ def schedule(trace: Trace, failure: Failure, model: Callable[[Configuration], Ma
     attach.append(tuple(temporary_export(FENCE, FENCE)))  # type: ignore[arg-type]
     attach += [tuple(temporary_export(f"{disk.image.node}-file", f"pace-{disk.image.node}"))  # type: ignore[misc]
                for disk in held]
-    plan = {"disks": {disk.image.node: [disk.image.size, _pieces(disk.pieces)] for disk in held},
+    plan = {"disks": {disk.image.node: [disk.image.size, _pieces(disk.pieces),
+                                        disk.image.tells_status] for disk in held},
             "attach": attach, "steps": steps}
     return environment().get_template("schedule.sh.j2").render(
         name=name, plan=_written(plan),

@@ -22,7 +22,7 @@ from harness.reproducers.compile import NoReproducer
 from harness.reproducers.handover import write_reproducers
 from harness.reproducers.schedule import schedule
 from harness.reproducers.unheld import is_held
-from harness.systems.lies.forgotten import FORGOTTEN
+from harness.systems.lies import FORGOTTEN
 from model import operations as ops
 from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine
@@ -35,7 +35,8 @@ from tests.unit.real_lab import real_build
 from tests.unit.reproducers_lab import in_the_end
 
 CHECKS = {each.name.removeprefix("schedule: "): each for each in checks()}
-WITHOUT = ("a job and guest writes", "storage that is lost and found")
+WITHOUT = ("a job and guest writes", "storage that is lost and found", "block status for jobs",
+           "block status that fails")
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,7 @@ def forgetful(name: str, capabilities: Capabilities) -> Callable[[Configuration]
     ("no-wait", "guest writes and fleecing reads"),
     ("no-wait-for-copies", "guest writes and fleecing reads"),
     ("back-in-part", "copies of several tasks, of which some fail"),
+    ("told-early", "block status under way"),
 ])
 def test_it_fails_where_qemu_does_otherwise(rule: str, check: str, subject: Subject,
                                             tmp_path: Path) -> None:

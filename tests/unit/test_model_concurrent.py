@@ -365,7 +365,7 @@ def test_a_target_whose_status_fails_as_if_nothing_were_there_is_deadly() -> Non
     held.do(status(0, 1))
     fails = {error: held.machine.deadly(Complete("tmp", "block-status", 0, CLUSTER, error))
              for error in ("EIO", "ENOSPC")}
-    assert fails == {"EIO": None, "ENOSPC": None}, "today's QEMU"
+    assert fails == {"EIO": None, "ENOSPC": None}, "as it should be"
     held.machine.capabilities = dataclasses.replace(
         held.machine.capabilities, failed_target_status_aborts=True)
     assert held.machine.deadly(Complete("tmp", "block-status", 0, CLUSTER, "EIO")) is None

@@ -164,6 +164,7 @@ class Drawer:
         self._channels = choices.some(channels, at_least=1)
         self._focus: list[int] = []
         self._disk = not any(building.scene.of_kind(Kind.FILTER))
+        self._tells = building.configuration.image(SOURCE).tells_status
         self._classic = building.configuration.image(TARGET).backing is not None
 
     def burst(self) -> None:
@@ -226,6 +227,10 @@ class Drawer:
         snapshots = scene.served(Kind.SNAPSHOT)
         served = scene.served(*Kind)
         if not served:
+            return
+        if self._tells and self._choices.chance(2):
+            place = self._choices.pick(served)
+            self._building.add(Start(ops.Status(place.name, *self._span(place), self._channel())))
             return
         who = self._choices.integer(0, 31)
         if who < 16 and guests:

@@ -37,6 +37,8 @@ JOB_FILTER: Final = "job-filter"
 ERRNOS: Final = ("EIO", "EIO", "ENOSPC", "EPERM", "ENOMEM")
 _TAILS: Final = (SECTOR, 4 * KIB, 32 * KIB, 64 * KIB - SECTOR)
 _LARGE: Final = (1 * MIB, 2 * MIB, 3 * MIB + 64 * KIB, 5 * MIB, 5 * MIB, 8 * MIB, 20 * MIB)
+_MIXED: Final = 1 * MIB
+"""Of the data of a disk so much is drawn cluster by cluster."""
 _HUGE: Final = 70 * MIB
 """More than one request copies at a time."""
 _LARGEST_REQUEST: Final = 32 * MIB
@@ -60,10 +62,8 @@ def configuration(choices: Choices, manner: Manner, scheme: Scheme) -> Configura
         size += choices.pick(_TAILS)
     # A huge disk is looked at through its block status, by which QEMU remembers what is data.
     tells = scheme is not Scheme.CLASSIC and size < _HUGE and choices.chance(5)
-    filled: tuple[tuple[int, int], ...] = ((0, size),)
-    if tells and choices.chance(12):
-        filled = ranges.several(choices, size, (DEFAULT_CLUSTER, 4 * KIB), 5)
-    source = Image(SOURCE, size, protocol=Protocol.HELD, filled=filled,
+    source = Image(SOURCE, size, protocol=Protocol.HELD,
+                   filled=_data(choices, size) if tells else ((0, size),),
                    discard=not choices.chance(1), tells_status=tells)
     if scheme is Scheme.CLASSIC:
         return Configuration((source, Image(TARGET, size, Format.QCOW2, backing=SOURCE)))
@@ -73,6 +73,14 @@ def configuration(choices: Choices, manner: Manner, scheme: Scheme) -> Configura
         Image(node, size, protocol=Protocol.HELD, discard=not choices.chance(2),
               tells_status=tells)
         for node in targets)))
+
+
+def _data(choices: Choices, size: int) -> tuple[tuple[int, int], ...]:
+    """Where a disk has data that has zeroes, too: in some of its first clusters, or anywhere."""
+    if choices.chance(5):
+        return ranges.several(choices, size, (DEFAULT_CLUSTER, 4 * KIB), 5)
+    clusters = range(0, min(size, _MIXED) - DEFAULT_CLUSTER + 1, DEFAULT_CLUSTER)
+    return tuple((place, DEFAULT_CLUSTER) for place in clusters if choices.chance(9))
 
 
 def schedule(choices: Choices, plan: Plan, area: Area, scheme: Scheme,

@@ -225,7 +225,8 @@ def _limited_by(limits: CopyLimits) -> Callable[[CopyBeforeWrite], None]:
         dirty = filter_.block_copy._copy_dirty
 
         def limited(start: int, end: int, call: CopyCall) -> Program[bool]:
-            return dirty(start, end, replace(call, limits=limits))
+            call.limits = limits
+            return dirty(start, end, call)
 
         filter_.block_copy._copy_dirty = limited  # type: ignore[method-assign]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Small pictures of rules: what there is before and after the operation that fires one."""
+"""Small pictures of rules: what there is before and after an operation that fires one."""
 
 from __future__ import annotations
 
@@ -13,31 +13,37 @@ from harness.lockstep import human
 _WIDTH: Final = 99
 
 
-def diagram(rule: str) -> str | None:
-    """The rule's picture, lines of text; None if it has none."""
-    return _drawn(SCENARIOS[rule])[0] if rule in SCENARIOS else None
+def diagram(rule: str) -> str:
+    """The rule's picture, lines of text."""
+    return _drawn(SCENARIOS[rule])[0]
 
 
 def fires(rule: str) -> bool:
-    """Whether the operation that the rule's picture shows fires the rule."""
+    """Whether an operation that the rule's picture shows fires the rule."""
     return rule in _drawn(SCENARIOS[rule])[1]
 
 
 def _drawn(scenario: Scenario) -> tuple[str, set[str]]:
-    """The picture, and the rules that fired while its operation was done."""
+    """The picture, and the rules that fired while its operations were done."""
     drawing = Drawing(scenario.images, scenario.cluster, scenario.capabilities)
-    *unseen, shown = scenario.operations
-    for operation in unseen:
+    for operation in scenario.operations[:-scenario.shown]:
         drawing.apply(operation)
-    before, waits_before = drawing.state(), list(drawing.under_way())
+    list(drawing.answers())  # those that came before are no part of the picture
+    states = [drawing.state()]
+    lines = [list(drawing.waits())]
     fired = drawing.machine.rules.copy()
-    words = drawing.apply(shown)
-    waits_after = list(drawing.under_way())
+    for operation in scenario.operations[-scenario.shown:]:
+        lines[-1].append(f"> {drawing.apply(operation)}")
+        states.append(drawing.state())
+        lines.append([*drawing.answers(), *drawing.waits()])
     fired = drawing.machine.rules - fired
-    heading, first, last = table([("before", before), ("after", drawing.state())])
+    labels = ("before", *["then"] * (scenario.shown - 1), "after")
+    heading, *rows = table(list(zip(labels, states, strict=True)))
     if scenario.cluster != CLUSTER:
         label = human.size(scenario.cluster)
         heading = label + heading[len(label):]
-    lines = [heading, first, *waits_before, f"> {words}", last, *waits_after]
+    told = [heading]
+    for row, below in zip(rows, lines, strict=True):
+        told += [row, *below]
     return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-                     if len(line) > _WIDTH else line for line in lines), set(fired)
+                     if len(line) > _WIDTH else line for line in told), set(fired)

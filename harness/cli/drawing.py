@@ -25,7 +25,13 @@ LEGEND: Final = """\
 A character is a cluster of 64k, or as many bytes as the upper left corner says.  Of a bitmap,
 `#` is set; of an image, a letter says whose data it holds (a capital: a write, in their order;
 a small one: the image had it from the start), `-` is zeroes, `*` data of several, and `.` what
-a qcow2 image has not allocated.  A bitmap may be `busy` (in use) or `off` (not recording)."""
+a qcow2 image has not allocated.  A bitmap may be `busy` (in use) or `off` (not recording).
+Block status is a length and a number for each run: `0` data, `2` reads as zero, `3` a hole that
+does, `0|3` either, as the storage below sees fit; with `qemu:allocation-depth`, how many images
+down it is allocated, `0` being nowhere; with `qemu:dirty-bitmap`, `1` is dirty."""
+
+_FEW: Final = 8
+"""Storage requests that are named one by one."""
 
 State = Mapping[str, str]
 """What is drawn of a moment: by column, a character for each cluster and perhaps a word."""
@@ -83,17 +89,25 @@ class Drawing:
             found[job.name] = job.status.value
         return found
 
-    def under_way(self) -> Iterator[str]:
-        """Of a schedule: the answers that came, and what each request waits for."""
+    def answers(self) -> Iterator[str]:
+        """Of a schedule: the answers that came since the last call."""
+        if isinstance(self.machine, ConcurrentMachine):
+            for number, outcome in self.machine.answers().items():
+                request = _short(self.machine.request(number))
+                yield f"{request}: {self._result(outcome) or 'done'}"
+
+    def waits(self) -> Iterator[str]:
+        """Of a schedule: what each request that is under way waits for."""
         if not isinstance(self.machine, ConcurrentMachine):
             return
         machine = self.machine
-        for number, outcome in machine.answers().items():
-            yield f"{_short(machine.request(number))}: {self._result(outcome) or 'done'}"
         sent = machine.pending()
         for number, waits in machine.standing().items():
-            told = [each if isinstance(each, str) else human.storage_request(each)
-                    for each in waits if isinstance(each, str) or each in sent]
+            told = [human.storage_request(each) for each in waits
+                    if not isinstance(each, str) and each in sent]
+            if len(told) > _FEW:
+                told = [told[0], f"{len(told) - 1} more storage requests"]
+            told += [each for each in waits if isinstance(each, str)]
             yield (f"{_short(machine.request(number))} waits for "
                    f"{', '.join(told) or 'storage that is gone'}")
 

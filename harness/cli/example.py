@@ -24,9 +24,9 @@ from model.operations import (
 _TOLD: Final = """\
 The model, run on a disk `src` of eight clusters of 64k with a temporary image `tmp`.  The guest
 has written to the first six clusters, which the bitmap `src/dirty` has recorded; here this
-begins.  The client reads over NBD, which makes EINVAL of EACCES.  Rules further down have small
-pictures of the same kind, made by running the model too: before and after the one operation
-that fires the rule."""
+begins.  The client reads over NBD, which makes EINVAL of EACCES.  Each rule further down has a
+small picture of the same kind, made by running the model too: before and after the operation
+that fires the rule, with what requests under way wait for."""
 _SIZE: Final = 8 * CLUSTER
 _BEFORE: Final[tuple[Operation, ...]] = (
     BitmapAdd("src", "dirty"), Export("src"), Write("src", 0, 6 * CLUSTER), Unexport("src"))

@@ -81,9 +81,7 @@ def _chapter(module: str) -> Iterator[str]:
     for each in _rules_of(module):
         yield f"### `{each.name}`"
         yield _markdown(each.text)
-        picture = diagram(each.name)
-        if picture is not None:
-            yield f"```text\n{picture}\n```"
+        yield f"```text\n{diagram(each.name)}\n```"
         where = each.where.removeprefix(f"model.{module}.")
         yield textwrap.fill(f"*Source: {each.source}.  Code: `{where}`.*", _WIDTH,
                             break_on_hyphens=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""For the rules of which a picture says something: a tiny run whose last operation fires it.
+"""For each rule: a tiny run whose last operation, or one of the last, fires it.
 
 :mod:`harness.cli.diagrams` draws what is before and after that operation.
 """
@@ -26,6 +26,7 @@ from model.job_operations import (
     Abort,
     Backup,
     BitmapMode,
+    DriveBackup,
     JobCancel,
     JobFinalize,
     OnError,
@@ -46,6 +47,7 @@ from model.operations import (
     OnCbwError,
     Operation,
     Read,
+    RemoveNode,
     Resize,
     Status,
     Unexport,
@@ -57,7 +59,7 @@ from model.schedule import Complete, Cut, Expire, Gone, Start
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What there is, what is done unseen, and the operation that is shown, which is the last.
+    """What there is, what is done unseen, and the operations that are ``shown``, the last.
 
     ``cluster``: the bytes that a character stands for.
     """
@@ -66,6 +68,7 @@ class Scenario:
     operations: tuple[Operation, ...]
     cluster: int = C
     capabilities: Capabilities | None = None
+    shown: int = 1
 
 
 # Images
@@ -78,10 +81,11 @@ _HALF: Final = replace(_SRC, filled=((0, 2 * C),))
 _TWO: Final = Configuration((_SRC, _TMP))
 _HELD: Final = Configuration((replace(_SRC, protocol=Protocol.HELD),
                               replace(_TMP, protocol=Protocol.HELD)))
+_HELD_SRC: Final = Configuration(_HELD.images[:1])
 _OVERLAY: Final = Configuration((
     Image("base", _SIZE, filled=((0, _SIZE),)),
     Image("src", _SIZE, Format.QCOW2, backing="base", filled=((C, C),)), _TMP))
-_QCOW2: Final = Configuration((Image("src", _SIZE, Format.QCOW2, filled=((0, 2 * C),)),))
+_QCOW2: Final = Configuration((replace(_HALF, format=Format.QCOW2),))
 _LARGE: Final = 64 * MIB
 _LARGE_HELD: Final = Configuration(tuple(
     Image(node, 3 * _LARGE, protocol=Protocol.HELD) for node in ("src", "tmp")))
@@ -96,6 +100,7 @@ _LIMITED: Final = (*_BITMAP, Unexport("src"),
                    Export("cbw"), *_SNAP)
 _READS: Final = Complete("src", RequestKind.READ, C, C)
 _WRITES: Final = Complete("tmp", RequestKind.WRITE, C, C)
+_FLUSHES: Final = Complete("src", RequestKind.FLUSH, 0, 0)
 
 
 def _failing(place: int = C, *, once: bool = False) -> Configuration:
@@ -111,6 +116,9 @@ def _backup(sync: Sync = Sync.FULL, target: str = "tmp", job: str = "job",
 
 SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
     # A block node
+    "node.durable-by-flush": Scenario(_HELD_SRC, (
+        BitmapAdd("src", "b"), Export("src"), Start(Write("src", C, C, fua=True)),
+        Complete("src", RequestKind.WRITE, C, C), _FLUSHES), shown=3),
     "node.keeps-no-snapshot": Scenario(_TWO, (
         AddSnapshot("snap", "src"), Export("snap"), Read("snap", 0, C))),
     "node.fast-zero-or-not-at-all": Scenario(
@@ -118,11 +126,19 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         (Export("src"), Zero("src", C, C, fast=True))),
     "node.discard-needs-unmap": Scenario(_TWO, (
         AddFilter("cbw", "src", "tmp", discard=False), Export("cbw"), Discard("cbw", C, C))),
+    "node.unmap-needs-unmap": Scenario(
+        Configuration((replace(_SRC, protocol=Protocol.HELD, discard=False),)),
+        (Export("src"), Start(Zero("src", C, C, unmap=True)))),
+    "node.unsupported-discard-is-ignored": Scenario(_HELD, (
+        *_CBW, Start(Discard("cbw", C, C)), _READS, replace(_WRITES, error="ENOTSUP")), shown=3),
     "node.changes-are-recorded": Scenario(_TWO, (
         BitmapAdd("src", "b"), *_CBW, Write("cbw", C, C))),
     "node.writes-are-widened": Scenario(
         Configuration((Image("src", 4096, filled=((0, 4096),), request_alignment=2048),)),
         (BitmapAdd("src", "b", granularity=512), Export("src"), Write("src", 512, 512)), 512),
+    "node.resize-resizes-bitmaps": Scenario(_TWO, (
+        BitmapAdd("src", "b"), Export("src"), Write("src", 0, _SIZE), Unexport("src"),
+        Resize("src", 3 * C), Resize("src", 6 * C)), shown=2),
 
     # The copy-before-write filter
     "cbw.access-starts-as-copy": Scenario(_TWO, (
@@ -187,6 +203,17 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
 
     # Images
     "image.discarded-reads-as-zero": Scenario(_TWO, (Export("src"), Discard("src", 512, 2 * C))),
+    "image.flushed-already": Scenario(
+        Configuration((replace(_SRC, protocol=Protocol.HELD, request_alignment=512),)),
+        (Export("src"), Start(Write("src", C, C)), Complete("src", RequestKind.WRITE, C, C),
+         Start(Flush("src")), _FLUSHES, Start(Flush("src"))), shown=3),
+    "image.status-tells-no-lie": Scenario(
+        Configuration((_HALF,)), (Export("src"), Status("src", 0, _SIZE))),
+    "image.resize": Scenario(
+        Configuration((replace(_SRC, format=Format.VDI),)), (Resize("src", 6 * C),)),
+    "image.resize-rounds-up": Scenario(
+        Configuration((Image("src", 2048, filled=((0, 2048),)),)),
+        (Resize("src", 600), Resize("src", 1500)), 512, shown=2),
     "image.cannot-discard": Scenario(
         Configuration((replace(_SRC, format=Format.VDI, filled=((0, _SIZE),)),)),
         (BitmapAdd("src", "b"), Export("src"), Discard("src", 0, 2 * C))),
@@ -200,8 +227,19 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         Export("src"), Discard("src", C // 2, 2 * C))),
     "image.zeroes-in-pieces": Scenario(_LARGE_HELD, (
         Export("src"), Start(Zero("src", 0, _LARGE))), _LARGE),
+    "qcow2.sparse-data": Scenario(
+        Configuration((replace(_HALF, format=Format.QCOW2, preallocation="metadata"),)),
+        (Export("src"), Status("src", 0, _SIZE))),
+    "qcow2.resize": Scenario(_QCOW2, (Resize("src", 3 * C + 100),)),
+    "qcow2.resize-keeps-the-last-cluster": Scenario(
+        Configuration((replace(_SRC, format=Format.QCOW2),)),
+        (Resize("src", C + C // 2), Resize("src", _SIZE)), C // 2, shown=2),
+    "image.remembers-data": Scenario(_HELD_SRC, (
+        Export("src"), Status("src", 0, 2 * C), Start(Read("src", C, 3 * C))), shown=2),
 
     # QEMU's NBD server
+    "nbd.structured-read": Scenario(_HELD_SRC, (
+        Export("src"), Start(Read("src", C, C)), replace(_READS, error="EIO")), shown=2),
     "nbd.checks-request": Scenario(_TWO, (Export("src"), Read("src", 3 * C, 2 * C))),
     "nbd.status-runs": Scenario(_QCOW2, (Export("src"), Status("src", 0, _SIZE))),
     "nbd.bitmap-runs": Scenario(_TWO, (
@@ -236,6 +274,14 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         *_BITMAP, _backup(Sync.BITMAP, bitmap="b", bitmap_mode=BitmapMode.ON_SUCCESS,
                           auto_finalize=False),
         Write("src", C, 2 * C), JobFinalize("job"))),
+    "drive-backup.new-target": Scenario(
+        Configuration((_SRC, replace(_TMP, filled=((0, _SIZE),)))),
+        (*_BITMAP, RemoveNode("tmp"),
+         DriveBackup("job", "src", "tmp", Sync.BITMAP, bitmap="b", bitmap_mode=BitmapMode.NEVER,
+                     format=Format.RAW, auto_finalize=False)), shown=2),
+
+    # Who may be resized
+    "resize.blocked": Scenario(_TWO, (_backup(auto_finalize=False), Resize("tmp", 6 * C))),
 
     # Transactions
     "transaction.refused-enable-disables": Scenario(
@@ -248,6 +294,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         capabilities=Capabilities(aborted_backup_dirties_bitmap=True)),
 
     # Storage that is held
+    "storage.sixteen-at-a-time": Scenario(
+        Configuration((replace(_HELD.images[0], size=5 * _SIZE, filled=((0, 5 * _SIZE),)),
+                       replace(_HELD.images[1], size=5 * _SIZE))),
+        (Start(_backup(auto_finalize=False, max_chunk=C, on_source_error=OnError.STOP,
+                       on_target_error=OnError.STOP)),), _SIZE),
     "storage.asked-again": Scenario(_HELD, (*_CBW, Start(Write("cbw", C, C)), Cut("src"))),
     "storage.waited-for": Scenario(_HELD, (*_CBW, Start(Write("cbw", C, C)), Gone("src"))),
     "block-copy.waits-for-readers": Scenario(

@@ -13,6 +13,7 @@ from harness.cli.outputs import check_outputs
 from harness.cli.parser import UsageError
 from harness.errors import EnvironmentProblem
 from harness.golden.review import chosen
+from harness.invocation import command
 
 _COMPARE: Final = ("check", "diff")
 _RUN: Final = (*_COMPARE, "update")
@@ -40,8 +41,9 @@ def check_options(options: argparse.Namespace) -> None:
     if options.save_logs is not None:
         check_folder(Path(options.save_logs), "--save-logs")
     if options.against is not None and not any(Path(options.against).glob("*.out")):
-        raise EnvironmentProblem(f"there are no logs in {options.against}: golden check "
-                                 "--save-logs DIR keeps those of a QEMU")
+        keep = command(f"golden check --save-logs {options.against}")
+        raise EnvironmentProblem(f"there are no logs in {options.against}: {keep} keeps those of "
+                                 "a QEMU")
     check_outputs(options)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Final
 from harness.cli.interrupts import heed_interrupts
 from harness.cli.parser import parse
 from harness.errors import HarnessError
+from harness.invocation import through_tox
 from harness.processes.keeper import insist_on_temporary_folder
 from harness.systems.failure import SystemFailed
 
@@ -23,6 +25,7 @@ INTERRUPTED: Final = 130
 
 _MODULES: Final = {"replay": "single", "shrink": "single"}
 """Where a command is that has no module of its own name."""
+_OURS: Final = {"harness", "model"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HarnessError as why:
         print(f"harness: {why}", file=sys.stderr)
         return why.exit_code
+    except ModuleNotFoundError as why:
+        if (why.name or "").split(".")[0] in _OURS:
+            return _broken()
+        words = shlex.join(sys.argv[1:] if arguments is None else arguments)
+        print(f"harness: {sys.executable} has no {why.name}; tox brings it: {through_tox(words)}",
+              file=sys.stderr)
+        return BROKEN
     except KeyboardInterrupt:
         print("harness: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -52,8 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
     except Exception:
-        # Python's own exit status for this is 1, which would be a verdict on QEMU.
-        traceback.print_exc()
-        print("harness: that is a defect of the harness itself, not of QEMU", file=sys.stderr)
-        return BROKEN
+        return _broken()
     return code
+
+
+def _broken() -> int:
+    """Python's own exit status for an exception is 1, which would be a verdict on QEMU."""
+    traceback.print_exc()
+    print("harness: that is a defect of the harness itself, not of QEMU", file=sys.stderr)
+    return BROKEN

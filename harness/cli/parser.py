@@ -15,8 +15,8 @@ from harness.errors import HarnessError
 from harness.exploration.areas import AREAS, EVERYTHING
 from harness.exploration.batches import Part
 from harness.exploration.steering import CANDIDATES
+from harness.invocation import command, program
 
-PROGRAM: Final = "python -m harness"
 EXIT_CODES: Final = ("exit codes: 0 conforms (known defects may be listed), 1 diverges (also "
                      "crash and hang), 2 usage or environment, 130 interrupted")
 
@@ -47,18 +47,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.command == "golden" and not any(word.startswith("-") for word in rest):
         options.tests += rest
     elif rest:
-        words = (PROGRAM, options.command, getattr(options, "verb", None))
+        words = (program(), options.command, getattr(options, "verb", None))
         raise UsageError(f"unrecognized arguments: {' '.join(rest)} "
                          f"(see {' '.join(filter(None, words))} --help)")
     if options.command is None:
-        raise UsageError(f"no command given (see {PROGRAM} --help)")
+        raise UsageError(f"no command given (see {program()} --help)")
     return options
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(
-        prog=PROGRAM, description="Verify QEMU's copy-before-write and snapshot-access against "
+        prog=program(), description="Verify QEMU's copy-before-write and snapshot-access against "
         "an executable model.", epilog=EXIT_CODES)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     _verify(commands)
@@ -77,7 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _command(commands: Any, name: str, text: str, *examples: str,
              codes: str = EXIT_CODES) -> argparse.ArgumentParser:
-    lines = [f"  {PROGRAM} {example}" for example in examples]
+    lines = [f"  {command(example)}" for example in examples]
     made: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text[0].upper() + text[1:] + ".",
         epilog="\n".join(["examples:", *lines, "", codes]))

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.invocation import command
+
 from .logs import summary
 from .settle import Settled
 from .store import Change, Store
@@ -55,7 +57,7 @@ class Ledger:
             yield from self._of_golden_outputs(store, builds)
         for name in unused:
             yield (f"{Change.UNUSED}: {store.path(name).name} (no test has it; "
-                   "python -m harness golden prune removes it)")
+                   f"{command('golden prune')} removes it)")
 
     def _of_golden_outputs(self, store: Store, builds: str) -> Iterator[str]:
         confirmed = [each for each in self.settled.values() if each.verdict is Verdict.PASS]

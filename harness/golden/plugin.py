@@ -17,6 +17,7 @@ import pluggy
 import pytest
 
 from harness.errors import EnvironmentProblem, HarnessError
+from harness.invocation import command
 from harness.lockstep.trace import save
 
 from .hosts import Hosts
@@ -196,7 +197,7 @@ class GoldenOutputs:
         if scenario.failure is not None:
             path = item.stash[_FOLDERS].mktemp("trace") / f"{test}.jsonl"
             save(path, scenario.trace())
-            failures.append(f"to see it without this test: python -m harness replay {path}")
+            failures.append(f"to see it without this test: {command(f'replay {path}')}")
         if scenario.absent is not None:
             item.user_properties.append((_ABSENT, scenario.absent))
         else:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from harness.invocation import command
 from harness.lockstep.verdict import Failed
 from model.capabilities import Capabilities
 
@@ -26,8 +27,6 @@ from .steps import without_marks
 from .store import Change, Store, variant, variants
 from .verdict import Verdict, Witnesses
 
-ACCEPT: Final = "python -m harness golden accept"
-UPDATE: Final = "--golden=update"
 _OURS: Final = frozenset(field.name for field in dataclasses.fields(Capabilities)
                          ) - {"human_monitor"}
 """The capabilities of builds; a human monitor is one of a kind of system."""
@@ -122,13 +121,17 @@ def _own(name: str, witnesses: Witnesses, scenario: Scenario, store: Store,
     elif not verdict.diverges and not mode.read_only:
         store.write_pending(name, witnesses.model)
         pending = True
-        said.append(f"it waits for review as {store.pending_path(name).name}: {ACCEPT} {name}")
+        said.append(f"it waits for review as {store.pending_path(name).name}: {_accept(name)}")
     elif verdict.diverges and mode.action in (Action.UPDATE, Action.PROPOSE):
         said.append("nothing is written: a log that diverges from the model is not fit for it; "
-                    "golden update --trust qemu writes it all the same")
+                    f"{command('golden update --trust qemu')} writes it all the same")
     explained = witnesses.explain(store.path(name).name, mode.limit)
     return Settled(name, verdict, change, written, pending,
                    "\n".join([*said, explained]), ok=written, witnesses=witnesses)
+
+
+def _accept(name: str) -> str:
+    return command(f"golden accept {name}")
 
 
 def _in_words(witnesses: Witnesses) -> list[str]:
@@ -171,8 +174,8 @@ def _other(name: str, witnesses: Witnesses, store: Store, mode: Mode) -> Settled
     pending = not mode.read_only
     if pending:
         store.write_pending(name, witnesses.model)
-        said.append(f"it waits for review as {store.pending_path(name).name}: run {UPDATE} on "
-                    f"such a QEMU, or {ACCEPT} {name}")
+        said.append(f"it waits for review as {store.pending_path(name).name}: run "
+                    f"{command('golden update')} on such a QEMU, or {_accept(name)}")
     if mode.action is Action.PROPOSE:
         return Settled(name, verdict, store.change(name, witnesses.model), pending=pending)
     return Settled(name, verdict, store.change(name, witnesses.model), pending=pending,

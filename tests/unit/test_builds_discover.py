@@ -10,6 +10,7 @@ import pytest
 
 from harness.builds import HELPERS, STORAGE_DAEMON, SYSTEM, TOOLS, discover, find
 from harness.errors import EnvironmentProblem
+from harness.invocation import command
 from tests.unit.fake_builds import write_script, write_tool
 
 
@@ -174,7 +175,7 @@ def test_hanging_tool_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_suites_by_name(tmp_path: Path) -> None:
     assert "known are debian:bullseye, " in problem("debian:potato")
-    assert "python -m harness builds fetch debian:trixie" in problem("debian:trixie")
+    assert command("builds fetch debian:trixie") in problem("debian:trixie")
     folder = tmp_path / "cache/cbw-lockstep/builds/trixie"
     write_tool(folder / "usr/bin")
     build = find("debian:trixie")

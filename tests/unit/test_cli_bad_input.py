@@ -18,6 +18,7 @@ import pytest
 
 from harness.builds import STORAGE_DAEMON, Build, find
 from harness.errors import EnvironmentProblem
+from harness.invocation import program
 from harness.lockstep.trace import Header, Step, Trace, load, save
 from model import operations as ops
 from model.configuration import Configuration, Image
@@ -50,11 +51,11 @@ def temporary() -> Iterator[Path]:
 @pytest.mark.parametrize(("arguments", "said"), [
     ([], "no command given"),
     (["frobnicate"], "invalid choice: 'frobnicate'"),
-    (["verify", "--frobnicate"], "unrecognized arguments: --frobnicate (see python -m harness "
-                                 "verify --help)"),
-    (["builds", "show", "--all"], "(see python -m harness builds show --help)"),
+    (["verify", "--frobnicate"], "unrecognized arguments: --frobnicate (see "
+                                 f"{program()} verify --help)"),
+    (["builds", "show", "--all"], f"(see {program()} builds show --help)"),
     (["verify", "--seconds", "soon"], "--seconds: expected a number of seconds above 0, not "
-                                      "'soon' (see python -m harness verify --help)"),
+                                      f"'soon' (see {program()} verify --help)"),
     (["verify", "--area", ","], "--area: expected names, not ','"),
     (["verify", "--output", "/dev/null"], "cannot write to /dev/null: it is not a folder; "
                                           "--output chooses another place"),
@@ -82,7 +83,7 @@ def test_every_command_has_help_with_examples(command: str, tmp_path: Path) -> N
     done = harness(*command.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "exit codes: 0 " in done.stdout
-    assert (f"python -m harness {command}" in done.stdout.split("examples:")[-1]) or not command
+    assert (f"{program()} {command}" in done.stdout.split("examples:")[-1]) or not command
 
 
 # Builds.

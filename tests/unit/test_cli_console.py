@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections import Counter
 from dataclasses import fields
@@ -20,6 +21,7 @@ from harness.cli.summary import show
 from harness.exploration.load import Load
 from harness.exploration.subjects import Subject
 from harness.exploration.tally import Find, Tally
+from harness.invocation import command
 from harness.lockstep.trace import Header, Trace
 from harness.systems.capabilities import Profile
 from harness.systems.known_defects import KNOWN
@@ -149,17 +151,21 @@ def test_what_does_it_again_names_the_build(capsys: pytest.CaptureFixture[str]) 
         made.build = build
         show(made)
         said = capsys.readouterr().out
-        assert f"  replay it: python -m harness replay t.jsonl{on}\n" in said
+        assert f"  replay it: {command(f'replay t.jsonl{on}')}\n" in said
         assert f"  without the harness: sh t.sh{folder}\n" in said
 
 
-def test_under_tox_what_does_it_again_goes_through_tox(
-        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for environment, way in (("verify", "tox -e harness --"), ("harness", "tox -e harness --"),
-                             ("tests", "python -m harness")):
-        monkeypatch.setenv("TOX_ENV_NAME", environment)
-        show(result(divergences=1))
-        assert f"  replay it: {way} replay t.jsonl " in capsys.readouterr().out
+@pytest.mark.parametrize(("environment", "pythons", "way"), [
+    ("verify", "", "tox -e harness --"), ("harness", "", "tox -e harness --"),
+    ("tests", "", "tox -e harness --"), ("somebody-elses", "", f"{sys.executable} -m harness"),
+    ("", "python3", "python3 -m harness"), ("", "python python3", "python -m harness")])
+def test_what_does_it_again_works_where_it_is_read(
+        environment: str, pythons: str, way: str, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TOX_ENV_NAME", environment)
+    monkeypatch.setattr(shutil, "which", dict.fromkeys(pythons.split(), sys.executable).get)
+    show(result(divergences=1))
+    assert f"  replay it: {way} replay t.jsonl " in capsys.readouterr().out
 
 
 def test_builds_stand_side_by_side_in_full(monkeypatch: pytest.MonkeyPatch,

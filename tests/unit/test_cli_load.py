@@ -21,6 +21,7 @@ from harness.exploration.directed.ends import ENDS
 from harness.exploration.grounds import RealGround
 from harness.exploration.kills import Kills
 from harness.exploration.load import Load
+from harness.invocation import command, program
 from harness.lockstep.trace import load
 from harness.systems.capabilities import Profile
 from model.capabilities import Capabilities
@@ -43,8 +44,9 @@ def forge(monkeypatch: pytest.MonkeyPatch, name: str, found: Any) -> None:
 
 def can_be_done_again(divergence: Divergence) -> list[str]:
     words = divergence.repeat.replace("'my build'", "my-build").split()
-    assert words[:4] == ["python", "-m", "harness", "verify"]
-    options = parse(words[3:])
+    verify = words.index("verify")
+    assert words[:verify] == program().split()
+    options = parse(words[verify:])
     assert options.seed == 7
     assert options.steps == 1
     return words
@@ -89,7 +91,7 @@ def test_what_follows_a_schedule(
     capsys.readouterr()
     show(result)
     said = capsys.readouterr().out
-    assert (f"  what leads there: python -m harness replay {first.trace} --qemu-build "
+    assert (f"  what leads there: {command(f'replay {first.trace} --qemu-build ')}"
             "'my build'\n") in said
     assert f"  do it again: {first.repeat}\n" in said
 

@@ -17,6 +17,9 @@ from harness.systems.failure import SystemCrashed
     (SystemCrashed(Exit(None, "SIGABRT", "")), 1, "harness: DIVERGES: QEMU came to its end"),
     (KeyboardInterrupt(), 130, "harness: interrupted\n"),
     (ValueError("oops"), 2, "a defect of the harness itself"),
+    (ModuleNotFoundError(name="harness.nothing"), 2, "a defect of the harness itself"),
+    (ModuleNotFoundError(name="rich.console"), 2,
+     "has no rich.console; tox brings it: tox -e harness -- replay x\n"),
 ])
 def test_exit_codes(error: BaseException, code: int, said: str,
                     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

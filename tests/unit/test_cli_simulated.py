@@ -11,6 +11,7 @@ import pytest
 
 from harness.cli import verify
 from harness.cli.main import main
+from harness.invocation import program
 from harness.systems.lies import FORGOTTEN, MISREPORTS, catalogue, texts
 from tests.unit.report_lab import data_of
 
@@ -42,7 +43,7 @@ def test_a_lie_is_found_shown_and_replayed(lie: str, area: str,
                    "--json", "out.json") == 1
     said = capsys.readouterr().out
     assert f"in which {texts()[lie]}\n" in said
-    words = re.findall(r"replay it: python -m harness (.*)", said)
+    words = re.findall(rf"replay it: {program()} (.*)", said)
     assert words
     assert words[0].endswith(f" --simulated {lie}")
     assert main(words[0].split()) == 1

@@ -23,6 +23,7 @@ from harness.errors import HarnessError
 from harness.exploration.kills import Kills
 from harness.exploration.load import Load
 from harness.exploration.subjects import subject_of
+from harness.invocation import program
 from tests.unit.cli_lab import ROOT, harness
 
 DOCUMENTS = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))
@@ -55,6 +56,7 @@ SHOWN = shown()
 
 def masked(text: str) -> list[str]:
     """The lines without what differs between runs and builds: numbers, and versions."""
+    text = text.replace(program(), "python -m harness")
     text = re.sub(r"\(Debian \S+\)", "(VERSION)", text)
     text = re.sub(r"\b(\d+\.\d+\.\d+) \(VERSION\)", "VERSION", text)
     return [re.sub(r"\d+(\.\d+)?", "N", line).rstrip() for line in text.splitlines()]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 # Imported here so that the runs inside of this one find it imported: that is most of their time.
+from harness.invocation import command, program
 from harness.systems import lies, simulated  # noqa: F401
 from model import machine  # noqa: F401
 
@@ -121,7 +122,7 @@ def golden(tree: Tree) -> Tree:
 def test_without_golden_output_a_check_fails_and_leaves_it_for_review(tree: Tree) -> None:
     assert tree.run() == 1
     assert "there is no golden output yet; model and QEMU agree" in tree.output
-    assert "python -m harness golden accept 101-write" in tree.output
+    assert command("golden accept 101-write") in tree.output
     assert "created: 101-write.out (waits for review)" in tree.output
     assert tree.files() == ["101-write.out.new", "102-bitmap.out.new"]
 
@@ -354,7 +355,8 @@ def test_103_sizes(iotest, size):
 def test_the_worked_example_of_the_documents(tree: Tree,
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/iotests.md: its test without the mark, on a QEMU 7.2, and on today's."""
-    document = (REPOSITORY / "docs/iotests.md").read_text(encoding="utf-8")
+    document = (REPOSITORY / "docs/iotests.md").read_text(encoding="utf-8").replace(
+        "python -m harness", program())
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
     (example,), (golden,) = ([body for kind, body in blocks if kind == each]
                              for each in ("python", "text"))

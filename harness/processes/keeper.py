@@ -102,7 +102,8 @@ class Keeper:
 
     def dismiss(self) -> None:
         """This process is about to be ended on purpose: nobody misses the trace it is at."""
-        (self.directory / _DISMISSED).touch()
+        with suppress(FileNotFoundError):  # it ends by itself just now, and all is gone
+            (self.directory / _DISMISSED).touch()
 
     def close(self) -> None:
         for group in tuple(self._groups):
@@ -173,11 +174,15 @@ def _claim_directory() -> tuple[Path, int]:
         _sweep(Path(tempfile.gettempdir()))
         while True:
             path = Path(tempfile.mkdtemp(prefix=PREFIX))
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            # Another process may sweep it before it is opened, or before it is locked.
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                continue
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if path.is_dir():
                 return path, descriptor
-            os.close(descriptor)  # another process swept it before it was locked
+            os.close(descriptor)
     except OSError as error:
         raise EnvironmentProblem(
             f"no temporary directory can be made: {error.strerror}; TMPDIR chooses another place"

@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from harness.errors import EnvironmentProblem
 from harness.processes import Workspace, keeper
-from harness.processes.keeper import CURRENT, PREFIX, cut_off
+from harness.processes.keeper import CURRENT, PREFIX, Keeper, _claim_directory, cut_off
 from harness.processes.workspace import SOCKET_PATH_LIMIT
 
 ROOT = Path(__file__).parents[2]
@@ -247,6 +250,36 @@ def test_only_directories_of_this_user_are_swept(tmp_path: Path) -> None:
     Owner(tmp_path, "").finish()
     assert len(leftovers(tmp_path)) == 2
     assert (tmp_path / "elsewhere").is_dir()
+
+
+def test_a_directory_that_is_swept_before_it_is_claimed(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes that begin together: each takes the other's new directory for a dead one's."""
+    names = iter(("early", "late", "well"))
+
+    def make(prefix: str) -> str:
+        path = tmp_path / next(names)
+        path.mkdir()
+        if path.name == "early":
+            path.rmdir()
+        return str(path)
+
+    def lock(descriptor: int, how: int) -> None:
+        with suppress(FileNotFoundError):
+            (tmp_path / "late").rmdir()
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "mkdtemp", make)
+    monkeypatch.setattr(fcntl, "flock", lock)
+    path, descriptor = _claim_directory()
+    os.close(descriptor)
+    assert path == tmp_path / "well"
+
+
+def test_one_that_has_closed_can_be_dismissed() -> None:
+    one = Keeper()
+    one.close()
+    one.dismiss()
 
 
 def test_no_temporary_directory(tmp_path: Path) -> None:

@@ -32,26 +32,7 @@ from harness.systems.probes import PROBES
 from model.capabilities import Capabilities
 from model.operations import Via
 from model.rules import RULES
-
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "golden/README.md"])
-FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def text(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
-
-
-def fenced(name: str, kind: str) -> list[str]:
-    return [body for found, body in FENCED.findall(text(name)) if found == kind]
-
-
-def prose(document: Path) -> str:
-    return FENCED.sub("", document.read_text(encoding="utf-8"))
-
-
-def by_name(document: Path) -> str:
-    return str(document.relative_to(ROOT))
+from tests.unit.docs_lab import DOCUMENTS, ROOT, blocks, by_name, fenced, prose, text
 
 
 def anchors(document: Path) -> set[str]:
@@ -190,8 +171,7 @@ def test_the_variants_of_the_documents_are_real() -> None:
 
 
 def traces() -> list[Trace]:
-    return [parse(body, by_name(document)) for document in DOCUMENTS
-            for kind, body in FENCED.findall(document.read_text("utf-8")) if kind == "json"]
+    return [parse(each.body, each.document) for each in blocks() if each.kind == "json"]
 
 
 @pytest.mark.parametrize("trace", traces(), ids=lambda trace: str(len(trace.steps)))

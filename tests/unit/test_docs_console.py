@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The outputs that the documents show are those that come, but for numbers.
+"""The commands of the documents are run, and the outputs shown are those that come.
 
-What takes a minute is not run: the summary of ``verify`` is printed for a made-up result of the
-QEMU at hand, and of ``compare`` nothing is tested here.
-What a QEMU printed that was changed on purpose cannot be had here.
+All of it on the QEMU that an output names, but for times; on another one, but for numbers and for
+what depends on a build.  A line that begins with … stands for lines that are left out.
+test_docs_blocks.py names the commands that are not run here, and why.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,93 +25,142 @@ from harness.errors import HarnessError
 from harness.exploration.kills import Kills
 from harness.exploration.load import Load
 from harness.exploration.subjects import subject_of
+from harness.golden.mode import mode
+from harness.golden.scenario import Scenario
+from harness.golden.session import golden_store
+from harness.golden.settle import settle
+from harness.golden.verdict import Verdict
 from harness.invocation import program
+from harness.lockstep.trace import SystemKind
+from harness.systems.base import Answer, System
+from harness.systems.simulated import Simulated
+from model.bitmap import align_down
+from model.configuration import Configuration
+from model.machine import Machine
+from model.operations import Operation
+from tests.iotests import test_6xx_images as images
 from tests.unit.cli_lab import ROOT, harness
+from tests.unit.docs_lab import Block, Command, blocks, fenced, text
+from tests.unit.golden_lab import SimulatedHost
+from tests.unit.test_docs_blocks import is_listed
 
-DOCUMENTS = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))
-                            if path.name != "iotests.md"))
-"""The iotest that docs/iotests.md writes is none of ours; test_golden_plugin.py runs it."""
-CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-JSON = re.compile(r"^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-DONE_ELSEWHERE = {
-    "python -m harness golden check 603 --qemu-build ~/qemu/build",  # a QEMU changed on purpose
-    "python -m harness verify --seed 1 --workers 2",  # see below
-}
-MINUTES = "python -m harness compare "
-"""It also needs builds that somebody has fetched."""
+RUN = {block: found for block in blocks()
+       if (found := [each for each in block.commands() if not is_listed(block, each.line)])}
+LYING, = (each for found in RUN.values() for each in found
+          if "--simulated no-freeze" in each.line)
+SUITES = re.compile(r"debian:[\w-]+")
+VERSION = re.compile(r"\d+\.\d+\.\d+ \(Debian \S+\)")
 
 
-def shown() -> dict[str, tuple[str, str]]:
-    """Each command whose output is shown, with its document and the output."""
-    found = {}
-    for name in DOCUMENTS:
-        for body in CONSOLE.findall((ROOT / name).read_text(encoding="utf-8")):
-            for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
-                command, _, said = part.partition("\n")
-                if said:
-                    found[command] = name, said
-    return found
+def timeless(told: str) -> str:
+    """The text without what differs from run to run."""
+    told = told.replace(program(), "python -m harness")
+    return re.sub(r"\d+\.\d+ s\b|\b\d+ steps/s|in \d+\.\d+s", "TIME", told)
 
 
-SHOWN = shown()
+def shows(said: str, told: str) -> bool:
+    """Whether the text is what is shown, with other lines where that has a line with …"""
+    parts = re.split(r"^ *….*\n", said, flags=re.MULTILINE)
+    return re.fullmatch(r"(?:.*\n)*?".join(map(re.escape, parts)), told) is not None
 
 
-def masked(text: str) -> list[str]:
-    """The lines without what differs between runs and builds: numbers, and versions."""
-    text = text.replace(program(), "python -m harness")
-    text = re.sub(r"\(Debian \S+\)", "(VERSION)", text)
-    text = re.sub(r"\b(\d+\.\d+\.\d+) \(VERSION\)", "VERSION", text)
-    return [re.sub(r"\d+(\.\d+)?", "N", line).rstrip() for line in text.splitlines()]
+@pytest.mark.parametrize(("said", "told", "same"), [
+    ("a 1\nb\n", "a 1\nb\n", True), ("a 1\nb\n", "a 2\nb\n", False), ("a\n", "a\nb\n", False),
+    ("a\n  … and so on …\nc\n", "a\nb\nb\nc\n", True), ("a\n…\nc\n", "a\nc\n", True),
+    ("a\n…\n", "a\nb\n", True), ("a\n…\nc\n", "a\nc\nb\n", False), ("a\n…\nb\n", "ab\n", False)])
+def test_what_is_left_out_is_whole_lines(said: str, told: str, same: bool) -> None:
+    assert shows(said, told) is same
 
 
-def shapes(text: str) -> list[str]:
+def test_only_times_are_no_matter() -> None:
+    was = "7 steps in 2 traces, in 0.7 s, 521 steps/s; seed 1\n1 passed in 1.42s\n"
+    assert timeless(was) == timeless(was.replace("0.7", "31.0").replace("521", "9"))
+    assert timeless(was) != timeless(was.replace("7 steps", "8 steps"))
+
+
+def masked(told: str) -> list[str]:
+    """The lines without what differs between builds too: numbers, and versions."""
+    told = re.sub(r"\(Debian \S+\)", "(VERSION)", timeless(told))
+    told = re.sub(r"\b(\d+\.\d+\.\d+) \(VERSION\)", "VERSION", told)
+    return [re.sub(r"\d+(\.\d+)?", "N", line).rstrip() for line in told.splitlines()]
+
+
+def shapes(told: str) -> list[str]:
     """The lines of a summary without what depends on build and traces: names of known defects, in
     which operations a divergence shows, whether there is a second one; what was not checked."""
-    text = re.sub(r"^not checked:\n(  .*\n)*", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^divergence 2 .*?(?=^DIVERGES)", "", text, flags=re.MULTILINE | re.DOTALL)
-    lines = [line for line in masked(text) if not re.match("    |  …|  [a-z-]+(, |,?$)", line)]
+    told = re.sub(r"^not checked:\n(  .*\n)*", "", told, flags=re.MULTILINE)
+    told = re.sub(r"^divergence 2 .*?(?=^DIVERGES)", "", told, flags=re.MULTILINE | re.DOTALL)
+    lines = [line for line in masked(told) if not re.match("    |  …|  [a-z-]+(, |,?$)", line)]
     return list(dict.fromkeys(re.match(r" *\S+ ?\S*", line)[0]  # type: ignore[index]
                               for line in lines if line))
 
 
-@pytest.fixture
-def qemu() -> None:
+def at_hand(*suites: str) -> set[str]:
+    """The versions of the QEMU at hand and of those that were fetched; or no test."""
     try:
-        find(None)
+        found = {find(None).version}
     except HarnessError as why:
         pytest.skip(str(why))
     if not libnbd_available():
         pytest.skip("no libnbd")
+    try:
+        return found | {find(suite).version for suite in suites}
+    except HarnessError as why:
+        pytest.skip(f"{why} (-m network)")
 
 
-@pytest.mark.parametrize("command", [
-    each for each in SHOWN if each not in DONE_ELSEWHERE and not each.startswith(MINUTES)])
-def test_what_is_shown_is_what_comes(command: str, qemu: None, tmp_path: Path) -> None:
-    document, said = SHOWN[command]
-    for word in re.findall(r"\S+\.jsonl", command):
-        trace, = JSON.findall((ROOT / document).read_text(encoding="utf-8"))
-        (tmp_path / word).write_text(trace, encoding="utf-8")
-    if "report lockstep-output" in command:
-        harness(*LYING, cwd=tmp_path)
-    words = shlex.split(command.replace("--qemu-build ~/qemu/build", ""))
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the readme's divergence was found."""
+    folder = tmp_path_factory.mktemp("diverged")
+    done = harness(*shlex.split(LYING.line)[3:], "--json", "result.json", cwd=folder)
+    assert timeless(done.stdout) == timeless(LYING.said)
+    return folder
+
+
+def test_the_divergence_of_the_readme(diverged: Path) -> None:
+    """Its summary is as shown, which the fixture sees to, and its story begins so."""
+    story, = fenced("README.md", "text")
+    assert (diverged / "lockstep-output/1-concurrency.txt").read_text("utf-8").startswith(story)
+
+
+@pytest.mark.parametrize("block", [each for each in RUN if LYING not in RUN[each]],
+                         ids=lambda block: RUN[block][0].line[18:])
+def test_what_is_shown_is_what_comes(block: Block, diverged: Path, tmp_path: Path) -> None:
+    """The commands of a block, one after the other, where a run has left its divergence."""
+    folder = tmp_path / "home"
+    shutil.copytree(diverged, folder)
+    for body in fenced(block.document, "json"):
+        for name in re.findall(r"replay (\w+\.jsonl)", block.body):
+            (folder / name).write_text(body, encoding="utf-8")
+    for command in RUN[block]:
+        check(command, folder)
+
+
+def check(command: Command, folder: Path) -> None:
+    here = set() if "--simulated" in command.line else at_hand(*SUITES.findall(command.line))
+    words = shlex.split(command.line.replace("--qemu-build ~/qemu/build", ""))
     assert words[:3] == ["python", "-m", "harness"]
-    done = harness(*words[3:], cwd=tmp_path)
+    done = harness(*words[3:], cwd=folder)
     assert done.returncode in (0, 1), done.stderr
-    if words[3] == "verify":
-        assert shapes(done.stdout) == shapes(said)
+    told = done.stdout.replace(str(folder), "~")
+    if not command.said:
+        return
+    if set(VERSION.findall(command.said)) <= here:
+        assert shows(timeless(command.said), timeless(told)), told
+    elif " verify " in command.line:
+        assert shapes(told) == shapes(command.said)
+    elif "…" in command.said or SUITES.search(command.line):
+        pytest.skip(f"nothing is said of QEMU {', '.join(sorted(here))}")
     else:
-        assert masked(done.stdout) == masked(said)
-
-
-LYING, = (shlex.split(each)[3:] for each in SHOWN if "verify --simulated" in each)
+        assert masked(told) == masked(command.said)
 
 
 def test_the_summary_of_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
-    said = SHOWN["python -m harness verify --seed 1 --workers 2"][1]
-    try:
-        subject = subject_of(find(None))
-    except HarnessError as why:
-        pytest.skip(str(why))
+    said = next(each.said for block in blocks() for each in block.commands()
+                if each.line == "python -m harness verify --seed 1 --workers 2")
+    at_hand()
+    subject = subject_of(find(None))
     version = subject.build.version
     if f"QEMU {version}: " not in said or subject.not_checked:
         pytest.skip(f"nothing is said of QEMU {version}")
@@ -121,20 +172,39 @@ def test_the_summary_of_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     assert masked(capsys.readouterr().out) == masked(said)
 
 
-def test_the_story_is_told_so(tmp_path: Path) -> None:
-    """That of the readme's divergence: its parts, each with lines of that kind."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    story, = re.findall(r"^```text\n(Divergence at .*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    harness(*LYING, cwd=tmp_path)
-    told, = (path.read_text(encoding="utf-8")
-             for path in (tmp_path / "lockstep-output").glob("1-*.txt"))
-    parts = [line.split(":")[0] for line in masked(told) if line[:1].strip()]
-    assert [line.split(":")[0] for line in masked(story) if line[:1].strip()] == parts[:-1]
-    assert parts[-1] == "What the model holds about the last operation"
+class TailNeverDone(Simulated):
+    """A QEMU that never sets the done bit of a last cluster that is no whole one."""
+
+    def apply(self, number: int, operation: Operation) -> Answer:
+        answer = super().apply(number, operation)
+        assert isinstance(self._machine, Machine)
+        for view in self._machine.filters():
+            tail = align_down(view.done.size, view.cluster_size)
+            view.done.reset(tail, view.done.size)
+        return answer
+
+
+class TailHost(SimulatedHost):
+    def start(self, kind: SystemKind, configuration: Configuration) -> System:
+        return TailNeverDone(Machine(configuration, self.capabilities()))
+
+
+def test_a_difference_of_golden_outputs() -> None:
+    """That of docs/golden.md, where a QEMU was changed; here the model is, in the same way."""
+    said, = (each.said for block in blocks() for each in block.commands()
+             if "golden check 603" in each.line)
+    scenario = Scenario(TailHost())
+    scenario.comment(inspect.getdoc(images.test_603_unaligned_tail) or "")
+    images.test_603_unaligned_tail(scenario)
+    scenario.close()
+    settled = next(settle(scenario, "603-unaligned-tail", [images.COPY_BITMAP], golden_store(),
+                          mode("diff", {})))
+    assert settled.verdict is Verdict.QEMU_DEVIATES
+    assert shows(said, settled.text)
 
 
 def test_golden_numbers_are_explained() -> None:
-    told = (ROOT / "docs/iotests.md").read_text(encoding="utf-8")
+    told = text("docs/iotests.md")
     for path in (ROOT / "tests/iotests").glob("test_*xx_*.py"):
         number = path.name.split("_")[1]
         assert f"{number} " in told.replace("\n", " "), number

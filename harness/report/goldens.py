@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from itertools import takewhile
 from typing import Any, Final
 
 from harness.report.page import page
@@ -40,8 +41,9 @@ def _result(each: Mapping[str, Any]) -> dict[str, Any]:
     for index, (names, lines) in enumerate(seen):
         others = [other for at, (_, other) in enumerate(seen) if at != index]
         columns.append({"names": names, "lines": list(_shown(lines, others))})
+    told = takewhile(lambda line: not line.startswith("--- "), each["text"].splitlines()[1:])
     return {"name": each["name"], "verdict": each["verdict"], "columns": columns,
-            "text": each["text"]}
+            "text": each["text"], "told": list(told)}
 
 
 def _shown(lines: Sequence[str], others: Sequence[Sequence[str]]) -> Iterator[tuple[str, bool]]:

@@ -85,5 +85,37 @@ def page_data(told: Told) -> dict[str, Any]:
     return shown
 
 
-__all__ = ["COPIED", "SCHEDULE", "Recording", "data_of", "forgotten", "lied", "long_trace",
-           "page_data"]
+# What other commands write
+
+COMPARED: dict[str, Any] = {
+    "builds": [{"version": "7.2.1 (Debian-1:7.2.1+dfsg-7)", "path": "/a"},
+               {"version": "9.9.9 (Debian-1:9.9.9+dfsg-9)", "path": "/b"}],
+    "steps": 10, "traces": 1, "seed": 3,
+    "explained": [
+        {"kind": "mended", "capability": "x-y", "text": "can do <x>", "has": 0, "seen": True,
+         "example": "read 0 1", "answers": ["EINVAL (22)", "ok"], "operations": ["read"]},
+        {"kind": "new", "capability": "z", "text": "takes z", "has": 1, "seen": False,
+         "example": "told by the QMP schema", "answers": None, "operations": []}],
+    "unexplained": [{"build": 1, "summary": "strange", "other": "conforms", "alike": False,
+                     "area": "access", "system": "qsd"}]}
+_SAME = [f"line {index}" + index % 2 * " that is long" * 9 for index in range(40)]
+GOLDEN: dict[str, Any] = {"builds": ["QEMU 9"], "golden": [
+    {"name": "good", "ok": True, "verdict": "fine", "text": ""},
+    {"name": "bad", "ok": False, "verdict": "QEMU deviates",
+     "text": "bad: QEMU deviates\n    node cbw shows two more bitmaps\n--- model\n+++ QEMU\n",
+     "golden": "\n".join(_SAME), "model": "\n".join(_SAME),
+     "qemu": "\n".join([*_SAME[:20], "other", *_SAME[21:]])}]}
+_FOUND = {"verdict": "divergence", "area": "tails", "system": "qsd", "times": 1,
+         "summary": "strange <x>", "elapsed_s": 20.0}
+RUN: dict[str, Any] = {
+    "build": {"version": "9.9.9", "path": "/a"}, "seed": 3, "steps": 4000, "traces": 40,
+    "elapsed_s": 40.0, "operations": {}, "rules": {"cbw.point-in-time": 5},
+    "alignments": {"read": {"clusters": 3}}, "known_defects": [],
+    "not_checked": [], "pace": [[10.0, 1000], [20.0, 2000], [30.0, 3000], [40.0, 4000]],
+    "load": {"requests": 24000, "elapsed_s": 3.2, "fleecing_reads": 10425, "denied": 2191},
+    "kills": {"rounds": 12, "kills": 11, "elapsed_s": 2.0},
+    "divergences": [{**_FOUND, "elapsed_s": None}, _FOUND]}
+
+
+__all__ = ["COMPARED", "COPIED", "GOLDEN", "RUN", "SCHEDULE", "Recording", "data_of", "forgotten",
+           "lied", "long_trace", "page_data"]

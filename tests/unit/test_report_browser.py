@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.report.campaign import campaign_page
 from harness.report.comparison import comparison_page
+from harness.report.goldens import golden_page
 from harness.report.traces import Told, trace_page
 from tests.unit.browser import chromium
-from tests.unit.report_lab import forgotten, lied, long_trace
+from tests.unit.report_lab import COMPARED, GOLDEN, RUN, forgotten, lied, long_trace
 
 SECONDS = 2.0
 """A trace of 10,000 operations must be open in that time."""
@@ -63,6 +66,17 @@ class Page:
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with chromium(tmp_path_factory.mktemp("chromium")) as made:
         yield made
+
+
+@contextmanager
+def window(driver: Any, width: int) -> Iterator[None]:
+    """While the browser's window has that width."""
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False})
+    try:
+        yield
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.fixture
@@ -151,6 +165,35 @@ def test_a_schedule_is_a_sequence_diagram(driver: Any, tmp_path: Path) -> None:
     assert "write src 0..64k" in page.run(
         "return document.querySelector('.sequence .note').textContent")
     assert page.complaints() == []
+
+
+def test_what_differs_in_a_schedule_is_told_within_the_diagram(driver: Any,
+                                                               tmp_path: Path) -> None:
+    with window(driver, 1200):
+        page = Page(driver, tmp_path / "page.html", trace_page(forgotten()))
+        assert page.run("""
+        const box = (name) => document.querySelector(name).getBoundingClientRect();
+        const [note, frame] = [box('.sequence .note'), box('.sequence')];
+        return frame.left <= note.left && note.right <= frame.right
+          && note.bottom <= frame.bottom;""")
+
+
+@pytest.mark.parametrize("html", [
+    pytest.param(trace_page(lied()), id="trace"),
+    pytest.param(trace_page(forgotten()), id="schedule"),
+    pytest.param(campaign_page([RUN], []), id="campaign"),
+    pytest.param(comparison_page(COMPARED), id="comparison"),
+    pytest.param(golden_page(GOLDEN), id="golden")])
+def test_a_narrow_window_shows_all_of_the_width(html: str, driver: Any, tmp_path: Path) -> None:
+    """What is wide, as a table of many columns, is moved within the page, not with it."""
+    with window(driver, 400):
+        page = Page(driver, tmp_path / "page.html", html)
+        assert page.run("return document.documentElement.scrollWidth") <= 400
+        cut = page.run("""
+            return [...document.querySelectorAll('.bars span, .table td, .three pre')]
+              .filter((each) => each.scrollWidth > each.clientWidth && each.clientWidth)
+              .map((each) => each.textContent);""")
+        assert cut == []
 
 
 def test_the_diagram_follows_the_map_and_the_map_the_diagram(driver: Any, tmp_path: Path) -> None:

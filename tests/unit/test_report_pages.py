@@ -25,7 +25,16 @@ from model.capabilities import Capabilities
 from model.machine import Machine
 from tests.unit.cli_lab import harness, simulate
 from tests.unit.lockstep_lab import THOROUGH
-from tests.unit.report_lab import COPIED, forgotten, lied, long_trace, page_data
+from tests.unit.report_lab import (
+    COMPARED,
+    COPIED,
+    GOLDEN,
+    RUN,
+    forgotten,
+    lied,
+    long_trace,
+    page_data,
+)
 
 
 def rebuilt(grid: dict[str, Any]) -> dict[tuple[int, int], int]:
@@ -222,48 +231,28 @@ def test_an_empty_folder_says_what_it_lacks(tmp_path: Path,
 
 
 def test_two_builds_are_side_by_side() -> None:
-    page = comparison_page({
-        "builds": [{"version": "7.2.1 (a)", "path": "/a"}, {"version": "9.9.9 (b)", "path": "/b"}],
-        "steps": 10, "traces": 1, "seed": 3,
-        "explained": [
-            {"kind": "mended", "capability": "x-y", "text": "can do <x>", "has": 0, "seen": True,
-             "example": "read 0 1", "answers": ["EINVAL (22)", "ok"], "operations": ["read"]},
-            {"kind": "new", "capability": "z", "text": "takes z", "has": 1, "seen": False,
-             "example": "told by the QMP schema", "answers": None, "operations": []}],
-        "unexplained": [{"build": 1, "summary": "strange", "other": "conforms", "alike": False,
-                         "area": "access", "system": "qsd"}]})
+    page = comparison_page(COMPARED)
     assert "QEMU 7.2.1 beside QEMU 9.9.9" in page
     assert "can do &lt;x&gt;" in page
-    assert re.search(r"<td>EINVAL \(22\)</td>\s*<td>ok</td>", page)
-    assert re.search(r"<td>no</td>\s*<td>yes</td>", page)
+    assert re.search(r'<td data-of="7.2.1">EINVAL \(22\)</td>\s*<td data-of="9.9.9">ok</td>', page)
+    assert re.search(r"<td[^>]*>no</td>\s*<td[^>]*>yes</td>", page)
     assert "9.9.9 deviates from the model" in page
     assert "7.2.1 conforms" in page
 
 
 def test_three_witnesses_that_differ_are_side_by_side() -> None:
-    same = [f"line {index}" for index in range(40)]
-    page = golden_page({"builds": ["QEMU 9"], "golden": [
-        {"name": "good", "ok": True, "verdict": "fine", "text": ""},
-        {"name": "bad", "ok": False, "verdict": "QEMU deviates", "text": "…",
-         "golden": "\n".join(same), "model": "\n".join(same),
-         "qemu": "\n".join([*same[:20], "other", *same[21:]])}]})
+    page = golden_page(GOLDEN)
     assert "1 of 2 differ" in page
     assert "golden = model" in page
+    assert "node cbw shows two more bitmaps</p>" in page
+    assert "+++ QEMU" not in page, "the lines stand side by side"
     assert page.count('class="odd"') == 2
     assert "line 20" in page
     assert "line 5<" not in page, "what all agree on is left out"
 
 
 def test_a_run_page_has_load_kills_and_when_divergences_were_found() -> None:
-    found = {"verdict": "divergence", "area": "tails", "system": "qsd", "times": 1,
-             "summary": "strange <x>", "elapsed_s": 20.0}
-    page = campaign_page([{
-        "build": {"version": "9.9.9", "path": "/a"}, "seed": 3, "steps": 4000, "traces": 40,
-        "elapsed_s": 40.0, "operations": {}, "rules": {}, "known_defects": [], "not_checked": [],
-        "pace": [[10.0, 1000], [20.0, 2000], [30.0, 3000], [40.0, 4000]],
-        "load": {"requests": 24000, "elapsed_s": 3.2, "fleecing_reads": 10425, "denied": 2191},
-        "kills": {"rounds": 12, "kills": 11, "elapsed_s": 2.0},
-        "divergences": [{**found, "elapsed_s": None}, found]}], [])
+    page = campaign_page([RUN], [])
     assert "<b>24,000</b><span>requests under load in 3 s" in page
     assert "<b>11</b><span>kills under load in 12 rounds" in page
     assert "<title>after 20 s: strange &lt;x&gt;</title><path d=\"M310.0 0" in page

@@ -58,13 +58,17 @@ lockstep.Map = class {
     this.rows = this.near ? rows.filter((row) => this.isNear(row)) : rows;
     const inner = this.scroller.clientWidth;
     const filter = this.states_.grid.kind === "filter";
-    this.left = Math.min(this.labelWidth(), Math.max(190, inner * 0.45));
-    this.right = filter ? 174 : 12;
+    const narrow = inner < 560;
+    this.left = Math.min(this.labelWidth(), Math.max(narrow ? 170 : 190, inner * 0.45));
+    this.count = narrow ? 42 : 54;
+    this.right = filter ? 3 * this.count + 12 : 12;
     const room = inner - this.left - this.right;
     const fit = room / Math.max(this.states_.width, 1);
     if (this.zoom === null) {
-      const zooms = lockstep.Map.ZOOMS;
-      this.zoom = zooms.reduce((best, size, index) => (size <= fit && size <= 64 ? index : best), 0);
+      // Where there is no room, clusters that can be told apart are moved through.
+      const least = narrow ? 22 : 0;
+      this.zoom = lockstep.Map.ZOOMS.reduce(
+        (best, size, index) => (size <= Math.max(fit, least) ? index : best), 0);
     }
     this.cell = lockstep.Map.ZOOMS[this.zoom];
     this.high = this.cell >= 8 ? 26 : 18;
@@ -206,11 +210,16 @@ lockstep.Map = class {
       size: size - 1, most: wide + 1 });
   }
 
+  // Where what stands right of the clusters begins: beside them, or on top of those out of sight.
+  edge(width) {
+    return Math.min(width - this.right, this.left + this.states_.width * this.cell + 6);
+  }
+
   // How many clusters are set, in the model and, if it says otherwise, in QEMU.
   right_(row, state, width, y) {
     const { paint, states_: states } = this;
     if (states.grid.kind !== "filter") return;
-    const from = width - this.right;
+    const from = this.edge(width);
     paint.fill(row === this.row ? "accent-soft" : row === this.bad ? "bad-soft" : "paper", from, y,
       this.right, this.high);
     if (!states.alive(row)) return;
@@ -218,8 +227,8 @@ lockstep.Map = class {
     lockstep.KINDS.forEach((_, which) => {
       const model = states.set(state, which);
       const other = counted?.[which] ?? model;
-      paint.text(model === other ? `${model}` : `${model} ≠ ${other}`, from + 54 + which * 54,
-        y + this.high / 2 + 1, { size: 11, right: true, bold: model !== other,
+      paint.text(model === other ? `${model}` : `${model} ≠ ${other}`,
+        from + (which + 1) * this.count, y + this.high / 2 + 1, { size: 11, right: true, bold: model !== other,
           colour: model === other ? "muted" : "bad" });
     });
   }
@@ -243,10 +252,10 @@ lockstep.Map = class {
     const answer = this.timeline.recorded ? "answer" : "answer (model)";
     paint.text(answer, this.left - 16, high / 2 + 1, { size: 11, colour: "muted", right: true });
     if (states.grid.kind === "filter") {
-      paint.fill("panel", width - this.right, 0, this.right, high);
-      lockstep.KINDS.forEach((kind, which) => paint.text(kind,
-        width - this.right + 54 + which * 54, high / 2 + 1, { size: 11, colour: "muted",
-          right: true }));
+      const from = this.edge(width);
+      paint.fill("panel", from, 0, this.right, high);
+      lockstep.KINDS.forEach((kind, which) => paint.text(kind, from + (which + 1) * this.count,
+        high / 2 + 1, { size: 11, colour: "muted", right: true }));
     }
     paint.fill("line", 0, high - 1, width, 1);
   }

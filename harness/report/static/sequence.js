@@ -74,7 +74,8 @@ lockstep.Sequence = class {
     const { svg, titled } = lockstep;
     const width = this.slots();
     const rows = this.timeline.rows.length;
-    const height = this.y(rows - 1) + 26;
+    const notes = this.verdict.differences.flatMap((each) => each.storage).length;
+    const height = this.y(rows - 1) + 26 + notes * 18;
     this.mark = svg("rect", { x: 0, y: 0, width, height: lockstep.Sequence.ROW,
       class: "chosen", visibility: "hidden" });
     const parts = [];
@@ -96,7 +97,6 @@ lockstep.Sequence = class {
     for (const [, title, left, wide] of this.lefts) {
       parts.push(svg("line", { x1: left, x2: left, y1: 8, y2: height, class: "lane" }),
         svg("text", { x: left + 10, y: 20, class: "title" }, title));
-      this.width = Math.max(width, left + wide);
     }
     const clients = new Map(this.timeline.sequence.clients.map((bar) => [bar.number, bar]));
     for (const bar of this.timeline.sequence.storage) {
@@ -105,8 +105,8 @@ lockstep.Sequence = class {
     }
     for (const bar of this.bars) parts.push(this.bar(bar));
     parts.push(...this.differences());
-    this.where.replaceChildren(svg("svg", { width: this.width, height, role: "img",
-      viewBox: `0 0 ${this.width} ${height}`,
+    this.where.replaceChildren(svg("svg", { width, height, role: "img",
+      viewBox: `0 0 ${width} ${height}`,
       "aria-label": "sequence diagram of overlapping requests" }, this.mark, parts));
   }
 
@@ -130,7 +130,6 @@ lockstep.Sequence = class {
     if (row < 0) return [];
     const made = [];
     const all = this.verdict.differences.flatMap((each) => each.storage);
-    const edge = this.width + 8;
     all.forEach((each, index) => {
       const [, , left, wide] = this.lefts.find(([lane]) => lane === each.node) || this.lefts.at(-1);
       const x = left + wide - 26;
@@ -138,9 +137,9 @@ lockstep.Sequence = class {
       const words = each.extra ? "QEMU made this request and must not have"
         : "QEMU did not make this request";
       made.push(titled(svg("g", {}, svg("rect", { x, y, width: 12, height: 16, rx: 2,
-        class: each.extra ? "extra" : "missing" }), svg("text", { x: edge, y: y + 12,
-        class: "note" }, `${each.extra ? "found" : "expected"} ${each.text}`)), words));
-      this.width = Math.max(this.width, edge + each.text.length * 8 + 90);
+        class: each.extra ? "extra" : "missing" }), svg("text", { x: x + 12,
+        y: this.y(row) + 30 + index * 18, class: "note" },
+        `${each.extra ? "found" : "expected"} ${each.text}`)), words));
     });
     return made;
   }
@@ -156,8 +155,7 @@ lockstep.Sequence = class {
       && !bar.result.endsWith(" read");
     const waits = bar.waits.map(([row, what]) =>
       `\nfrom operation ${this.timeline.rows[row][0]} on: waits for ${what}`).join("");
-    const label = bar.number !== null ? svg("text", { x: x + 6, y: (top + bottom) / 2 + 4,
-      class: "label" }, `${bar.number}`) : null;
+    const label = bar.number !== null ? svg("text", { x: x + 6, y: top - 3, class: "label" }, `${bar.number}`) : null;
     const rect = svg("rect", { x, y: top, width: 12, height: Math.max(bottom - top, 8), rx: 2,
       class: `bar ${kind} ${failed ? "failed" : ""} ${open ? "open" : ""}` });
     const waiting = bar.waits.map(([row], index) => {

@@ -9,6 +9,7 @@ test_docs_blocks.py names the commands that are not run here, and why.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 import shutil
@@ -122,6 +123,12 @@ def test_the_divergence_of_the_readme(diverged: Path) -> None:
     """Its summary is as shown, which the fixture sees to, and its story begins so."""
     story, = fenced("README.md", "text")
     assert (diverged / "lockstep-output/1-concurrency.txt").read_text("utf-8").startswith(story)
+
+
+def test_the_fields_of_a_run_are_told(diverged: Path) -> None:
+    told = text("README.md").split("`verify --json FILE` writes one object")[1].split("\n\n")[0]
+    written = json.loads((diverged / "result.json").read_text("utf-8"))
+    assert set(re.findall(r"`(\w+)`", told)) >= set(written)
 
 
 @pytest.mark.parametrize("block", [each for each in RUN if LYING not in RUN[each]],

@@ -50,7 +50,7 @@ RUN = {block: found for block in blocks()
 LYING, = (each for found in RUN.values() for each in found
           if "--simulated no-freeze" in each.line)
 SUITES = re.compile(r"debian:[\w-]+")
-VERSION = re.compile(r"\d+\.\d+\.\d+ \(Debian \S+\)")
+VERSION = re.compile(r"\b\d+\.\d+\.\d+\b(?: \(Debian \S+\))?")
 
 
 def timeless(told: str) -> str:
@@ -97,17 +97,19 @@ def shapes(told: str) -> list[str]:
 
 
 def at_hand(*suites: str) -> set[str]:
-    """The versions of the QEMU at hand and of those that were fetched; or no test."""
+    """The versions of the QEMU at hand and of those that were fetched, with and without what
+    Debian calls them; or no test."""
     try:
-        found = {find(None).version}
+        found = [find(None).version]
     except HarnessError as why:
         pytest.skip(str(why))
     if not libnbd_available():
         pytest.skip("no libnbd")
     try:
-        return found | {find(suite).version for suite in suites}
+        found += [find(suite).version for suite in suites]
     except HarnessError as why:
         pytest.skip(f"{why} (-m network)")
+    return {*found, *(version.split()[0] for version in found)}
 
 
 @pytest.fixture(scope="module")

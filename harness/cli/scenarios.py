@@ -237,6 +237,13 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
     "image.remembers-data": Scenario(_HELD_SRC, (
         Export("src"), Status("src", 0, 2 * C), Start(Read("src", C, 3 * C))), shown=2),
 
+    "image.status-when-it-completes": Scenario(
+        Configuration((replace(_HALF, protocol=Protocol.HELD, tells_status=True),)),
+        (Export("src"), Start(Status("src", 0, _SIZE)), Start(Write("src", 2 * C, C)),
+         Complete("src", RequestKind.WRITE, 2 * C, C),
+         Complete("src", RequestKind.STATUS, 0, _SIZE),
+         Complete("src", RequestKind.STATUS, 3 * C, C)), shown=3),
+
     # QEMU's NBD server
     "nbd.structured-read": Scenario(_HELD_SRC, (
         Export("src"), Start(Read("src", C, C)), replace(_READS, error="EIO")), shown=2),

@@ -19,7 +19,16 @@ from .copy_before_write import CbwOptions, CopyBeforeWrite
 from .errors import CommandRefused
 from .graph import Graph
 from .image import Image
-from .job_operations import Backup, BitmapMode, DriveBackup, JobOperation, NewImage, Sync
+from .job_operations import (
+    Backup,
+    BitmapMode,
+    BlockJobCancel,
+    DriveBackup,
+    JobCancel,
+    JobOperation,
+    NewImage,
+    Sync,
+)
 from .jobs import JobStatus
 from .node import Node
 from .operations import OnCbwError
@@ -198,6 +207,15 @@ def find_block_job(graph: Graph, command: JobOperation) -> BackupJob:
     job = graph.jobs.get(command.job)
     if job is None:
         raise CommandRefused(f"Block job '{command.job}' not found", "DeviceNotActive")
+    return job
+
+
+def find_to_cancel(graph: Graph, command: JobCancel) -> BackupJob:
+    """The job that is to be cancelled, by either command."""
+    if not isinstance(command, BlockJobCancel):
+        return find(graph, command)
+    job = find_block_job(graph, command)
+    job.check_cancel(force=command.force)
     return job
 
 

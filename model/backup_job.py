@@ -376,6 +376,14 @@ class BackupJob:
         check_verb(self.name, self.status, Verb.CANCEL)
         yield from self._fail(Errno.ECANCELED)
 
+    @rule("backup.cancel-paused", source="argument force of block-job-cancel")
+    def check_cancel(self, *, force: bool) -> None:
+        """block-job-cancel does not cancel a job that is paused, by the user or by an error,
+        unless it is forced to.  Otherwise force makes no difference: a backup has nothing to
+        complete when it is cancelled."""
+        if self._paused_by_user and not force:
+            raise CommandRefused(f"The block job for device '{self.name}' is currently paused")
+
     def pause(self) -> None:
         """job-pause: the copying stops; the filter goes on."""
         check_verb(self.name, self.status, Verb.PAUSE)

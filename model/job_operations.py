@@ -129,6 +129,14 @@ class JobCancel(JobOperation):
 
 
 @dataclass(frozen=True, slots=True)
+class BlockJobCancel(JobCancel):
+    """block-job-cancel, the older command for the same."""
+
+    name: ClassVar[str] = "block-job-cancel"
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class JobPause(JobOperation):
     """job-pause."""
 

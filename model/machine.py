@@ -127,7 +127,7 @@ class Machine:
                         self._run(job)
             case jobs.JobCancel():
                 with self._all_or_nothing():
-                    job = backup_commands.find(self.graph, operation)
+                    job = backup_commands.find_to_cancel(self.graph, operation)
                     unsaid.check_cancel(self.graph)
                     self._finish(job.cancel())
             case ops.RemoveNode(name):

@@ -30,7 +30,8 @@ _SYNCS: Final = {Sync.FULL: 4, Sync.TOP: 3, Sync.BITMAP: 6, Sync.INCREMENTAL: 3,
 _ON_ERROR: Final = {OnError.REPORT: 4, OnError.STOP: 5, OnError.IGNORE: 2, OnError.ENOSPC: 1,
                     OnError.AUTO: 1}
 _VERBS: Final[tuple[Callable[[str], Operation], ...]] = (
-    jobs.JobCancel, jobs.JobPause, jobs.JobResume, jobs.JobFinalize, jobs.JobDismiss)
+    jobs.JobCancel, jobs.BlockJobCancel, jobs.JobPause, jobs.JobResume, jobs.JobFinalize,
+    jobs.JobDismiss)
 _SENSIBLE: Final[dict[JobStatus, tuple[Callable[[str], Operation], ...]]] = {
     JobStatus.RUNNING: (jobs.JobCancel, jobs.JobPause),
     JobStatus.PAUSED: (jobs.JobResume, jobs.JobResume, jobs.JobCancel),

@@ -80,6 +80,8 @@ MAKERS: Final[dict[type[Operation], Callable[[Any], Command]]] = {
     jobs.JobFinalize: _about_job("finalize"),
     jobs.JobDismiss: _about_job("dismiss"),
     jobs.JobCancel: _about_job("cancel"),
+    jobs.BlockJobCancel: lambda operation: Command(
+        "block-job-cancel", {"device": operation.job} | ({"force": True} if operation.force else {})),
     jobs.JobPause: _about_job("pause"),
     jobs.JobResume: _about_job("resume"),
     jobs.JobSetSpeed: lambda operation: Command(

@@ -52,6 +52,8 @@ MATTERS: dict[str, Callable[[Cell], bool]] = {
     "fails-silently": lambda cell: cell.end in FAILURES,
     "completes-when-cancelled": lambda cell: cell.end is End.CANCELLED_PENDING,
     "fails-when-cancelled": lambda cell: cell.end in CANCELLED,
+    "cancels-when-paused": lambda cell: cell.end in (
+        End.CANCELLED_STOPPED, End.CANCELLED_RUNNING),
     "finalizes-itself": lambda cell: cell.end in (End.FINALIZED, End.CANCELLED_PENDING),
     "dismisses-itself": lambda cell: True,
     "filter-stays": lambda cell: True,

@@ -16,6 +16,7 @@ from model.configuration import KIB, MIB, Configuration, Fault, Format, Image, R
 from model.job_operations import (
     Backup,
     BitmapMode,
+    BlockJobCancel,
     JobCancel,
     JobDismiss,
     JobFinalize,
@@ -106,10 +107,11 @@ def cell_operations(cell: Cell) -> tuple[Configuration, tuple[Operation, ...]]:
                 on_source_error=OnError.IGNORE if cell.end is End.IGNORED else OnError.STOP)
             faults["src"] = (Fault(RequestKind.READ, FAILING, once=True),)
             steps = {End.RESUMED: (JobResume("job"),), End.IGNORED: (),
-                     End.CANCELLED_STOPPED: (JobCancel("job"),)}[cell.end]
+                     End.CANCELLED_STOPPED: (
+                         BlockJobCancel("job"), BlockJobCancel("job", force=True))}[cell.end]
         case End.CANCELLED_RUNNING:
-            steps = (JobPause("job"), *_touches(13), JobResume("job"), *_touches(14),
-                     JobCancel("job"))
+            steps = (JobPause("job"), BlockJobCancel("job"), *_touches(13), JobResume("job"),
+                     *_touches(14), BlockJobCancel("job"))
         case End.SUCCESS:
             pass
     looks = (ops.Inspect("tmp"), ops.Inspect("src"))
@@ -243,7 +245,7 @@ def _verbs(plan: Plan) -> Trace:
     builder.add_all(before())
     verbs: tuple[Callable[[str], Operation], ...] = (
         JobDismiss, JobFinalize, JobResume, JobPause, JobPause, JobDismiss, JobFinalize,
-        JobResume, JobCancel, JobCancel, JobPause, JobResume, JobFinalize, JobDismiss, JobDismiss)
+        JobResume, BlockJobCancel, JobCancel, JobPause, JobResume, JobFinalize, JobDismiss, JobDismiss)
     copying = Backup("job", "src", "tmp", Sync.FULL, max_workers=1, auto_finalize=False,
                      auto_dismiss=False)
     for command in (replace(copying, sync=Sync.NONE), replace(

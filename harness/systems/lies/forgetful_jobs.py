@@ -105,6 +105,11 @@ class _FailsWhenCancelled(BackupJob):
         super()._conclude(Errno.EIO if error is Errno.ECANCELED else error)
 
 
+class _CancelsWhenPaused(BackupJob):
+    def check_cancel(self, *, force: bool) -> None:
+        pass
+
+
 class _FinalizesItself(BackupJob):
     def _copied(self) -> None:
         super()._copied()
@@ -223,6 +228,8 @@ FORGOTTEN_BY_JOBS: Final = (
               _job(_CompletesWhenCancelled)),
     Forgotten("fails-when-cancelled", "a job that is cancelled says that it has failed",
               _job(_FailsWhenCancelled)),
+    Forgotten("cancels-when-paused", "a paused job is cancelled, though not by force",
+              _job(_CancelsWhenPaused)),
     Forgotten("finalizes-itself", "a job does not wait for job-finalize",
               _job(_FinalizesItself)),
     Forgotten("dismisses-itself", "a job does not wait for job-dismiss", _job(_DismissesItself)),

@@ -34,7 +34,9 @@ def checks() -> Iterator[Check]:
     """All of them."""
     yield Check("bitmaps", "several bitmaps shown by one export", _shown)
     yield Check("bitmaps", "bitmaps in use by an export, a job and a transaction", _in_use)
-    yield Check("jobs", "jobs that discard what they have copied", _discarding)
+    yield Check("jobs", "jobs that discard what they have copied", _discarding(failing=True))
+    yield Check("jobs", "jobs that discard what they have copied, zeroes too",
+                _discarding(failing=False))
     for cluster in (512, 64 * KIB):
         yield Check("persistence", f"bitmaps kept by an image, cluster {cluster} bytes",
                     _kept(cluster))
@@ -325,26 +327,33 @@ def _snapshot_of_a_job(plan: Plan) -> Trace:
     return builder.trace()
 
 
-def _discarding(plan: Plan) -> Trace:
-    """A backup of a snapshot that frees the temporary image as it goes, also if it fails."""
+def _discarding(*, failing: bool) -> Callable[[Plan], Trace]:
+    """A backup of a snapshot that frees the temporary image as it goes, also if it fails; what
+    reads as zero is freed like all else."""
     size = SIZE + 512
-    fault = Fault(RequestKind.WRITE, 5 * CLUSTER, once=True)
-    builder = Builder(plan, Configuration((
-        Image("src", size, filled=((0, size),)), Image("tmp", size),
-        Image("tmp2", size, faults=(fault, fault)))))
-    job = Backup("job", "snap", "tmp2", Sync.FULL, discard_source=True, max_workers=1,
-                 max_chunk=CLUSTER, auto_dismiss=False)
-    for command in (job, replace(job, on_target_error=OnError.STOP), replace(
-            job, device="cbw"), replace(job, device="src", auto_finalize=False)):
-        builder.add_all((
-            ops.AddFilter("cbw", "src", "tmp", on_cbw_error="break-snapshot"),
-            ops.AddSnapshot("snap", "cbw"), ops.Export("cbw"), ops.Export("snap"),
-            ops.Write("cbw", 2 * CLUSTER, 512), ops.Write("cbw", 9 * CLUSTER, 512), command,
-            ops.Write("cbw", 3 * CLUSTER, 512), ops.Write("cbw", 10 * CLUSTER, 512),
-            JobResume("job"), ops.Inspect("snap"), ops.Inspect("tmp"), JobFinalize("job"),
-            ops.Inspect("tmp2"), ops.Unexport("snap"), ops.Unexport("cbw"),
-            ops.RemoveNode("snap"), ops.RemoveNode("cbw"), JobDismiss("job")))
-    return builder.trace()
+    filled = ((0, size),) if failing else (
+        (0, 7 * CLUSTER), (8 * CLUSTER, 4 * CLUSTER), (14 * CLUSTER, size - 14 * CLUSTER))
+    faults = (Fault(RequestKind.WRITE, 5 * CLUSTER, once=True),) * 2 if failing else ()
+
+    def make(plan: Plan) -> Trace:
+        builder = Builder(plan, Configuration((
+            Image("src", size, filled=filled), Image("tmp", size),
+            Image("tmp2", size, faults=faults))))
+        job = Backup("job", "snap", "tmp2", Sync.FULL, discard_source=True, max_workers=1,
+                     max_chunk=CLUSTER, auto_dismiss=False)
+        for command in (job, replace(job, on_target_error=OnError.STOP), replace(
+                job, device="cbw"), replace(job, device="src", auto_finalize=False)):
+            builder.add_all((
+                ops.AddFilter("cbw", "src", "tmp", on_cbw_error="break-snapshot"),
+                ops.AddSnapshot("snap", "cbw"), ops.Export("cbw"), ops.Export("snap"),
+                ops.Write("cbw", 2 * CLUSTER, 512), ops.Write("cbw", 9 * CLUSTER, 512), command,
+                ops.Write("cbw", 3 * CLUSTER, 512), ops.Write("cbw", 10 * CLUSTER, 512),
+                JobResume("job"), ops.Inspect("snap"), ops.Inspect("tmp"), JobFinalize("job"),
+                ops.Inspect("tmp2"), ops.Unexport("snap"), ops.Unexport("cbw"),
+                ops.RemoveNode("snap"), ops.RemoveNode("cbw"), JobDismiss("job")))
+        return builder.trace()
+
+    return make
 
 
 def _defaults(plan: Plan) -> Trace:

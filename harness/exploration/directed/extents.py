@@ -11,7 +11,7 @@ from harness.exploration.building import Builder, Check, Plan
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration, Format, Image
-from model.job_operations import Backup, BitmapMode, Sync
+from model.job_operations import Backup, BitmapMode, JobFinalize, Sync
 from model.operations import BitmapRef
 
 CELLS = (4 * KIB, 64 * KIB, 256 * KIB)
@@ -26,6 +26,7 @@ def checks() -> Iterator[Check]:
     for cell, cluster in itertools.product(CELLS, CLUSTERS):
         yield Check("jobs", f"sync top: disk allocates {cell // KIB} KiB, copies are of "
                     f"{cluster // KIB} KiB", _top(cell, cluster))
+    yield Check("jobs", "backups into an overlay of the backup before", _chain)
     for granularity, cluster in itertools.product(GRANULARITIES, CLUSTERS):
         yield Check("jobs", f"sync bitmap: granularity {granularity // 512} sectors, copies are "
                     f"of {cluster // KIB} KiB", _dirty(granularity, cluster))
@@ -87,3 +88,26 @@ def _dirty(granularity: int, cluster: int) -> Callable[[Plan], Trace]:
         return builder.trace()
 
     return make
+
+
+def _chain(plan: Plan) -> Trace:
+    """What is copied at a time is the overlay's cluster, though a smaller part of it would show
+    what it is over."""
+    cluster = 256 * KIB
+    size = 9 * cluster + 512
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),)), Image("full", size, filled=((0, size),)),
+        *(Image(node, size, Format.QCOW2, cluster_size=cluster, backing="full")
+          for node in ("tmp", "old")))))
+    builder.add_all((
+        ops.BitmapAdd("src", "dirty"), ops.Export("src"),
+        ops.Write("src", cluster - 1, 2), ops.Write("src", 5 * cluster + 512, 512),
+        ops.Write("src", size - 1, 1),
+        Backup("job", "src", "tmp", Sync.BITMAP, "dirty", BitmapMode.ALWAYS,
+               filter_node="filter", auto_finalize=False),
+        ops.Write("src", 3 * cluster + 512, 512), JobFinalize("job"), ops.Inspect("tmp"),
+        ops.Unexport("src"), ops.AddFilter("cbw", "src", "old"), ops.AddSnapshot("snap", "cbw"),
+        ops.Export("cbw"), ops.Export("snap"), ops.Write("cbw", 2 * cluster - 1, 2),
+        ops.Read("snap", 0, size), ops.Discard("snap", 4 * cluster, 2 * cluster - 1),
+        ops.Write("cbw", 4 * cluster, cluster), ops.Inspect("snap"), ops.Inspect("old")))
+    return builder.trace()

@@ -33,6 +33,7 @@ from .operations import (
 )
 from .outcome import JobEvent
 from .qcow2 import Qcow2
+from .rules import rule
 from .snapshot_access import SnapshotAccess
 
 
@@ -302,8 +303,9 @@ class Graph:
         if node.read_only and command.writable:
             raise CommandRefused("Cannot export read-only node as writable")
         self.check_export(node, writable=command.writable)
-        bitmaps = tuple(self._export_bitmap(node, each, writable=command.writable)
-                        for each in command.bitmaps)
+        bitmaps = (*map(self._export_bitmap, command.bitmaps), *(
+            self._own_bitmap(node, name, writable=command.writable)
+            for name in command.own_bitmaps))
         for bitmap in bitmaps:
             bitmap.busy = True
         self.exports[node.name] = NbdExport(
@@ -316,8 +318,26 @@ class Graph:
         """Refuse an export that the permissions do not allow."""
         self._check_user(permissions.export_use(node, self._age + 1, writable=writable))
 
-    def _export_bitmap(self, node: Node, reference: BitmapRef, *, writable: bool) -> DirtyBitmap:
+    def _export_bitmap(self, reference: BitmapRef) -> DirtyBitmap:
         bitmap = self.bitmap(reference)
+        check_usable(bitmap)
+        return bitmap
+
+    @rule("nbd.own-bitmap", source="argument bitmaps of block-export-add; experiment")
+    def _own_bitmap(self, node: Node, name: str, *, writable: bool) -> DirtyBitmap:
+        """A bitmap of which only the name is given is that of the node or of the first one below
+        that has one so called, through filters and backing files.  A read-only export refuses it
+        while it records and its node can be written to: it would change under the client.  Of a
+        bitmap whose node is given nobody asks that."""
+        below: Node | None = node
+        while below is not None and below.bitmap(name) is None:
+            below = links.filtered_or_backing(below)
+        bitmap = below.bitmap(name) if below is not None else None
+        if below is None or bitmap is None:
+            raise CommandRefused(f"Bitmap '{name}' is not found")
+        if not writable and not below.read_only and bitmap.recording:
+            raise CommandRefused(
+                f"Enabled bitmap '{name}' incompatible with readonly export")
         check_usable(bitmap)
         return bitmap
 

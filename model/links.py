@@ -23,6 +23,15 @@ def roles(parent: Node, child: Node) -> list[str]:
     return [role for role, node in children if node is child]
 
 
+def filtered_or_backing(node: Node) -> Node | None:
+    """What shows through the node where it has nothing itself."""
+    if isinstance(node, CopyBeforeWrite):
+        return node.source
+    if isinstance(node, CopyOnRead):
+        return node.file
+    return node.backing if isinstance(node, Qcow2) else None
+
+
 def move(parent: Node, role: str, by: Node, age: int) -> None:
     """Give a node another child."""
     parent.link_ages[role] = age

@@ -193,6 +193,8 @@ class Export(Operation):
     writable: bool = True
     bitmaps: tuple[BitmapRef, ...] = ()
     allocation_depth: bool = False
+    own_bitmaps: tuple[str, ...] = ()
+    """Bitmaps of which only the name is given: looked for on the node and in what is below it."""
 
 
 @dataclass(frozen=True, slots=True)

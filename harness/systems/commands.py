@@ -197,8 +197,9 @@ def _resize(operation: ops.Resize) -> Command:
 def _export(operation: ops.Export) -> Command:
     options: Arguments = {"type": "nbd", "id": operation.node, "node-name": operation.node,
                           "name": operation.node, "writable": operation.writable}
-    if operation.bitmaps:
-        options["bitmaps"] = [_bitmap(bitmap) for bitmap in operation.bitmaps]
+    if operation.bitmaps or operation.own_bitmaps:
+        options["bitmaps"] = [*(_bitmap(bitmap) for bitmap in operation.bitmaps),
+                              *operation.own_bitmaps]
     if operation.allocation_depth:
         options["allocation-depth"] = True
     return Command("block-export-add", options)

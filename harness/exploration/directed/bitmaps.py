@@ -33,6 +33,7 @@ SIZE: Final = 16 * CLUSTER
 def checks() -> Iterator[Check]:
     """All of them."""
     yield Check("bitmaps", "several bitmaps shown by one export", _shown)
+    yield Check("bitmaps", "bitmaps shown of which only the name is given", _named)
     yield Check("bitmaps", "bitmaps in use by an export, a job and a transaction", _in_use)
     yield Check("jobs", "jobs that discard what they have copied", _discarding(failing=True))
     yield Check("jobs", "jobs that discard what they have copied, zeroes too",
@@ -198,6 +199,34 @@ def _shown(plan: Plan) -> Trace:
         builder.add_all(ops.Status("src", start, end - start, context=f"qemu:dirty-bitmap:{name}",
                                    one=start % CLUSTER != 0)
                         for start, end in itertools.combinations(edges, 2))
+    return builder.trace()
+
+
+def _named(plan: Plan) -> Trace:
+    """The nearest one of the name is shown, from the node down through filters and backing files;
+    and not in a read-only export while it records."""
+    builder = Builder(plan, Configuration((
+        Image("base", SIZE), Image("src", SIZE, Format.QCOW2, backing="base"),
+        Image("tmp", SIZE))))
+    builder.add_all((
+        ops.BitmapAdd("base", "low"), ops.BitmapAdd("base", "both"), ops.BitmapAdd("src", "both"),
+        ops.BitmapAdd("src", "off", disabled=True), ops.BitmapAdd("tmp", "aside"),
+        ops.Export("src"), ops.Write("src", 3 * CLUSTER, 512), ops.Unexport("src"),
+        ops.AddFilter("cbw", "src", "tmp"), ops.AddCopyOnRead("cor", "cbw"),
+        ops.AddSnapshot("snap", "cbw"), ops.BitmapAdd("cbw", "high")))
+    for node, name, writable in itertools.product(
+            ("src", "cbw", "cor", "snap"), ("low", "both", "off", "aside", "high", "nope"),
+            (True, False)):
+        builder.add_all((
+            ops.Export(node, writable=writable, own_bitmaps=(name,)),
+            ops.Status(node, 0, SIZE, context=f"qemu:dirty-bitmap:{name}"),
+            ops.BitmapClear("src", name), ops.Unexport(node)))
+    builder.add_all((
+        ops.Export("cbw", bitmaps=(BitmapRef("base", "both"),), own_bitmaps=("off", "high")),
+        ops.Export("src", own_bitmaps=("off",)), ops.Unexport("cbw"),
+        ops.Export("src", writable=False, own_bitmaps=("off", "low")),
+        ops.Restart(("src",)), ops.BitmapAdd("src", "both"),
+        ops.Export("src", writable=False, own_bitmaps=("both",))))
     return builder.trace()
 
 

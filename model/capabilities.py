@@ -56,6 +56,9 @@ class Capabilities:
     exports_heed_unmap: bool = _capability(
         "zeroes that may free space, from the client of an export, free none on a node without "
         "discard=unmap", "after 7.2", behaviour=True)
+    copy_on_read_by_subclusters: bool = _capability(
+        "copy-on-read over a qcow2 with subclusters writes those, not whole clusters", "8.1",
+        behaviour=True)
     human_monitor: bool = _capability("there is a human monitor (qemu-system only)", "")
 
     snapshot_reads_source_before_done_run_ends: bool = _deviation()

@@ -75,6 +75,7 @@ class CopyBeforeWrite(Node):
         self.capabilities = capabilities
         self.cluster_size = block_copy.cluster_size
         self.reported_cluster_size = source.reported_cluster_size
+        self.finest = source.finest
         self.zeroes_fast = source.zeroes_fast
         self.frozen: list[FrozenRead] = []
         """Latest first."""

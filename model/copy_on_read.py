@@ -21,10 +21,13 @@ class CopyOnRead(Node):
 
     driver = "copy-on-read"
 
-    def __init__(self, name: str, file: Node, *, fired: Counter[str]) -> None:
+    def __init__(self, name: str, file: Node, *, by_subclusters: bool,
+                 fired: Counter[str]) -> None:
         super().__init__(name, file.size, discard=False, fired=fired)
         self.file = file
         self.reported_cluster_size = file.reported_cluster_size
+        self.finest = file.finest
+        self._by_subclusters = by_subclusters
         self.zeroes_fast = file.zeroes_fast
 
     def _read(self, start: int, end: int) -> Program[Content]:
@@ -33,10 +36,11 @@ class CopyOnRead(Node):
 
     @rule("copy-on-read.keeps-what-was-read", source="driver copy-on-read; experiment")
     def _keep(self, start: int, end: int) -> Program[None]:
-        """Whatever the image below has not allocated itself in the clusters that are read is
-        written to it as it reads: as zeroes if it is all zero.  The dirty bitmaps of the node
+        """Whatever the image below has not allocated itself in the clusters that are read, or in
+        the subclusters if it has any, is written to it as it reads: as zeroes if it is all zero.  The dirty bitmaps of the node
         right below record nothing, those of the nodes below that do."""
-        cluster = self.file.reported_cluster_size or 1
+        finest = self.file.finest if self._by_subclusters else None
+        cluster = finest or self.file.reported_cluster_size or 1
         start, end = align_down(start, cluster), min(align_up(end, cluster), self.size)
         while start < end:
             stop, status = yield from self.file.own_status(start, end)
@@ -59,3 +63,7 @@ class CopyOnRead(Node):
 
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         return self.file.block_status(start, end)
+
+    def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        """What the node below has allocated itself."""
+        return self.file.own_status(start, end)

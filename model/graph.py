@@ -160,7 +160,8 @@ class Graph:
         self.check_new(command.node)
         age = self.next_age()
         self.check_permissions(file, [permissions.copy_on_read_use(command.node, file, age)])
-        node = CopyOnRead(command.node, file, fired=self.fired)
+        node = CopyOnRead(command.node, file, fired=self.fired,
+                          by_subclusters=self.capabilities.copy_on_read_by_subclusters)
         node.age = age
         self.nodes[node.name] = node
 

@@ -106,6 +106,8 @@ class Node:
         self.request_alignment = 1
         self.reported_cluster_size: int | None = 0
         """What the node says of its cluster size when asked (0: none); None: it cannot say."""
+        self.finest: int | None = None
+        """The same of its subclusters, if they are not the clusters."""
         self.zeroes_fast = False
         """Whether the driver can zero without writing data, and be told not to do otherwise."""
 

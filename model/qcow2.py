@@ -65,6 +65,7 @@ class Qcow2(Image):
         self.backing = backing
         self.cluster = spec.cluster_size or DEFAULT_CLUSTER
         self.cell = self.cluster // SUBCLUSTERS if spec.subclusters else self.cluster
+        self.finest = self.cell
         entry = ENTRY * 2 if spec.subclusters else ENTRY
         self.table = min(self.cluster, LARGEST_TABLE) // entry * self.cluster
         """How much of the disk one table of clusters is about; no status run is longer."""

@@ -235,6 +235,10 @@ PROBES: Final = (
           images(FILLED, Image("tmp", 8 * CLUSTER, faults=(
               Fault(RequestKind.STATUS, 0, "ENOSPC"),))),
           (*GRAPH, ops.Write("cbw", 0, CLUSTER), ops.Read("snap", 0, CLUSTER))),
+    Probe("copy_on_read_by_subclusters",
+          images(FILLED, Image("cow", FILLED.size, Format.QCOW2, subclusters=True, backing="src")),
+          (ops.BitmapAdd("cow", "b0", 512), ops.AddCopyOnRead("below", "cow"),
+           ops.AddCopyOnRead("top", "below"), ops.Export("top"), ops.Read("top", 0, 512))),
     Probe("persistent_needs_writable", images(Image("src", CLUSTER, Format.QCOW2)),
           (ops.Restart(("src",)), ops.BitmapAdd("tmp", "b1"),
            ops.BitmapAdd("src", "b0", persistent=True))),

@@ -10,6 +10,7 @@ from harness.exploration.building import Builder, Check, Plan
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, Format, Image
+from model.job_operations import Backup, Sync
 from model.operations import Via
 
 CLUSTER: Final = 64 * KIB
@@ -19,6 +20,7 @@ SIZE: Final = 9 * CLUSTER + 512
 def checks() -> Iterator[Check]:
     """All of them."""
     yield Check("access", "a copy-on-read node above a filter", _above_a_filter)
+    yield Check("access", "a copy-on-read node over subclusters", _over_subclusters)
 
 
 def _above_a_filter(plan: Plan) -> Trace:
@@ -38,6 +40,34 @@ def _above_a_filter(plan: Plan) -> Trace:
         ops.RemoveNode("cbw"), ops.Unexport("cor"), ops.RemoveNode("cor"), ops.Export("src"),
         ops.Status("src", 0, SIZE), ops.Inspect("src"), ops.Inspect("snap"),
         ops.Inspect("tmp")))
+    return builder.trace()
+
+
+def _over_subclusters(plan: Plan) -> Trace:
+    """What a read puts into a disk is whole subclusters, where it has any, of all that the
+    backing file or zeroes show through; also through a filter."""
+    unit = CLUSTER // 32
+    builder = Builder(plan, Configuration((
+        Image("base", SIZE - CLUSTER, filled=((0, 5 * CLUSTER),)),
+        Image("src", SIZE, Format.QCOW2, subclusters=True, backing="base",
+              filled=((2 * CLUSTER + 4 * unit, 3 * unit),)),
+        Image("tmp", SIZE), Image("tmp2", SIZE))))
+    for below in ("src", "cbw"):
+        if below == "cbw":
+            builder.add(ops.AddFilter("cbw", "src", "tmp"))
+        builder.add_all((ops.AddCopyOnRead("cor", below), ops.Export("cor")))
+        place = CLUSTER if below == "cbw" else 0
+        builder.add_all((
+            _read(place + 512, 512), _read(place + 3 * unit - 1, 2),
+            _read(2 * CLUSTER + 3 * unit + place // 8, 6 * unit),
+            _read(6 * CLUSTER + place // 2, 5 * unit + 1), _read(SIZE - 512, 512),
+            ops.Unexport("cor"), ops.RemoveNode("cor"), ops.Export(below, allocation_depth=True),
+            ops.Status(below, 0, SIZE, context=ops.Context.DEPTH), ops.Status(below, 0, SIZE),
+            ops.Inspect(below), ops.Unexport(below)))
+    builder.add_all((
+        ops.AddCopyOnRead("cor", "src"), ops.AddCopyOnRead("top", "cor"), ops.Export("top"),
+        ops.BitmapAdd("src", "dirty", 512), ops.Read("top", 4 * CLUSTER + 512, 512, Via.NBD_DF),
+        Backup("job", "cor", "tmp2", Sync.TOP), ops.Inspect("tmp2")))
     return builder.trace()
 
 

@@ -89,7 +89,9 @@ def _bitmaps(plan: Plan) -> Trace:
     b = BitmapRef("src", "b")
     builder.add_all((
         ops.BitmapAdd("src", "b"), ops.BitmapAdd("src", "c", 512), ops.BitmapAdd("small", "s"),
-        ops.Export("src"), ops.Write("src", SIZE // 2 + 1, 1),
+        ops.Export("src"), ops.Write("src", SIZE // 2 + 1, 1), ops.BitmapDisable("src", "c"),
+        ops.Write("src", 1, 1), ops.BitmapMerge("src", "b", (BitmapRef("src", "c"),)),
+        ops.Write("src", SIZE - 1, 1), ops.BitmapMerge("src", "c", (b,)),
         ops.BitmapMerge("src", "b", (b,)), ops.BitmapMerge("src", "b", (b, b)),
         ops.BitmapMerge("src", "b", (b, BitmapRef("src", "c"), b)),
         ops.BitmapMerge("src", "b", (b, BitmapRef("small", "s"))),

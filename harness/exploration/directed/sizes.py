@@ -28,10 +28,11 @@ _IMPOSSIBLE: Final = (-1, -(1 << 63), (1 << 63) - 1, (1 << 63) - 512)
 
 def checks() -> Iterator[Check]:
     """Of two nodes, in all that looks at both of them; and of one, before and after."""
-    yield Check("jobs", "backups to targets of another size", _jobs)
     for each in (Format.RAW, Format.QCOW2):
         yield Check("bitmaps", f"resize of {each} with bitmaps of every granularity",
                     _granularities(each))
+    yield Check("graph", "resize of what is in use", _in_use)
+    yield Check("jobs", "backups to targets of another size", _jobs)
     yield Check("bitmaps", "bitmaps of nodes of another size", _bitmaps)
     for source, target in itertools.product((Format.RAW, Format.QCOW2), repeat=2):
         yield Check("tails", f"a temporary image of another size, {source} copied to {target}",
@@ -39,7 +40,6 @@ def checks() -> Iterator[Check]:
     yield Check("status", "backing files of another size", _backing)
     for each in (Format.RAW, Format.QCOW2):
         yield Check("graph", f"resize of a disk in {each} and of its filter", _filter(each))
-    yield Check("graph", "resize of what is in use", _in_use)
     yield Check("status", "resize of an overlay", _overlay)
     for each in (Format.RAW, Format.QCOW2, Format.QED):
         yield Check("graph", f"resize of an image in {each}", _image(each))

@@ -30,6 +30,7 @@ SETTLED_BY: Final[Mapping[str, str]] = {
     "copy_bitmap_on_filter": "min_cluster_size",
     "completion_mode_checked_first": "min_cluster_size",
     "snapshot_discard_rounds_inwards": "min_cluster_size",
+    "copy_on_read_by_subclusters": "min_cluster_size",
     "resize_names_blocker": "min_cluster_size",
     **{each.name: each.settled_by for each in KNOWN.values() if each.settled_by},
 }

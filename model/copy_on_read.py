@@ -37,8 +37,9 @@ class CopyOnRead(Node):
     @rule("copy-on-read.keeps-what-was-read", source="driver copy-on-read; experiment")
     def _keep(self, start: int, end: int) -> Program[None]:
         """Whatever the image below has not allocated itself in the clusters that are read, or in
-        the subclusters if it has any, is written to it as it reads: as zeroes if it is all zero.  The dirty bitmaps of the node
-        right below record nothing, those of the nodes below that do."""
+        the subclusters if it has any, is written to it as it reads: as zeroes if it is all zero.
+        The dirty bitmaps of the node right below record nothing, those of the nodes below that
+        do."""
         finest = self.file.finest if self._by_subclusters else None
         cluster = finest or self.file.reported_cluster_size or 1
         start, end = align_down(start, cluster), min(align_up(end, cluster), self.size)

@@ -26,9 +26,11 @@ from model.job_operations import (
     Abort,
     Backup,
     BitmapMode,
+    BlockJobCancel,
     DriveBackup,
     JobCancel,
     JobFinalize,
+    JobPause,
     OnError,
     Sync,
     Transaction,
@@ -277,6 +279,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
          JobCancel("job"))),
     "backup.last-copies": Scenario(_failing(once=True), (
         _backup(on_target_error=OnError.STOP, max_workers=1, max_chunk=C), JobCancel("job"))),
+    "backup.cancel-paused": Scenario(_TWO, (
+        _backup(Sync.NONE), JobPause("job"), BlockJobCancel("job"))),
     "backup.bitmap-after": Scenario(_TWO, (
         *_BITMAP, _backup(Sync.BITMAP, bitmap="b", bitmap_mode=BitmapMode.ON_SUCCESS,
                           auto_finalize=False),
@@ -289,6 +293,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
 
     # Who may be resized
     "resize.blocked": Scenario(_TWO, (_backup(auto_finalize=False), Resize("tmp", 6 * C))),
+
+    # Exports
+    "nbd.own-bitmap": Scenario(_TWO, (
+        BitmapAdd("src", "b"), AddFilter("cbw", "src", "tmp"),
+        Export("cbw", own_bitmaps=("b",)))),
 
     # Transactions
     "transaction.refused-enable-disables": Scenario(

@@ -65,6 +65,11 @@ def _about_job(verb: str) -> Callable[[jobs.JobOperation], Command]:
     return make
 
 
+def _block_job_cancel(operation: jobs.BlockJobCancel) -> Command:
+    forced = {"force": True} if operation.force else {}
+    return Command("block-job-cancel", {"device": operation.job, **forced})
+
+
 def transaction(actions: list[Command], *, grouped: bool) -> Command:
     """The command ``transaction`` of other commands."""
     options: Arguments = {"actions": [
@@ -80,8 +85,7 @@ MAKERS: Final[dict[type[Operation], Callable[[Any], Command]]] = {
     jobs.JobFinalize: _about_job("finalize"),
     jobs.JobDismiss: _about_job("dismiss"),
     jobs.JobCancel: _about_job("cancel"),
-    jobs.BlockJobCancel: lambda operation: Command(
-        "block-job-cancel", {"device": operation.job} | ({"force": True} if operation.force else {})),
+    jobs.BlockJobCancel: _block_job_cancel,
     jobs.JobPause: _about_job("pause"),
     jobs.JobResume: _about_job("resume"),
     jobs.JobSetSpeed: lambda operation: Command(

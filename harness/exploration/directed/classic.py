@@ -37,4 +37,8 @@ def job(plan: Plan) -> Trace:
     script.write(2, 2)
     script.done(READ, SOURCE, 2, nth=1)
     script.finish(latest=True)
+    script.write(4, 2)
+    script.read(4, node=TARGET)
+    script.read(5, node=TARGET)
+    script.finish(latest=True)
     return script.trace()

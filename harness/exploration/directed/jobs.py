@@ -245,7 +245,8 @@ def _verbs(plan: Plan) -> Trace:
     builder.add_all(before())
     verbs: tuple[Callable[[str], Operation], ...] = (
         JobDismiss, JobFinalize, JobResume, JobPause, JobPause, JobDismiss, JobFinalize,
-        JobResume, BlockJobCancel, JobCancel, JobPause, JobResume, JobFinalize, JobDismiss, JobDismiss)
+        JobResume, BlockJobCancel, JobCancel, JobPause, JobResume, JobFinalize, JobDismiss,
+        JobDismiss)
     copying = Backup("job", "src", "tmp", Sync.FULL, max_workers=1, auto_finalize=False,
                      auto_dismiss=False)
     for command in (replace(copying, sync=Sync.NONE), replace(

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directed checks that are about one rule catch a system without that rule, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from harness.exploration.building import Plan
+from harness.exploration.directed import classic
+from harness.exploration.directed.catalogue import checks
+from harness.lockstep.replay import Stand, replay
+from harness.lockstep.trace import SystemKind
+from harness.lockstep.verdict import Conforms, Diverges
+from harness.systems.held_simulated import SimulatedHeld
+from harness.systems.simulated import Simulated
+from model import filters, links
+from model.bitmap import DirtyBitmap
+from model.block_copy import BlockCopy, CopyCall, CopyTask
+from model.concurrent_machine import ConcurrentMachine, machine_for
+from model.configuration import GIB, Configuration
+from model.copy_on_read import CopyOnRead
+from model.errors import Errno, RequestFailed
+from model.graph import Graph
+from model.machine import Machine
+from model.node import Node
+from model.operations import Operation
+from model.outcome import Outcome
+from model.program import Program
+
+CHECKS = {check.name: check for check in checks(SystemKind.QSD)}
+
+
+@dataclass
+class Lacking:
+    """A part of the model, and what stands in its place in a system that lacks a rule."""
+
+    owner: Any
+    name: str
+    instead: Callable[..., Any]
+
+    def __call__(self) -> AbstractContextManager[Any]:
+        """The system's own time, in which the rule does not hold."""
+        return mock.patch.object(self.owner, self.name, self.instead)
+
+
+class _Forgetful(Machine):
+    lacking: Lacking
+
+    def apply(self, number: int, operation: Operation) -> Outcome:
+        with self.lacking():
+            return super().apply(number, operation)
+
+
+class _ForgetfulHeld(_Forgetful, ConcurrentMachine):
+    pass
+
+
+def _forgetful(kind: type[_Forgetful], lacking: Lacking, images: Configuration) -> Any:
+    machine = kind(images)
+    machine.lacking = lacking
+    return machine
+
+
+_run = BlockCopy._run
+_merge = DirtyBitmap.merge
+_discard = Node.discard
+_own_bitmap = Graph._own_bitmap
+
+
+def _keeps_zeroes(copy: BlockCopy, task: CopyTask, is_zero: bool | None,
+                  call: CopyCall) -> Program[None]:
+    discards, copy.discards_source = copy.discards_source, is_zero is False and (
+        copy.discards_source)
+    yield from _run(copy, task, is_zero, call)
+    copy.discards_source = discards
+
+
+def _overwrites(bitmap: DirtyBitmap, source: DirtyBitmap) -> None:
+    if source.granularity != bitmap.granularity:
+        bitmap.clear()
+    _merge(bitmap, source)
+
+
+def _in_31_bits(node: Node, start: int, end: int) -> Program[None]:
+    if end - start >= 2 * GIB:
+        raise RequestFailed(Errno.EIO)
+    yield from _discard(node, start, end)
+
+
+def _shows_what_records(graph: Graph, node: Node, name: str, *, writable: bool) -> DirtyBitmap:
+    return _own_bitmap(graph, node, name, writable=True)
+
+
+CASES = (
+    ("jobs that discard what they have copied, zeroes too",
+     Lacking(BlockCopy, "_run", _keeps_zeroes)),
+    ("backups into an overlay of the backup before",
+     Lacking(filters, "cluster_size_of", lambda target, has_backing, smallest: max(
+         smallest, 65536, 0 if has_backing else target.reported_cluster_size))),
+    ("bitmaps shown of which only the name is given",
+     Lacking(links, "filtered_or_backing", lambda node: None)),
+    ("bitmaps shown of which only the name is given",
+     Lacking(Graph, "_own_bitmap", _shows_what_records)),
+    ("a copy-on-read node over subclusters", Lacking(CopyOnRead, "own_status", Node.own_status)),
+    ("requests of gibibytes", Lacking(Node, "discard", _in_31_bits)),
+    ("names and granularities that bitmaps may have", Lacking(DirtyBitmap, "merge", _overwrites)),
+)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
+def test_the_truth_conforms(name: str) -> None:
+    verdict = replay(CHECKS[name].make(Plan()), Stand(
+        lambda images: Simulated(Machine(images)), Machine))
+    assert isinstance(verdict, Conforms), verdict.summary
+
+
+@pytest.mark.parametrize(("name", "lacking"), CASES, ids=lambda each: getattr(each, "name", each))
+def test_who_lacks_the_rule_is_caught(name: str, lacking: Lacking) -> None:
+    verdict = replay(CHECKS[name].make(Plan()), Stand(
+        lambda images: Simulated(_forgetful(_Forgetful, lacking, images)), Machine))
+    assert isinstance(verdict, Diverges), verdict.summary
+
+
+def test_who_copies_under_readers_of_a_jobs_target_is_caught() -> None:
+    lacking = Lacking(BlockCopy, "_wait_for_readers", lambda copy, start, end: iter(()))
+    verdict = replay(classic.job(Plan()), Stand(
+        lambda images: SimulatedHeld(_forgetful(_ForgetfulHeld, lacking, images)), machine_for))
+    assert isinstance(verdict, Diverges), verdict.summary

@@ -12,14 +12,14 @@ from unittest import mock
 import pytest
 
 from harness.exploration.building import Plan
-from harness.exploration.directed import classic
+from harness.exploration.directed import others
 from harness.exploration.directed.catalogue import checks
 from harness.lockstep.replay import Stand, replay
-from harness.lockstep.trace import SystemKind
+from harness.lockstep.trace import SystemKind, Trace
 from harness.lockstep.verdict import Conforms, Diverges
 from harness.systems.held_simulated import SimulatedHeld
 from harness.systems.simulated import Simulated
-from model import filters, links
+from model import filters, links, successors
 from model.bitmap import DirtyBitmap
 from model.block_copy import BlockCopy, CopyCall, CopyTask
 from model.concurrent_machine import ConcurrentMachine, machine_for
@@ -27,6 +27,7 @@ from model.configuration import GIB, Configuration
 from model.copy_on_read import CopyOnRead
 from model.errors import Errno, RequestFailed
 from model.graph import Graph
+from model.image import Image
 from model.machine import Machine
 from model.node import Node
 from model.operations import Operation
@@ -70,6 +71,8 @@ def _forgetful(kind: type[_Forgetful], lacking: Lacking, images: Configuration) 
 _run = BlockCopy._run
 _merge = DirtyBitmap.merge
 _discard = Node.discard
+_create = successors.create
+_put_back = BlockCopy._put_back
 _own_bitmap = Graph._own_bitmap
 
 
@@ -85,6 +88,18 @@ def _overwrites(bitmap: DirtyBitmap, source: DirtyBitmap) -> None:
     if source.granularity != bitmap.granularity:
         bitmap.clear()
     _merge(bitmap, source)
+
+
+def _records(node: Node, bitmap: DirtyBitmap) -> None:
+    _create(node, bitmap)
+    assert bitmap.successor is not None
+    bitmap.successor.recording = True
+
+
+def _counts_failures(copy: BlockCopy, task: CopyTask) -> None:
+    if copy.progress is not None:
+        copy.progress.done += task.end - task.start
+    _put_back(copy, task)
 
 
 def _in_31_bits(node: Node, start: int, end: int) -> Program[None]:
@@ -108,6 +123,7 @@ CASES = (
     ("bitmaps shown of which only the name is given",
      Lacking(Graph, "_own_bitmap", _shows_what_records)),
     ("a copy-on-read node over subclusters", Lacking(CopyOnRead, "own_status", Node.own_status)),
+    ("jobs with a bitmap that does not record", Lacking(successors, "create", _records)),
     ("requests of gibibytes", Lacking(Node, "discard", _in_31_bits)),
     ("names and granularities that bitmaps may have", Lacking(DirtyBitmap, "merge", _overwrites)),
 )
@@ -127,8 +143,16 @@ def test_who_lacks_the_rule_is_caught(name: str, lacking: Lacking) -> None:
     assert isinstance(verdict, Diverges), verdict.summary
 
 
-def test_who_copies_under_readers_of_a_jobs_target_is_caught() -> None:
-    lacking = Lacking(BlockCopy, "_wait_for_readers", lambda copy, start, end: iter(()))
-    verdict = replay(classic.job(Plan()), Stand(
+HELD = (
+    (others.job, Lacking(BlockCopy, "_wait_for_readers", lambda copy, start, end: iter(()))),
+    (others.failing, Lacking(BlockCopy, "_put_back", _counts_failures)),
+    (others.keeping, Lacking(Image, "_may_unmap", lambda node, how: True)),
+)
+
+
+@pytest.mark.parametrize(("make", "lacking"), HELD, ids=lambda each: getattr(each, "name", ""))
+def test_who_lacks_the_rule_where_requests_overlap_is_caught(
+        make: Callable[[Plan], Trace], lacking: Lacking) -> None:
+    verdict = replay(make(Plan()), Stand(
         lambda images: SimulatedHeld(_forgetful(_ForgetfulHeld, lacking, images)), machine_for))
     assert isinstance(verdict, Diverges), verdict.summary

@@ -151,6 +151,7 @@ def checks() -> Iterator[Check]:
         yield Check("jobs", cell.name, _make(cell))
         if number == _EARLY:
             yield Check("jobs", "a job that is slowed down", _slow)
+    yield Check("jobs", "jobs with a bitmap that does not record", _disabled)
     yield Check("jobs", "what is refused", _refusals)
     yield Check("jobs", "what may be asked of a job in which state", _verbs)
 
@@ -178,6 +179,19 @@ def _slow(plan: Plan) -> Trace:
     builder = Builder(plan, images)
     builder.add_all(replace(each, speed=_SPEED, max_chunk=CLUSTER)
                     if isinstance(each, Backup) else each for each in operations)
+    return builder.trace()
+
+
+def _disabled(plan: Plan) -> Trace:
+    """What takes the place of a bitmap that is disabled is disabled, too, and empty."""
+    images = configuration({"src": (), "tmp": ()})
+    builder = Builder(plan, images)
+    builder.add_all((*before(), ops.BitmapMerge("src", "off", (BitmapRef("src", "dirty"),))))
+    for mode, end in itertools.product(reversed(BitmapMode), (JobCancel, JobFinalize)):
+        builder.add_all((
+            Backup("job", "src", "tmp", Sync.BITMAP, "off", mode, auto_finalize=False),
+            *_touches(8), end("job"), *_touches(11),
+            ops.BitmapMerge("src", "off", (BitmapRef("src", "older"),))))
     return builder.trace()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from harness.exploration import schedules
 from harness.exploration.building import Check, Plan
-from harness.exploration.directed import classic, failing, losing, telling
+from harness.exploration.directed import failing, losing, others, telling
 from harness.exploration.directed.script import CLUSTER, Script, disks, look, side_by_side
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT, SNAPSHOT
@@ -42,7 +42,9 @@ def checks() -> Iterator[Check]:
             ("concurrency", "copies that wait for memory", _memory),
             ("concurrency", "filters over filters", _stacked),
             ("concurrency", "the source shows through the target", _classic),
-            ("concurrency", "the source shows through a job's target", classic.job),
+            ("failures", "a job of several tasks that fail", others.failing),
+            ("concurrency", "disks that free no space", others.keeping),
+            ("concurrency", "the source shows through a job's target", others.job),
             ("concurrency", "copies of several tasks", _tasks),
             ("concurrency", "a copy of more tasks than go at a time", _many_tasks)):
         yield Check(area, f"schedule: {name}", functools.partial(_if_possible, make))

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Schedules over other graphs: a target that shows the source where nothing is copied yet, disks
+that do not free space, a job of several tasks that fail."""
+
+from __future__ import annotations
+
+from harness.exploration.building import Plan
+from harness.exploration.directed.script import CLUSTER, Script
+from harness.exploration.images import SOURCE, TARGET
+from harness.exploration.openings import SNAPSHOT
+from harness.lockstep.trace import Trace
+from model import operations as ops
+from model.configuration import Configuration, Format, Image, Protocol, RequestKind
+from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
+from model.schedule import Start
+
+READ, WRITE = RequestKind.READ, RequestKind.WRITE
+
+
+def job(plan: Plan) -> Trace:
+    """A job's filter copies as one of the user's does, whatever options the job has."""
+    size = 6 * CLUSTER
+    script = Script(plan, Configuration((
+        Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
+        Image(TARGET, size, Format.QCOW2, backing=SOURCE))))
+    script.guest = SOURCE
+    script.must(ops.Export(SOURCE), Start(Backup("job", SOURCE, TARGET, Sync.NONE,
+                                                 filter_node="filter", auto_finalize=False,
+                                                 on_source_error=OnError.STOP,
+                                                 on_target_error=OnError.STOP)),
+                ops.Export(TARGET, writable=False))
+    script.read(0, node=TARGET)
+    script.write(0, 0.5)
+    script.done(READ, SOURCE, 0, nth=1)
+    script.done(READ, SOURCE, 0)
+    script.finish()
+    script.read(2, 0.5, TARGET)
+    script.write(2, 2)
+    script.done(READ, SOURCE, 2, nth=1)
+    script.finish(latest=True)
+    script.write(4, 2)
+    script.read(4, node=TARGET)
+    script.read(5, node=TARGET)
+    script.finish(latest=True)
+    return script.trace()
+
+
+def keeping(plan: Plan) -> Trace:
+    """Of disks that free no space, zeroes that may do so do not ask for it, and discards ask for
+    nothing at all; what is copied before is no other."""
+    size = 8 * CLUSTER
+    script = Script(plan, Configuration((
+        Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),), discard=False),
+        Image(TARGET, size, protocol=Protocol.HELD, discard=False))))
+    script.fleecing()
+    script.zero(0, unmap=True)
+    script.zero(1, 0.5)
+    script.finish()
+    script.discard(2)
+    script.give_up(3)
+    script.finish()
+    script.zero(3.5, 1, unmap=True)
+    script.finish(latest=True)
+    script.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))
+    return script.trace()
+
+
+def failing(plan: Plan) -> Trace:
+    """What several tasks of a job fail to copy is not counted as done, whichever of them it is."""
+    size = 4 * CLUSTER
+    script = Script(plan, Configuration(tuple(
+        Image(node, size, protocol=Protocol.HELD, filled=((0, size),))
+        for node in (SOURCE, TARGET))))
+    script.must(ops.Export(SOURCE), Start(Backup(
+        "job", SOURCE, TARGET, Sync.FULL, filter_node="filter", auto_finalize=False,
+        max_workers=3, max_chunk=CLUSTER, on_source_error=OnError.STOP,
+        on_target_error=OnError.IGNORE)))
+    script.done(READ, SOURCE, 1)
+    script.done(WRITE, TARGET, 1, error="ENOSPC")
+    script.done(READ, SOURCE, 2, error="EIO")
+    script.copy(0)
+    script.done(READ, SOURCE, 1, error="EIO")
+    script.done(READ, SOURCE, 2)
+    script.done(WRITE, TARGET, 2, error="ENOSPC")
+    script.copy(3)
+    script.must(JobResume("job"), JobFinalize("job"), ops.Inspect(SOURCE), ops.Inspect(TARGET))
+    return script.trace()

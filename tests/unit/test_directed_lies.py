@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from harness.exploration.building import Plan
-from harness.exploration.directed import others
+from harness.exploration.directed import others, telling
 from harness.exploration.directed.catalogue import checks
 from harness.lockstep.replay import Stand, replay
 from harness.lockstep.trace import SystemKind, Trace
@@ -27,9 +27,10 @@ from model.configuration import GIB, Configuration
 from model.copy_on_read import CopyOnRead
 from model.errors import Errno, RequestFailed
 from model.graph import Graph
+from model.held_image import HeldImage
 from model.image import Image
 from model.machine import Machine
-from model.node import Node
+from model.node import Node, Zeroing
 from model.operations import Operation
 from model.outcome import Outcome
 from model.program import Program
@@ -73,6 +74,7 @@ _merge = DirtyBitmap.merge
 _discard = Node.discard
 _create = successors.create
 _put_back = BlockCopy._put_back
+_write_zeroes = HeldImage._write_zeroes
 _own_bitmap = Graph._own_bitmap
 
 
@@ -143,7 +145,16 @@ def test_who_lacks_the_rule_is_caught(name: str, lacking: Lacking) -> None:
     assert isinstance(verdict, Diverges), verdict.summary
 
 
+def _remembers_zeroed(image: HeldImage, start: int, end: int, how: Zeroing) -> Program[None]:
+    known = image._known_data
+    yield from _write_zeroes(image, start, end, how)
+    image._known_data = known
+
+
 HELD = (
+    (others.zeroes_shown,
+     Lacking(BlockCopy, "_wait_for_readers", lambda copy, start, end: iter(()))),
+    (telling.telling, Lacking(HeldImage, "_write_zeroes", _remembers_zeroed)),
     (others.job, Lacking(BlockCopy, "_wait_for_readers", lambda copy, start, end: iter(()))),
     (others.failing, Lacking(BlockCopy, "_put_back", _counts_failures)),
     (others.keeping, Lacking(Image, "_may_unmap", lambda node, how: True)),

@@ -22,10 +22,10 @@ LONGEST = max(LENGTHS)
 
 def checks() -> Iterator[Check]:
     """Each kind of request that changes something, in every length."""
+    yield Check("access", "requests of gibibytes", _gibibytes)
     for target in (Format.RAW, Format.QCOW2):
         for name, change in _changes().items():
             yield Check("access", f"long {name}, copied to {target}", _long(change, target))
-    yield Check("access", "requests of gibibytes", _gibibytes)
 
 
 def _changes() -> dict[str, ops.Request]:

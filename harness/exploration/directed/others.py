@@ -7,14 +7,14 @@ from __future__ import annotations
 from harness.exploration.building import Plan
 from harness.exploration.directed.script import CLUSTER, Script
 from harness.exploration.images import SOURCE, TARGET
-from harness.exploration.openings import SNAPSHOT
+from harness.exploration.openings import FILTER, SNAPSHOT
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import Configuration, Format, Image, Protocol, RequestKind
 from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
 from model.schedule import Start
 
-READ, WRITE = RequestKind.READ, RequestKind.WRITE
+READ, WRITE, STATUS = RequestKind.READ, RequestKind.WRITE, RequestKind.STATUS
 
 
 def job(plan: Plan) -> Trace:
@@ -41,6 +41,27 @@ def job(plan: Plan) -> Trace:
     script.write(4, 2)
     script.read(4, node=TARGET)
     script.read(5, node=TARGET)
+    script.finish(latest=True)
+    return script.trace()
+
+
+def zeroes_shown(plan: Plan) -> Trace:
+    """What is copied as zeroes waits for readers, too: it may be another's data by then that
+    shows."""
+    size = 8 * CLUSTER
+    script = Script(plan, Configuration((
+        Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, CLUSTER),), tells_status=True),
+        Image(TARGET, size, Format.QCOW2, backing=SOURCE))))
+    script.must(ops.AddFilter(FILTER, SOURCE, TARGET), ops.Export(FILTER),
+                ops.Export(TARGET, writable=False))
+    for cluster in (2, 4):
+        script.read(cluster, node=TARGET)
+        script.write(cluster, 0.5)
+        script.done(STATUS, SOURCE, cluster)
+        script.done(READ, SOURCE, cluster)
+        script.finish()
+    script.read(0, node=TARGET)
+    script.write(0, 2)
     script.finish(latest=True)
     return script.trace()
 

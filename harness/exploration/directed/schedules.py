@@ -34,6 +34,8 @@ def checks() -> Iterator[Check]:
             ("timeouts", "copies out of time, snapshot broken", failing.late_and_broken),
             ("failures", "copies of several tasks, of which some fail", _failing_tasks),
             ("concurrency", "a job and guest writes", _jobs),
+            ("failures", "a job of several tasks that fail", others.failing),
+            ("concurrency", "disks that free no space", others.keeping),
             ("failures", "storage that is lost and found", losing.lost),
             ("concurrency", "block status under way", telling.telling),
             ("failures", "block status that fails", telling.failing),
@@ -42,8 +44,7 @@ def checks() -> Iterator[Check]:
             ("concurrency", "copies that wait for memory", _memory),
             ("concurrency", "filters over filters", _stacked),
             ("concurrency", "the source shows through the target", _classic),
-            ("failures", "a job of several tasks that fail", others.failing),
-            ("concurrency", "disks that free no space", others.keeping),
+            ("concurrency", "the source's zeroes show through the target", others.zeroes_shown),
             ("concurrency", "the source shows through a job's target", others.job),
             ("concurrency", "copies of several tasks", _tasks),
             ("concurrency", "a copy of more tasks than go at a time", _many_tasks)):

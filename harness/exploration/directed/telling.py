@@ -52,7 +52,8 @@ def telling(plan: Plan) -> Trace:
     return _played(plan, (
         _status_meets_write, _later_runs, _status_of_target, _copied_meanwhile, _frozen_again,
         _copies_of_zeroes, _copy_is_cut, _who_waits_for_a_cut_copy, _short_run,
-        _told_when_complete, _remembered, _guest_asks, _given_up_meanwhile))
+        _told_when_complete, _remembered, _remembered_until_zeroed, _guest_asks,
+        _given_up_meanwhile))
 
 
 def _status_meets_write(script: Script) -> None:
@@ -174,6 +175,16 @@ def _remembered(script: Script) -> None:
     script.discard(1)
     script.copy(1)
     script.ask(0, 2)
+    script.finish()
+
+
+def _remembered_until_zeroed(script: Script) -> None:
+    """Nor until it begins to be zeroed."""
+    script.ask(0, 2, FILTER)
+    script.done(STATUS, SOURCE, 0)
+    script.zero(1, 0.5, unmap=True)
+    script.finish()
+    script.ask(0, 2, FILTER)
     script.finish()
 
 

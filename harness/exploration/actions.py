@@ -127,7 +127,8 @@ class Drawer:
         contexts = [Context.ALLOCATION.value, Context.ALLOCATION.value]
         if export.allocation_depth:
             contexts.append(Context.DEPTH.value)
-        contexts += [f"qemu:dirty-bitmap:{bitmap.name}" for bitmap in export.bitmaps]
+        shown = [*(bitmap.name for bitmap in export.bitmaps), *export.own_bitmaps]
+        contexts += [f"qemu:dirty-bitmap:{name}" for name in shown]
         return ops.Status(who[0].name, offset, length, context=self.choices.pick(contexts),
                           one=self.choices.chance(3))
 
@@ -248,8 +249,10 @@ class Drawer:
         bitmaps = self.choices.some(list(self.scene.bitmaps)) if self.choices.chance(4) else []
         # A context has the bitmap's name, so that one export cannot have two of one name.
         by_name = {bitmap.name: bitmap for bitmap in bitmaps}
+        alone = bool(by_name) and self.choices.chance(6)
         return ops.Export(name, writable=not self.choices.chance(2),
-                          bitmaps=tuple(by_name.values()),
+                          bitmaps=() if alone else tuple(by_name.values()),
+                          own_bitmaps=tuple(by_name) if alone else (),
                           allocation_depth=self.choices.chance(8))
 
     def unexport(self) -> Operation | None:

@@ -36,7 +36,8 @@ from tests.unit.reproducers_lab import in_the_end
 
 CHECKS = {each.name.removeprefix("schedule: "): each for each in checks()}
 WITHOUT = ("a job and guest writes", "storage that is lost and found", "block status for jobs",
-           "block status that fails")
+           "block status that fails", "a job of several tasks that fail",
+           "the source shows through a job's target")
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,13 @@ when, is different.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
-from . import backup_commands, requests
+from . import backup_commands, requests, unsaid
 from .backup_job import BackupJob, JobGroup
 from .capabilities import Capabilities
 from .configuration import Configuration, Protocol, RequestKind
@@ -21,9 +23,9 @@ from .defects import says_allocated
 from .errors import CommandRefused, Errno, RequestFailed
 from .held_image import HeldImage
 from .job_operations import Backup, OnError, Sync
-from .machine import Impossible, Machine
+from .machine import CHANGES, Impossible, Machine
 from .nbd_export import Disconnected
-from .operations import Operation, Read, Request, Status
+from .operations import Kill, Operation, Read, Request, Status
 from .outcome import Outcome
 from .program import Program, StorageRequest
 from .rules import rule
@@ -47,6 +49,14 @@ def _until_rest(job: BackupJob) -> Program[Outcome]:
     return Outcome()
 
 
+def _insist_on_apart(asked: list[StorageRequest]) -> None:
+    """Of two changes of one place nobody could tell which one came last."""
+    for one, other in itertools.combinations(asked, 2):
+        if one.node == other.node and one.offset < other.offset + other.length and (
+                other.offset < one.offset + one.length):
+            raise Impossible("changes of one place that take effect when QEMU is killed")
+
+
 class ConcurrentMachine(Machine):
     """A machine whose images with protocol ``held`` complete nothing by themselves."""
 
@@ -54,16 +64,22 @@ class ConcurrentMachine(Machine):
                  capabilities: Capabilities | None = None) -> None:
         super().__init__(configuration, capabilities)
         self.fired = self.rules
+        self._started: dict[int, Operation] = {}
         self._held = {image.node for image in configuration.images
                       if image.protocol is Protocol.HELD}
-        self._started: dict[int, Operation] = {}
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        """Nothing is under way."""
         self._timers: dict[int, list[Timer]] = {}
         self._steps: SmallSteps[int, Outcome] = SmallSteps(self._completes_at_once)
         self._away: set[str] = set()
-        """The nodes whose storage has no server now."""
 
     def _completes_at_once(self, request: StorageRequest) -> bool:
-        return request.node not in self._held
+        if request.node in self._held:
+            return False
+        self._keep_account(request)
+        return True
 
     # Doing
 
@@ -86,6 +102,8 @@ class ConcurrentMachine(Machine):
                 return self._gone(node)
             case Back(node):
                 return self._back(node)
+            case Kill(landed) if self.busy:
+                return self._kill(landed)
         if self.busy:
             raise Impossible(f"{operation.name} while requests are under way")
         return super().apply(number, operation)
@@ -162,7 +180,7 @@ class ConcurrentMachine(Machine):
     def _cut(self, node: str) -> Outcome:
         """When the connection to an image's storage is lost and can be made again, QEMU makes it
         again and asks again for what had no answer: nobody above notices."""
-        if not any(each.request.node == node for each in self._steps.pending):
+        if not any(each.request.node == node for each in self._sent()):
             raise Impossible("cutting a connection with nothing pending")
         self._insist_on_distinct(node)
         return Outcome()
@@ -184,6 +202,23 @@ class ConcurrentMachine(Machine):
         self._away.remove(node)
         return Outcome()
 
+    @rule("storage.survives-a-kill", source="a raw image keeps nothing in QEMU's memory "
+          "(experiment)")
+    def _kill(self, landed: bool) -> Outcome:
+        """QEMU is killed with requests under way.  What storage had completed is there, each write
+        whole; of what it had not, nobody hears, and the storage alone decides whether it takes
+        effect."""
+        unsaid.check_kill(self.configuration, self._unsaved)
+        changes = [each for each in self._sent() if each.request.kind in CHANGES]
+        if landed:
+            _insist_on_apart([each.request for each in changes])
+            for each in changes:
+                with suppress(RequestFailed, Disconnected):  # as that of who is out of time
+                    next(each.thread.program, None)  # to what it would have asked for next
+        self._forget_all()
+        self._begin()
+        return Outcome()
+
     def _insist_on_distinct(self, node: str) -> None:
         """Of equal requests, nobody could tell which one is asked again first; nor in which order
         those come that were not sent yet."""
@@ -198,6 +233,11 @@ class ConcurrentMachine(Machine):
                 for timer in node.timers]
 
     # Looking
+
+    @property
+    def away(self) -> list[str]:
+        """The nodes whose storage has no server now."""
+        return sorted(self._away)
 
     def pending(self) -> list[StorageRequest]:
         """The storage requests that QEMU must have made and that are not completed, oldest

@@ -134,7 +134,6 @@ class Machine:
                 unsaid.check_close(*filter(None, [self.graph.nodes.get(name)]))
                 self.graph.remove_node(operation)
             case ops.Restart(read_only):
-                unsaid.check_restart(self.configuration)
                 unsaid.check_close(*self.graph.nodes.values())
                 unsaid.check_cancel(self.graph)
                 with self._all_or_nothing():
@@ -273,10 +272,7 @@ class Machine:
 
     def _complete(self, request: StorageRequest) -> None:
         """Complete a storage request, or fail it as the configured faults say."""
-        if request.kind is RequestKind.FLUSH:
-            self._unsaved.discard(request.node)
-        elif request.kind in _CHANGES:
-            self._unsaved.add(self.graph.targets.get(request.node, request.node))
+        self._keep_account(request)
         faults = self._faults.get(request.node, [])
         for fault in faults:
             if fault.kind is request.kind and (
@@ -285,6 +281,13 @@ class Machine:
                 if fault.once:
                     faults.remove(fault)
                 raise RequestFailed(Errno[fault.errno])
+
+    def _keep_account(self, request: StorageRequest) -> None:
+        """Of what may be lost if QEMU is killed."""
+        if request.kind is RequestKind.FLUSH:
+            self._unsaved.discard(request.node)
+        elif request.kind in CHANGES:
+            self._unsaved.add(self.graph.targets.get(request.node, request.node))
 
     # Looking
 
@@ -328,7 +331,7 @@ class Machine:
         return defects.deadly(self.graph, operation)
 
 
-_CHANGES: Final = (RequestKind.WRITE, RequestKind.ZERO, RequestKind.DISCARD)
+CHANGES: Final = (RequestKind.WRITE, RequestKind.ZERO, RequestKind.DISCARD)
 
 COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddFilter: filters.add_filter,

@@ -291,9 +291,14 @@ class Restart(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Kill(Operation):
-    """QEMU is killed, and another one starts with the same images, all writable."""
+    """QEMU is killed, and another one starts with the same images, all writable.
+
+    In a schedule what storage has not completed is lost; with ``landed`` it has taken effect,
+    only that QEMU did not live to hear of it.
+    """
 
     name: ClassVar[str] = "kill"
+    landed: bool = False
 
 
 # Looking: changes nothing.

@@ -279,12 +279,6 @@ def check_cancel(graph: Graph) -> None:
             raise Impossible("how much a stopped job copies on its way out is not known")
 
 
-def check_restart(configuration: Configuration) -> None:
-    """Refuse to restart over storage that is the harness's own and would begin anew."""
-    if any(image.protocol is Protocol.HELD for image in configuration.images):
-        raise Impossible("held storage belongs to one QEMU")
-
-
 def check_close(*nodes: Node) -> None:
     """Refuse to close an image that has become empty and should keep bitmaps: it loses them."""
     if any(isinstance(node, Qcow2) and not node.size and any(
@@ -295,7 +289,6 @@ def check_close(*nodes: Node) -> None:
 def check_kill(configuration: Configuration, unsaved: Collection[str]) -> None:
     """Refuse to kill a QEMU where that loses data: qcow2 keeps tables in memory until a flush,
     and what other formats keep nobody has found out.  Raw images keep nothing."""
-    check_restart(configuration)
     for image in configuration.images:
         if image.format is Format.QCOW2 and image.node in unsaved:
             raise Impossible(f"what of image {image.node} survives is not known")

@@ -21,7 +21,7 @@ from harness.lockstep.trace import SystemKind
 from harness.systems.base import System
 from harness.systems.held_simulated import SimulatedHeld
 from harness.systems.known_defects import mended
-from harness.systems.lies import FORGOTTEN, MISREPORTS, catalogue, texts
+from harness.systems.lies import FORGOTTEN, MISDEEDS, MISREPORTS, catalogue, texts
 from harness.systems.simulated import Simulated
 from harness.systems.starting import TIMEOUT, starter
 from model.capabilities import Capabilities
@@ -111,8 +111,10 @@ class SimulatedGround:
             if isinstance(machine, ConcurrentMachine):
                 rules = {each.name: each for each in FORGOTTEN}
                 reports = {each.name: each for each in MISREPORTS}
-                return SimulatedHeld(machine, forgotten=rules.get(self.lie or ""),
-                                     misreport=reports.get(self.lie or ""), channels=channels)
+                deeds = {each.name: each for each in MISDEEDS}
+                lie = self.lie or ""
+                return SimulatedHeld(machine, forgotten=rules.get(lie), misreport=reports.get(lie),
+                                     misdeed=deeds.get(lie), channels=channels)
             return Simulated(machine, catalogue().get(self.lie or ""),
                              truthful_for=self.truthful_for, channels=channels)
 

@@ -19,6 +19,8 @@ class Manner:
     breaking: int = 4
     """Chance that a failed copy is to break the snapshot instead of the guest's request."""
     cuts: int = 1
-    """Chance, burst by burst, that storage is cut off for a moment."""
+    """Chance, burst by burst, that storage is cut off, for a moment or until it is back."""
+    kills: int = 0
+    """Chance, burst by burst, that QEMU is killed in the midst of it."""
     large: int = 1
     """Chance of a disk that is copied by many tasks."""

@@ -24,9 +24,9 @@ from model import operations as ops
 from model.concurrent_machine import MOST_IN_FLIGHT, ConcurrentMachine
 from model.configuration import KIB, MIB, Configuration, Format, Image, Protocol
 from model.job_operations import Backup, BitmapMode, JobFinalize, JobResume, OnError, Sync
-from model.operations import Operation, Request, Via
+from model.operations import Kill, Operation, Request, Via
 from model.program import StorageRequest
-from model.schedule import Complete, Cut, Expire, Start
+from model.schedule import Back, Complete, Cut, Expire, Gone, Start
 
 CHANNELS: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
 """The only ones that can have requests under way."""
@@ -91,20 +91,30 @@ def schedule(choices: Choices, plan: Plan, area: Area, scheme: Scheme,
         images = Configuration(tuple(dataclasses.replace(image, tells_status=False)
                                      for image in images.images))
     building = Schedule(plan, images)
-    for operation in openings.opening(choices, area, scheme, images):
-        building.add(_opened(choices, area.manner, operation))
+    job = _begin(choices, area, scheme, building)
     drawer = Drawer(choices, area.manner, building)
-    job = draw_job(choices, plan, area.manner, scheme, building)
-    if job is not None:
-        building.start_job(job)
-    if JOB_FILTER in building.scene.nodes and not building.held.busy and choices.chance(12):
-        building.add_all((ops.AddSnapshot(SNAPSHOT, JOB_FILTER), ops.Export(SNAPSHOT)))
     for _ in range(choices.integer(1, 3)):
-        drawer.burst()
+        if not drawer.burst():
+            building.add_all(ops.Inspect(image.node) for image in images.images)
+            job = _begin(choices, area, scheme, building)
+    drawer.finish()
     if job is not None and job.sync != Sync.NONE:
         building.add_all((JobResume(job.job), JobFinalize(job.job)))
     building.add_all(sweep(building, touch=choices.chance(13)))
     return building.trace()
+
+
+def _begin(choices: Choices, area: Area, scheme: Scheme, building: Schedule) -> Backup | None:
+    """Put up the scheme, over images that are all that there is; the job, if there is one."""
+    assert area.manner is not None
+    for operation in openings.opening(choices, area, scheme, building.configuration):
+        building.add(_opened(choices, area.manner, operation))
+    job = draw_job(choices, building.plan, area.manner, scheme, building)
+    if job is not None:
+        building.start_job(job)
+    if JOB_FILTER in building.scene.nodes and not building.held.busy and choices.chance(12):
+        building.add_all((ops.AddSnapshot(SNAPSHOT, JOB_FILTER), ops.Export(SNAPSHOT)))
+    return job
 
 
 def draw_job(choices: Choices, plan: Plan, manner: Manner, scheme: Scheme,
@@ -173,40 +183,70 @@ class Drawer:
         self._focus: list[int] = []
         self._disk = not any(building.scene.of_kind(Kind.FILTER))
         self._tells = building.configuration.image(SOURCE).tells_status
+        self._served = [image.node for image in building.configuration.images
+                        if image.protocol is Protocol.HELD]
         self._classic = building.configuration.image(TARGET).backing is not None
 
-    def burst(self) -> None:
+    def burst(self) -> bool:
         """Start requests and complete storage requests, in turn and at random; then complete
-        what is left."""
+        what is left, or kill QEMU, which is then another one, with nothing but its images.
+        Whether it lives on."""
         choices = self._choices
         cut = choices.chance(self._manner.cuts)
+        kill = choices.chance(self._manner.kills)
         most = choices.integer(1, MOST_UNDER_WAY)
         self._focus = []
         eager = choices.pick((2, 5, 8))  # chance of a completion, while more could be started
         for _ in range(choices.integer(2, LONGEST_BURST)):
             pending = self._held.pending()
             can_start = len(self._held.unanswered()) < most
-            if pending and (not can_start or choices.chance(eager)):
-                if cut and choices.chance(2):
-                    self._building.add(Cut(choices.pick(pending).node))
-                else:
-                    self._complete(pending)
+            if cut and choices.chance(2):
+                self._lose(pending)
+            elif pending and (not can_start or choices.chance(eager)):
+                self._complete(pending)
             elif can_start:
                 self._start()
             if self._held.expirable() and self._expirations and choices.chance(3):
                 self._expirations -= 1
                 self._building.add(Expire())
-        self._finish()
+        return not (kill and self._kill()) and self.finish()
 
-    def _finish(self) -> None:
+    def finish(self) -> bool:
+        """Complete all that is left.  Servers that are gone come back, or QEMU is killed where it
+        could not be foretold what they are asked for first.  Whether it lives on."""
         while self._held.busy:
             pending = self._held.pending()
+            away = self._held.away
+            if away and (not pending or self._choices.chance(4)) and self._building.add(
+                    Back(self._choices.pick(away))):
+                continue
             if pending:
                 self._complete(pending)
             elif not self._building.add(Expire()):
+                if away and self._kill():
+                    return False
                 raise AssertionError("the model waits for nothing that can come")
+        return True
 
     # Storage
+
+    def _kill(self) -> bool:
+        """Have QEMU killed, if it is known what that leaves of the images."""
+        landed = Kill(landed=True)
+        return (self._choices.chance(8) and self._building.add(landed)) or (
+            self._building.add(Kill()))
+
+    def _lose(self, pending: list[StorageRequest]) -> None:
+        """Have the connection to an image's storage lost, for a moment or until its server, which
+        is gone, is back."""
+        choices = self._choices
+        away = self._held.away
+        if away and choices.chance(8):
+            self._building.add(Back(choices.pick(away)))
+        elif pending and choices.chance(8):
+            self._building.add(Cut(choices.pick(pending).node))
+        elif not self._classic:  # of an image that is not flushed nobody knows what a kill leaves
+            self._building.add(Gone(choices.pick(self._served)))
 
     def _complete(self, pending: list[StorageRequest]) -> None:
         choices = self._choices

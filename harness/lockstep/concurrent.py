@@ -16,7 +16,7 @@ from harness.systems.base import Answer, System
 from harness.systems.concurrent import Awaited, ConcurrentSystem, Standing
 from model.concurrent_machine import ConcurrentMachine
 from model.machine import Impossible
-from model.operations import Operation, Request
+from model.operations import Kill, Operation, Request
 from model.outcome import Outcome
 from model.program import StorageRequest
 from model.schedule import Complete
@@ -188,7 +188,7 @@ def overlapping(model: ConcurrentMachine, system: System, operation: Operation, 
     """How what came differs from what was due."""
     found = (*_pending(due.pending, standing.pending),
              *_answers(model, due.answers, standing.answers))
-    if isinstance(operation, Complete) and not found and not model.busy:
+    if isinstance(operation, (Complete, Kill)) and not found and not model.busy:
         assert isinstance(system, ConcurrentSystem)
         return tuple(_stored(model, system))
     return found

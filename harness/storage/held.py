@@ -155,6 +155,21 @@ class HeldStorage:
                 raise KeyError(request.number)
             self._end(request, error)
 
+    def land(self) -> None:
+        """All that is pending takes effect, the oldest first, but nobody hears of it."""
+        with self._lock:
+            for request in self._pending.values():
+                self._do(request)
+
+    def begin_anew(self) -> None:
+        """Whoever was connected is no more: forget what they asked for, and hold nothing."""
+        with self._lock:
+            self._holding = False
+            self._exempt.clear()
+            self._stalled.clear()
+            for connection in list(self._connections.values()):
+                self._drop(connection)
+
     def cut(self, node: str, *, for_good: bool = False) -> None:
         """Cut all connections to the disk; ``for_good``: and have no new ones."""
         with self._lock:

@@ -12,6 +12,7 @@ import select
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -55,20 +56,12 @@ class HeldDaemon(QsdSystem):
     def __init__(self, build: Build, configuration: Configuration, store: ImageStore, *,
                  timeout: float = DEFAULT_TIMEOUT, core: bool = False) -> None:
         """Start it with the configuration's images attached."""
-        self._timeouts: list[int] = []
-        self._started: dict[int, float] = {}
+        self._own = ExitStack()
+        """What is connected to the daemon that runs now."""
         self._quiet = 0.0
         """When it was quiet last; whatever was started before had begun by then."""
         self._not_before = 0.0
-        self._job: int | None = None
         super().__init__(build, configuration, store, timeout=timeout, core=core)
-        try:
-            with self._verdicts("start"):
-                self._fence = self._open_fence()
-                self._paces = {node: self._open_pace(node) for node in self.storage.disks}
-        except BaseException:
-            self.close()
-            raise
 
     # The interface
 
@@ -108,6 +101,10 @@ class HeldDaemon(QsdSystem):
                 return Answer()
             case ops.AddFilter(cbw_timeout=timeout) if timeout:
                 self._timeouts.append(timeout)
+            case ops.Kill(landed):
+                if landed:
+                    self.storage.land()
+                return super().apply(number, operation)
         self.storage.let_go()
         return super().apply(number, operation)
 
@@ -157,6 +154,7 @@ class HeldDaemon(QsdSystem):
             image.node: files[image.node] for image in others})
         self.storage = HeldStorage(self.workspace.socket("held"))
         self._cleanup.callback(self.storage.close)
+        self._cleanup.callback(self._own.close)
         for index, image in enumerate(configuration.images):
             if image.protocol is Protocol.HELD:
                 disk = self.storage.add(image.node, image.size, ExportOffer(
@@ -168,9 +166,17 @@ class HeldDaemon(QsdSystem):
 
     def _attach(self, configuration: Configuration, places: Mapping[str, Place],
                 socket: str) -> None:
+        self._own.close()
+        self.storage.begin_anew()
+        self._timeouts: list[int] = []
+        self._started: dict[int, float] = {}
+        self._job: int | None = None
         super()._attach(configuration, places, socket)
         self._under_way = Flights(Path(socket), self.timeout)
-        self._cleanup.callback(self._under_way.close)
+        self._own.callback(self._under_way.close)
+        with self._verdicts("start"):
+            self._fence = self._open_fence()
+            self._paces = {node: self._open_pace(node) for node in self.storage.disks}
 
     def _open_fence(self) -> NbdClient:
         self.process.qmp.execute("blockdev-add", {
@@ -184,7 +190,7 @@ class HeldDaemon(QsdSystem):
         self.process.qmp.execute(*commands.temporary_export(node, name))
         client = NbdClient.connect(str(self.workspace.socket("nbd")), name, structured=False,
                                    timeout=self.timeout)
-        self._cleanup.callback(client.close)
+        self._own.callback(client.close)
         return client
 
     def hang_up(self, export: str) -> None:

@@ -9,7 +9,7 @@ from harness import stamps
 from harness.systems.base import Answer
 from harness.systems.concurrent import Awaited, Standing
 from harness.systems.lies.forgotten import Forgotten
-from harness.systems.lies.held import Misreport
+from harness.systems.lies.held import Misdeed, Misreport
 from harness.systems.simulated import ALL_CHANNELS, Simulated, rendered
 from model.concurrent_machine import ConcurrentMachine
 from model.content import Content
@@ -23,30 +23,52 @@ class SimulatedHeld(Simulated):
     """A system under test that is a concurrent machine of the model."""
 
     def __init__(self, machine: ConcurrentMachine, *, forgotten: Forgotten | None = None,
-                 misreport: Misreport | None = None, eager: bool = False,
-                 channels: Collection[Via] = ALL_CHANNELS) -> None:
+                 misreport: Misreport | None = None, misdeed: Misdeed | None = None,
+                 eager: bool = False, channels: Collection[Via] = ALL_CHANNELS) -> None:
         """``forgotten``: the rule that its filters do not keep; ``misreport``: how what stands is
-        told; ``eager``: a started request is answered at once."""
+        told; ``misdeed``: what is done in an operation's place; ``eager``: a started request is
+        answered at once."""
         super().__init__(machine, channels=channels)
         self._held = machine
         self._forgotten = forgotten
         self._misreport = misreport
+        self._misdeed = misdeed
         self._eager = eager
+        self._filters: set[str] = set()
         self._early: dict[int, Answer] = {}
 
     def apply(self, number: int, operation: Operation) -> Answer:
         """Have the machine do or start the operation; what is impossible for it is not done."""
+        done = self._misdeed.deed(self._held, operation) if self._misdeed is not None else None
+        if done is not None:
+            self.told += 1
+            operation = done
+        graph = self._held.graph
         try:
             answer = super().apply(number, operation)
         except Impossible:
             return Answer()
         if self._eager and isinstance(operation, Start):
             self._early[number] = Answer()
-        if self._forgotten is not None and isinstance(operation, AddFilter):
-            node = self._held.nodes.get(operation.node)
-            if isinstance(node, CopyBeforeWrite):
-                self._forgotten.forget(node)
+        if isinstance(operation, AddFilter):
+            self._forget(operation.node)
+            self._filters.add(operation.node)
+        elif self._held.graph is not graph:
+            for name in self._filters:
+                self._forget(name)
         return answer
+
+    def _forget(self, name: str) -> None:
+        """Have a filter forget; one that has forgotten before was copied when a command was
+        refused, and what it forgets with belongs to what was copied."""
+        node = self._held.nodes.get(name)
+        if self._forgotten is None or not isinstance(node, CopyBeforeWrite):
+            return
+        for part in (node, node.block_copy):
+            for method in [each for each in vars(part) if hasattr(type(part), each)]:
+                if callable(getattr(type(part), method)):
+                    delattr(part, method)
+        self._forgotten.forget(node)
 
     def settle(self, awaited: Awaited) -> Standing:
         """How things stand with the machine, as it is told."""

@@ -13,6 +13,7 @@ from harness.exploration import schedules
 from harness.exploration.areas import AREAS, Area
 from harness.exploration.building import Check, Plan
 from harness.exploration.choices import Choices
+from harness.exploration.directed import killing
 from harness.exploration.directed import schedules as directed_schedules
 from harness.lockstep.concurrent import AnsweredEarly
 from harness.lockstep.replay import Stand, replay
@@ -22,7 +23,7 @@ from harness.lockstep.verdict import Conforms, Diverges
 from harness.systems.held_simulated import SimulatedHeld
 from harness.systems.lies import FORGOTTEN
 from harness.systems.lies.forgotten import Forgotten
-from harness.systems.lies.held import MISREPORTS, Misreport
+from harness.systems.lies.held import MISDEEDS, MISREPORTS, Misdeed, Misreport
 from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import Configuration
 
@@ -127,6 +128,26 @@ def test_a_misreport_is_caught_at_once(misreport: Misreport) -> None:
 
     _caught(_stand(make))
     assert told[-1].told == 1
+
+
+def _differences(trace: Trace, stand: Stand) -> set[str]:
+    verdict = replay(trace, stand)
+    assert isinstance(verdict, Diverges), verdict.summary
+    return {each.kind for each in verdict.differences}
+
+
+@pytest.mark.parametrize("misdeed", MISDEEDS[:2], ids=lambda each: each.name)
+def test_what_a_kill_leaves_of_storage_is_caught_by_chance(misdeed: Misdeed) -> None:
+    _caught(_stand(lambda machine: SimulatedHeld(machine, misdeed=misdeed)))
+
+
+@pytest.mark.parametrize(("misdeed", "check"), list(zip(MISDEEDS, (
+    killing.fleecing, killing.backing_up, killing.bitmaps), strict=True)))
+def test_what_a_kill_leaves_is_caught_on_purpose(
+        misdeed: Misdeed, check: Callable[[Plan], Trace]) -> None:
+    stand = _stand(lambda machine: SimulatedHeld(machine, misdeed=misdeed))
+    caught = {"stored"} if check is not killing.bitmaps else {"bitmaps", "bitmap-content"}
+    assert caught <= _differences(check(Plan()), stand)
 
 
 def test_an_early_answer_is_caught() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from harness.exploration import schedules
 from harness.exploration.building import Check, Plan
-from harness.exploration.directed import failing, losing, others, telling
+from harness.exploration.directed import failing, killing, losing, others, telling
 from harness.exploration.directed.script import CLUSTER, Script, disks, look, side_by_side
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT, SNAPSHOT
@@ -42,6 +42,9 @@ def checks() -> Iterator[Check]:
             ("concurrency", "block status for jobs", telling.jobs),
             ("timeouts", "block status out of time", telling.late),
             ("concurrency", "copies that wait for memory", _memory),
+            ("failures", "QEMU killed at each step of guest and client", killing.fleecing),
+            ("failures", "QEMU killed beside persistent bitmaps", killing.bitmaps),
+            ("failures", "QEMU killed at each step of a job and a guest", killing.backing_up),
             ("concurrency", "filters over filters", _stacked),
             ("concurrency", "the source shows through the target", _classic),
             ("concurrency", "the source's zeroes show through the target", others.zeroes_shown),

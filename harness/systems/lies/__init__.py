@@ -10,7 +10,7 @@ from harness.systems.lies import forgotten
 from harness.systems.lies.answers import ANSWERS
 from harness.systems.lies.deeds import DEEDS, ENDS
 from harness.systems.lies.forgotten_status import FORGOTTEN_OF_STATUS
-from harness.systems.lies.held import MISREPORTS
+from harness.systems.lies.held import MISDEEDS, MISREPORTS
 from harness.systems.lies.jobs import JOBS
 from harness.systems.lies.lie import Chance, Lie, Oracle
 from harness.systems.lies.observations import OBSERVATIONS
@@ -18,7 +18,7 @@ from harness.systems.lies.observations import OBSERVATIONS
 FORGOTTEN = (*forgotten.FORGOTTEN, *FORGOTTEN_OF_STATUS)
 """The rules of requests that overlap that a simulation may have forgotten."""
 
-__all__ = ["FORGOTTEN", "MISREPORTS", "Chance", "Lie", "Oracle", "catalogue", "texts"]
+__all__ = ["FORGOTTEN", "MISDEEDS", "MISREPORTS", "Chance", "Lie", "Oracle", "catalogue", "texts"]
 
 
 def catalogue() -> dict[str, Lie]:
@@ -31,4 +31,4 @@ def texts() -> dict[str, str]:
     """What the defect would be, by the name of the lie; those about requests that overlap too."""
     told = {each.name: each.text for each in catalogue().values()}
     told |= {each.name: each.text for each in FORGOTTEN}
-    return told | {each.name: each.text for each in MISREPORTS}
+    return told | {each.name: each.text for each in (*MISREPORTS, *MISDEEDS)}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Lies about requests that overlap: what is pending and who was answered is misreported."""
+"""Lies about requests that overlap: what is pending and who was answered is misreported, what a
+kill leaves is other than it must be."""
 
 from __future__ import annotations
 
@@ -9,8 +10,12 @@ from typing import Final
 
 from harness.systems.base import Answer
 from harness.systems.concurrent import Standing
+from model import bitmap_directory
+from model.concurrent_machine import ConcurrentMachine
 from model.configuration import RequestKind
+from model.operations import Kill, Operation
 from model.program import StorageRequest
+from model.qcow2 import Qcow2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,49 @@ def _hung_up(seen: Standing) -> Standing | None:
         return replace(seen, answers={**seen.answers, number: Answer(disconnected=True)})
     return None
 
+
+@dataclass(frozen=True, slots=True)
+class Misdeed:
+    """A way to do something else than was asked for; None from it: no chance here."""
+
+    name: str
+    text: str
+    deed: Callable[[ConcurrentMachine, Operation], Operation | None]
+    """Does what is to come before, and gives what is done in the operation's place."""
+
+
+def _landed_or_not(machine: ConcurrentMachine, operation: Operation) -> Operation | None:
+    if not isinstance(operation, Kill):
+        return None
+    return replace(operation, landed=not operation.landed)
+
+
+def _volatile(machine: ConcurrentMachine, operation: Operation) -> Operation | None:
+    if not isinstance(operation, Kill):
+        return None
+    fresh = ConcurrentMachine(machine.configuration).stored()
+    for node, content in machine.stored().items():
+        content.paste(0, fresh[node])
+    return operation
+
+
+def _bitmaps_stored(machine: ConcurrentMachine, operation: Operation) -> Operation | None:
+    if not isinstance(operation, Kill):
+        return None
+    for node in machine.nodes.values():
+        if isinstance(node, Qcow2):
+            bitmap_directory.store(node)
+    return operation
+
+
+MISDEEDS: Final = (
+    Misdeed("landed-or-not", "storage requests of a killed QEMU that were lost have taken effect, "
+            "or the reverse", _landed_or_not),
+    Misdeed("volatile-storage", "what was written is lost with a killed QEMU", _volatile),
+    Misdeed("stored-by-the-kill", "a killed QEMU has stored its persistent bitmaps",
+            _bitmaps_stored),
+)
+"""All of them."""
 
 MISREPORTS: Final = (
     Misreport("lost-request", "a storage request is not made", _lost_request),

@@ -98,6 +98,8 @@ class Configuration:
     """The images of a run, in the order in which they are attached."""
 
     images: tuple[Image, ...] = field(default=())
+    iothread: bool = False
+    """Exports, and all that they are over, run in an I/O thread; of schedules only."""
 
     def image(self, node: str) -> Image:
         """The image that becomes the node; raises KeyError if there is none."""

@@ -150,6 +150,7 @@ class Machine:
                 self.graph.attach(operation)
             case ops.Export():
                 unsaid.check_export(self.graph, operation)
+                unsaid.check_thread(self.configuration, self.capabilities)
                 self.graph.add_export(operation)
             case ops.Resize():
                 unsaid.check_resize(self.graph, self.configuration, operation)

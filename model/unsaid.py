@@ -15,6 +15,7 @@ from . import resizing
 from .backup_job import BackupJob
 from .bitmap import align_down, align_up
 from .block_copy import DEFAULT_CLUSTER
+from .capabilities import Capabilities
 from .configuration import MIB, Configuration, Fault, Format, Image, Protocol, RequestKind
 from .content import ZERO
 from .copy_before_write import CopyBeforeWrite
@@ -229,6 +230,16 @@ def check_export(graph: Graph, command: ops.Export) -> None:
             job.is_active and job.command.compress and job.filter.target.name == command.node
             for job in graph.jobs.values()):
         raise Impossible("what fits into fewer bytes cannot be written over other data")
+
+
+def check_thread(configuration: Configuration, capabilities: Capabilities) -> None:
+    """Refuse exports in an I/O thread where requests cannot overlap, or clients cannot leave."""
+    if not configuration.iothread:
+        return
+    if not any(image.protocol is Protocol.HELD for image in configuration.images):
+        raise Impossible("only the exports of a schedule run in an I/O thread")
+    if capabilities.threaded_client_aborts:
+        raise Impossible("the first client to leave an export in an I/O thread kills this build")
 
 
 def check_resize(graph: Graph, configuration: Configuration, command: ops.Resize) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Being told to end: Ctrl-C and SIGTERM are the same, and neither is lost."""
+"""Being told to end: Ctrl-C and SIGTERM are the same, but for traces, and neither is lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import os
 import signal
 import sys
 import threading
+from types import FrameType
 from typing import Final
+
+from harness.processes.keeper import keep_traces
 
 _SOON: Final = 0.01  # seconds; by then the main thread has left what lost the interrupt
 
@@ -15,11 +18,14 @@ _SOON: Final = 0.01  # seconds; by then the main thread has left what lost the i
 def heed_interrupts() -> None:
     """Have SIGTERM raise KeyboardInterrupt as SIGINT does, so that everything is cleaned away.
 
+    Who sends SIGTERM is a machine that has lost patience: a trace that takes so long is worth
+    keeping.  Whoever presses Ctrl-C knows that we were at something.
+
     Python throws away what is raised in a finalizer, a callback of the garbage collector (of which
     hypothesis has one) or of a weak reference.  A KeyboardInterrupt that came to be raised there
     is raised again a moment later.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _ended)
     others = sys.unraisablehook
 
     def hook(lost: sys.UnraisableHookArgs) -> None:
@@ -32,3 +38,8 @@ def heed_interrupts() -> None:
         again.start()
 
     sys.unraisablehook = hook
+
+
+def _ended(number: int, frame: FrameType | None) -> None:
+    keep_traces()
+    raise KeyboardInterrupt

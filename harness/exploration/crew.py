@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeVar
 from harness.errors import EnvironmentProblem, HarnessError
 from harness.exploration.batches import Batch, Queue
 from harness.exploration.steering import Pair
-from harness.processes.keeper import keeper
+from harness.processes.keeper import keeper, keeps_traces
 
 Report = TypeVar("Report", covariant=True)
 
@@ -70,10 +70,11 @@ class _Worker:
             self.connection.send(batch)
 
     def stop(self) -> None:
-        """End the process, which may be in the middle of things: its keeper cleans up."""
+        """End the process, which may be in the middle of things: its keeper cleans up, and keeps
+        its trace if we are told to end ourselves."""
         self.connection.close()
         with suppress(BrokenPipeError):  # it is dead
-            self.orders.send(None)
+            self.orders.send(keeps_traces())
         self.process.join()
 
 
@@ -166,11 +167,11 @@ def _work(connection: Connection, orders: Connection, work: Work[Any],
 
 def _end(orders: Connection) -> None:
     """End this process when the parent orders it, or dies: nobody asks for the rest of a batch.
-    Our keeper cleans up, and keeps the trace that we are at if nobody ordered the end."""
+    Our keeper cleans up, and keeps the trace that we are at if that is ordered, or nothing."""
     try:
-        orders.recv()
+        keeps = orders.recv()
     except EOFError:
-        pass
-    else:
+        keeps = True
+    if not keeps:
         keeper().dismiss()
     os.kill(os.getpid(), signal.SIGTERM)

@@ -22,5 +22,7 @@ class Manner:
     """Chance, burst by burst, that storage is cut off, for a moment or until it is back."""
     kills: int = 0
     """Chance, burst by burst, that QEMU is killed in the midst of it."""
+    threads: int = 3
+    """Chance that exports run in an I/O thread."""
     large: int = 1
     """Chance of a disk that is copied by many tasks."""

@@ -90,7 +90,9 @@ def schedule(choices: Choices, plan: Plan, area: Area, scheme: Scheme,
     if not plan.capabilities.snapshot_access:  # nor do such builds remember what is data
         images = Configuration(tuple(dataclasses.replace(image, tells_status=False)
                                      for image in images.images))
-    building = Schedule(plan, images)
+    threaded = choices.chance(area.manner.threads) and not (
+        plan.capabilities.threaded_client_aborts)
+    building = Schedule(plan, dataclasses.replace(images, iothread=threaded))
     job = _begin(choices, area, scheme, building)
     drawer = Drawer(choices, area.manner, building)
     for _ in range(choices.integer(1, 3)):

@@ -194,8 +194,9 @@ def _fault(what: Fault) -> str:
 
 
 def configuration(what: Configuration) -> list[str]:
-    """A line for each image."""
-    return [image(each) for each in what.images]
+    """A line for each image, and one if exports run in an I/O thread."""
+    threaded = ["exports in an I/O thread"] if what.iothread else []
+    return [*(image(each) for each in what.images), *threaded]
 
 
 def rule(text: str, width: int, first: str = "", rest: str = "") -> list[str]:

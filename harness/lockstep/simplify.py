@@ -135,11 +135,19 @@ def with_steps(trace: Trace, steps: Sequence[Step]) -> Trace:
 
 def with_images(trace: Trace, images: tuple[Image, ...]) -> Trace:
     """The trace with other images."""
-    return replace(trace, header=replace(trace.header, configuration=Configuration(images)))
+    return with_configuration(trace, replace(trace.configuration, images=images))
+
+
+def with_configuration(trace: Trace, configuration: Configuration) -> Trace:
+    """The trace with other images, or another manner of exporting them."""
+    return replace(trace, header=replace(trace.header, configuration=configuration))
 
 
 def simpler_images(trace: Trace) -> Iterator[Trace]:
-    """The trace, each time with one thing about one image made simpler; then smaller disks."""
+    """The trace without an I/O thread; each time with one thing about one image made simpler; then
+    smaller disks."""
+    if trace.configuration.iothread:
+        yield with_configuration(trace, replace(trace.configuration, iothread=False))
     images = trace.configuration.images
     for index, image in enumerate(images):
         for simpler in _simpler_image(image):

@@ -13,7 +13,8 @@ for each living process group that it started a file `groups/<number>`.  Who cle
 
 One thing is worth more than its place: the trace that a process was in the middle of when it was
 killed, :data:`CURRENT` of a workspace.  Whoever cleans up after a death puts it into
-:func:`cut_off`, unless the process was ended on purpose (:meth:`Keeper.dismiss`).
+:func:`cut_off`, unless the process was ended on purpose (:meth:`Keeper.dismiss`).  One that is
+told to end by a machine, which may have lost patience, does so itself (:func:`keep_traces`).
 
 A child that was started a moment before its parent died may be in no file yet.  It is known by
 its environment, where :data:`MARK` names the run directory.  None is missed: a forked process
@@ -127,6 +128,7 @@ class Keeper:
 
 _keeper: Keeper | None = None
 _creation = threading.Lock()
+_keeps_traces = False
 
 
 def keeper() -> Keeper:
@@ -136,6 +138,20 @@ def keeper() -> Keeper:
         if _keeper is None:
             _keeper = Keeper()
         return _keeper
+
+
+def keep_traces() -> None:
+    """This process is told to end: keep the trace that it is at, and have its workers keep theirs.
+    May be called in a handler of signals."""
+    global _keeps_traces
+    _keeps_traces = True
+    if _keeper is not None:
+        _salvage(_keeper.directory)
+
+
+def keeps_traces() -> bool:
+    """Whether traces of workers that are ended are to be kept."""
+    return _keeps_traces
 
 
 @atexit.register
@@ -209,14 +225,14 @@ def _sweep(base: Path) -> None:
 
 
 def _salvage(directory: Path) -> None:
-    """Keep the traces that the dead owner of a run directory was in the middle of."""
+    """Keep the traces that the owner of a run directory, dead or dying, was in the middle of."""
     if (directory / _DISMISSED).exists():
         return
     for trace in directory.glob(f"w-*/{CURRENT}"):
         with suppress(OSError):
             if trace.stat().st_size:
                 cut_off().mkdir(parents=True, exist_ok=True)
-                shutil.move(trace, cut_off() / f"{trace.parent.name}.jsonl")
+                shutil.copyfile(trace, cut_off() / f"{trace.parent.name}.jsonl")
 
 
 def _kill_marked(directory: Path) -> None:

@@ -35,6 +35,8 @@ def schedule(trace: Trace, failure: Failure, model: Callable[[Configuration], Ma
     """The text of the file ``name``; raises :class:`NoReproducer`."""
     if isinstance(failure, Failed) and failure.ending:
         raise NoReproducer("how QEMU ends after a schedule: replay the trace")
+    if trace.configuration.iothread:
+        raise NoReproducer("exports in an I/O thread: replay the trace")
     machine = model(trace.configuration)
     assert isinstance(machine, ConcurrentMachine)
     writer = _Scheduler(trace, machine)

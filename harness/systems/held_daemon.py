@@ -3,7 +3,8 @@
 
 Nothing here waits for a time to pass.  What the model expects is waited for; that nothing else
 comes is known from *fences*: a request through the daemon's own event loop is answered only when
-the loop has gone round, and with it all that was ready to run before.
+the loop has gone round, and with it all that was ready to run before.  Where exports run in an I/O
+thread that has another loop, and a fence for it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from harness.storage.images import ImageStore
 from harness.storage.place import Place
 from harness.systems import commands
 from harness.systems.base import Answer, sent_as
+from harness.systems.command import Command
 from harness.systems.concurrent import Awaited, Standing
 from harness.systems.daemon import QsdSystem
 from harness.systems.failure import SystemFailed, SystemHung
@@ -46,8 +48,14 @@ PATIENCE: Final = 1.0
 HASTE: Final = 0.8
 """The part of a time-out that may pass before a schedule that wants it still running is late."""
 _FENCE: Final = "lockstep-fence"
+_THREAD: Final = "lockstep-thread"
 _PACE: Final = "lockstep-pace-"
 _PACE_LENGTH: Final = 3
+
+
+def _in_thread(export: Command) -> Command:
+    """The export, running in the I/O thread with all that it is over."""
+    return Command(export.name, {**export.arguments, "iothread": _THREAD, "fixed-iothread": True})
 
 
 class HeldDaemon(QsdSystem):
@@ -175,23 +183,34 @@ class HeldDaemon(QsdSystem):
         self._under_way = Flights(Path(socket), self.timeout)
         self._own.callback(self._under_way.close)
         with self._verdicts("start"):
-            self._fence = self._open_fence()
+            self._fences = [self._open_fence(_FENCE)]
+            if self.configuration.iothread:
+                self.process.qmp.execute("object-add", {
+                    "qom-type": "iothread", "id": _THREAD, "poll-max-ns": 0})
+                self._fences.append(self._open_fence(_FENCE + _THREAD, threaded=True))
             self._paces = {node: self._open_pace(node) for node in self.storage.disks}
 
-    def _open_fence(self) -> NbdClient:
+    def _open_fence(self, name: str, *, threaded: bool = False) -> NbdClient:
         self.process.qmp.execute("blockdev-add", {
-            "driver": "null-co", "node-name": _FENCE, "size": 512, "read-zeroes": True})
-        return self._own_export(_FENCE, _FENCE)
+            "driver": "null-co", "node-name": name, "size": 512, "read-zeroes": True})
+        return self._own_export(name, name, threaded=threaded)
 
     def _open_pace(self, node: str) -> NbdClient:
-        return self._own_export(f"{node}-file", _PACE + node)
+        return self._own_export(f"{node}-file", _PACE + node,
+                                threaded=self.configuration.iothread)
 
-    def _own_export(self, node: str, name: str) -> NbdClient:
-        self.process.qmp.execute(*commands.temporary_export(node, name))
+    def _own_export(self, node: str, name: str, *, threaded: bool = False) -> NbdClient:
+        export = commands.temporary_export(node, name)
+        self.process.qmp.execute(*(_in_thread(export) if threaded else export))
         client = NbdClient.connect(str(self.workspace.socket("nbd")), name, structured=False,
                                    timeout=self.timeout)
         self._own.callback(client.close)
         return client
+
+    def _spelled(self, operation: Operation) -> Command:
+        command = super()._spelled(operation)
+        threaded = isinstance(operation, ops.Export) and self.configuration.iothread
+        return _in_thread(command) if threaded else command
 
     def hang_up(self, export: str) -> None:
         """Close all connections to an export that have nothing under way."""
@@ -287,7 +306,8 @@ class HeldDaemon(QsdSystem):
         rounds = 0
         seen = self.storage.activity
         while rounds < FENCES:
-            self._fence.read(0, 1)
+            for fence in self._fences:
+                fence.read(0, 1)
             self.storage.catch_up()
             rounds += 1
             more = self._under_way.collect()

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from harness.cli import interrupts
 from harness.cli.interrupts import heed_interrupts
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(interrupts, "keep_traces", lambda: None)
     hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGTERM)
     yield
     sys.unraisablehook = hook

@@ -220,6 +220,25 @@ def test_the_trace_of_a_process_that_is_ended_on_purpose_is_not_kept(
     owner.close()
 
 
+@pytest.mark.parametrize(("end", "kept"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
+def test_the_trace_of_a_process_that_is_told_to_end_is_kept_unless_by_a_person(
+        end: signal.Signals, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    owner = Owner(tmp_path, f"""
+from harness.cli.interrupts import heed_interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
+heed_interrupts()
+workspace.file("{CURRENT}").write_text("a trace")
+os.kill(os.getpid(), {int(end)})
+signal.pause()
+""")
+    owner.process.wait(20)
+    assert owner.guardian_gone()
+    assert leftovers(tmp_path) == []
+    assert [each.read_text() for each in cut_off().glob("*")] == ["a trace"] * kept
+    owner.close()
+
+
 def test_a_process_that_ends_by_itself_leaves_no_trace(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from harness.exploration import schedules
 from harness.exploration.building import Check, Plan
@@ -15,6 +16,7 @@ from harness.exploration.directed import failing, killing, losing, others, telli
 from harness.exploration.directed.script import CLUSTER, Script, disks, look, side_by_side
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT, SNAPSHOT
+from harness.lockstep.simplify import with_configuration
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import MIB, Configuration, Format, Image, Protocol, RequestKind
@@ -52,10 +54,25 @@ def checks() -> Iterator[Check]:
             ("concurrency", "copies of several tasks", _tasks),
             ("concurrency", "a copy of more tasks than go at a time", _many_tasks)):
         yield Check(area, f"schedule: {name}", functools.partial(_if_possible, make))
+    for area, name, make in (
+            ("concurrency", "guest writes and fleecing reads", _locking),
+            ("failures", "copies that fail, snapshot broken", failing.breaking),
+            ("timeouts", "copies out of time, guest's request broken", failing.late),
+            ("failures", "storage that is lost and found", losing.lost),
+            ("concurrency", "a job and guest writes", _jobs)):
+        yield Check(area, f"schedule in an I/O thread: {name}",
+                    functools.partial(_in_thread, make))
 
 
 def _if_possible(make: Callable[[Plan], Trace], plan: Plan) -> Trace:
     return make(plan) if schedules.possible(plan) else Script(plan, Configuration()).trace()
+
+
+def _in_thread(make: Callable[[Plan], Trace], plan: Plan) -> Trace:
+    if plan.capabilities.threaded_client_aborts:
+        return Script(plan, Configuration()).trace()
+    trace = _if_possible(make, plan)
+    return with_configuration(trace, replace(trace.configuration, iothread=True))
 
 
 # Who waits for whom

@@ -36,7 +36,7 @@ def schedule(trace: Trace, failure: Failure, model: Callable[[Configuration], Ma
     if isinstance(failure, Failed) and failure.ending:
         raise NoReproducer("how QEMU ends after a schedule: replay the trace")
     if trace.configuration.iothread:
-        raise NoReproducer("exports in an I/O thread: replay the trace")
+        raise NoReproducer("an I/O thread in a schedule: replay the trace")
     machine = model(trace.configuration)
     assert isinstance(machine, ConcurrentMachine)
     writer = _Scheduler(trace, machine)

@@ -21,7 +21,7 @@ from harness.lockstep.simplify import (
     simpler_operations,
     simpler_ranges,
 )
-from harness.lockstep.trace import Step, Trace
+from harness.lockstep.trace import Header, Step, Trace
 from harness.lockstep.verdict import Conforms, Diverges, Failed
 from harness.systems.base import Answer
 from harness.systems.failure import SystemHung
@@ -178,6 +178,12 @@ def test_images_become_simple() -> None:
     result = shrink(trace, Stand(Picky, Machine))
     assert result.trace.configuration == Configuration((
         Image("src", 64 * K, Format.QCOW2, filled=((0, 64 * K),)),))
+
+
+def test_exports_leave_the_thread_first() -> None:
+    images = Configuration((Image("src", 65536),), iothread=True)
+    simpler = next(simpler_images(Trace(Header(images))))
+    assert simpler.configuration == replace(images, iothread=False)
 
 
 def test_the_same_failure_is_kept_not_another() -> None:

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import pytest
 
-from model.concurrent_machine import ConcurrentMachine
+from model.capabilities import Capabilities
+from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import Configuration, Image, Protocol
 from model.errors import Errno
 from model.job_operations import Backup, JobFinalize, OnError, Sync
@@ -20,15 +21,17 @@ from model.operations import (
     Context,
     Discard,
     Export,
+    Kill,
     Operation,
     Read,
+    Restart,
     Status,
     Via,
     Write,
     Zero,
 )
 from model.outcome import Allocation, Extent, Outcome
-from model.schedule import Complete, Expire, Start
+from model.schedule import Back, Complete, Cut, Expire, Gone, Start
 from tests.unit.fleecing import CLUSTER
 
 SIZE = 4 * CLUSTER
@@ -390,3 +393,62 @@ def test_what_a_job_with_sync_top_asks_must_not_fail_in_a_schedule() -> None:
     held.do(Start(dataclasses.replace(JOB, sync=Sync.TOP)))
     with pytest.raises(Impossible, match="which QEMU then flushes"):
         held.complete(error="EIO")
+@pytest.mark.parametrize("landed", [False, True])
+def test_what_is_pending_when_qemu_is_killed_has_taken_effect_or_not(landed: bool) -> None:
+    held = Held()
+    cut_off, done = held.do(write(0, CLUSTER)), held.do(write(1, CLUSTER))
+    for _ in range(4):
+        held.complete(-1)
+    assert held.pending() == [("tmp", "write", 0)]
+    held.do(Kill(landed=landed))
+    stored = held.machine.stored()
+    assert [stored["src"].at(place * CLUSTER) for place in (0, 1)] == [-1, done]
+    assert stored["tmp"].at(0) == (-1 if landed else 0)
+    assert not held.machine.busy
+    assert set(held.machine.nodes) == {"src", "tmp"}
+    assert done in held.answers
+    assert cut_off not in held.answers
+
+
+def test_changes_of_one_place_do_not_land_together() -> None:
+    held = Held(Export("src"))
+    for _ in range(2):
+        held.do(guest_write(0))
+    with pytest.raises(Impossible):
+        held.do(Kill(landed=True))
+    assert len(held.pending()) == 2
+    held.do(Kill())
+    assert held.pending() == []
+
+
+def test_a_killed_qemu_does_not_wait_for_a_server_that_is_gone() -> None:
+    held = Held()
+    held.do(Gone("tmp"))
+    with pytest.raises(Impossible):
+        held.do(Cut("tmp"))
+    held.do(Kill())
+    assert held.machine.away == []
+    with pytest.raises(Impossible):
+        held.do(Back("tmp"))
+
+
+def test_qemu_starts_anew_over_storage_that_is_held() -> None:
+    held = Held()
+    with pytest.raises(Impossible):
+        held.do(write(0))
+        held.do(Restart())
+    for _ in range(3):
+        held.complete()
+    held.do(Restart())
+    assert held.machine.stored()["src"].at(0) == 5
+
+
+def test_exports_run_in_a_thread_only_where_requests_overlap() -> None:
+    """And where the first client to leave does no harm."""
+    image = Image("src", SIZE, protocol=Protocol.HELD)
+    for images, deadly in (((image,), True), ((Image("src", SIZE),), False)):
+        machine = machine_for(Configuration(images, iothread=True),
+                              Capabilities(threaded_client_aborts=deadly))
+        with pytest.raises(Impossible):
+            machine.apply(1, Export("src"))
+    assert ConcurrentMachine(Configuration((image,), iothread=True)).apply(1, Export("src"))

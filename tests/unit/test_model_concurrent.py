@@ -434,8 +434,8 @@ def test_a_killed_qemu_does_not_wait_for_a_server_that_is_gone() -> None:
 
 def test_qemu_starts_anew_over_storage_that_is_held() -> None:
     held = Held()
+    held.do(write(0))
     with pytest.raises(Impossible):
-        held.do(write(0))
         held.do(Restart())
     for _ in range(3):
         held.complete()

@@ -28,10 +28,10 @@ class HeldImage(Image):
     def __init__(self, spec: configuration.Image, index: int, fired: Counter[str]) -> None:
         super().__init__(spec, index, fired)
         self._known_data: tuple[int, int] | None = None
-        self._states = RunMap(self.size, ZERO_HOLE)
+        self.states = RunMap(self.size, ZERO_HOLE)
         """What block status says, if the storage is asked."""
         for offset, length in spec.filled:
-            self._states.set(offset, min(offset + length, self.size), DATA)
+            self.states.set(offset, min(offset + length, self.size), DATA)
 
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         return self._find_out(start, end, remember=True)
@@ -69,7 +69,7 @@ class HeldImage(Image):
         """Storage is asked for all of a range and tells of the run at its start: data, whatever it
         reads as; or zeroes, with space or, if they were discarded or written so that it may be
         freed, without.  As of any request, what counts is when it completes."""
-        run = self._states.run_at(start, end)
+        run = self.states.run_at(start, end)
         return run.end, run.value
 
     def _forget(self, start: int, end: int) -> None:
@@ -79,7 +79,7 @@ class HeldImage(Image):
 
     def _write(self, start: int, content: Content) -> Program[None]:
         yield from super()._write(start, content)
-        self._states.set(start, start + content.size, DATA)
+        self.states.set(start, start + content.size, DATA)
 
     @rule("image.zeroes-in-pieces", source="NBD protocol: what every server must take; experiment")
     def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
@@ -89,9 +89,9 @@ class HeldImage(Image):
             stop = min(place + LARGEST, end)
             yield self._request(RequestKind.ZERO, place, stop, unmap=how.unmap)
             self.content.set(place, stop, ZERO)
-            self._states.set(place, stop, ZERO_HOLE if how.unmap else ZERO_DATA)
+            self.states.set(place, stop, ZERO_HOLE if how.unmap else ZERO_DATA)
 
     def _discard(self, start: int, end: int) -> Program[None]:
         self._forget(start, end)
         yield from super()._discard(start, end)
-        self._states.set(start, end, ZERO_HOLE)
+        self.states.set(start, end, ZERO_HOLE)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from . import bitmap_directory
 from .configuration import Configuration
 from .graph import Graph
+from .held_image import HeldImage
 from .image import Image
 from .node import Node
 from .program import Program
@@ -42,6 +43,8 @@ def _take_over(node: Node, before: Node) -> None:
     assert isinstance(node, Image)
     assert isinstance(before, Image)
     node.size, node.content = before.size, before.content
+    if isinstance(node, HeldImage) and isinstance(before, HeldImage):
+        node.states = before.states
     if isinstance(node, Qcow2) and isinstance(before, Qcow2):
         node.cells, node.directory = before.cells, before.directory
         bitmap_directory.load(node)

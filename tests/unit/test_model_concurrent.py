@@ -452,3 +452,17 @@ def test_exports_run_in_a_thread_only_where_requests_overlap() -> None:
         with pytest.raises(Impossible):
             machine.apply(1, Export("src"))
     assert ConcurrentMachine(Configuration((image,), iothread=True)).apply(1, Export("src"))
+
+
+def test_the_next_qemu_asks_storage_that_remembers_what_was_written() -> None:
+    held = Telling(Export("src"))
+    held.do(Start(Zero("src", 0, CLUSTER, unmap=True)))
+    held.complete()
+    held.do(Start(Write("src", 2 * CLUSTER, CLUSTER)))
+    held.do(Kill(landed=True))
+    held.do(Export("src"))
+    asker = held.do(Start(Status("src", 0, SIZE)))
+    while held.machine.pending():
+        held.complete()
+    assert held.answers[asker].extents == extents(
+        (1, Allocation.HOLE | Allocation.ZERO), (3, Allocation.DATA))

@@ -46,6 +46,7 @@ from model.operations import (
     Discard,
     Export,
     Flush,
+    Kill,
     OnCbwError,
     Operation,
     Read,
@@ -317,6 +318,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
                        on_target_error=OnError.STOP)),), _SIZE),
     "storage.asked-again": Scenario(_HELD, (*_CBW, Start(Write("cbw", C, C)), Cut("src"))),
     "storage.waited-for": Scenario(_HELD, (*_CBW, Start(Write("cbw", C, C)), Gone("src"))),
+    "storage.survives-a-kill": Scenario(_HELD_SRC, (
+        Export("src"), Start(Write("src", 0, C)), Start(Write("src", C, C)),
+        Complete("src", RequestKind.WRITE, 0, C), Kill()), shown=2),
     "block-copy.waits-for-readers": Scenario(
         Configuration((replace(_SRC, protocol=Protocol.HELD),
                        Image("tmp", _SIZE, Format.QCOW2, backing="src"))),

@@ -161,17 +161,21 @@ class Node:
         yield from self._dirtying(*self._aligned(start, end), change)
 
     def _zero_aligned(self, start: int, end: int, how: Zeroing) -> Program[None]:
-        """Parts of a block of the request alignment are zeroed by writing the block as data."""
+        """Parts of a block of the request alignment are zeroed by writing the block as data.  The
+        blocks are read first; then all is written in its order, up to what fails."""
         unit = self.request_alignment
         low, high = align_up(start, unit), align_down(end, unit)
-        blocks = {align_down(edge, unit) for edge in (start, end) if edge % unit}
-        for block in sorted(blocks):
-            if block < low or block >= high:
-                content = yield from self._read(block, min(block + unit, self.size))
-                content.set(max(start - block, 0), min(end - block, content.size), ZERO)
-                yield from self._write(block, content)
+        blocks: dict[int, Content] = {}
+        for block in sorted({align_down(edge, unit) for edge in (start, end) if edge % unit}):
+            content = yield from self._read(block, min(block + unit, self.size))
+            content.set(max(start - block, 0), min(end - block, content.size), ZERO)
+            blocks[block] = content
         if low < high:
+            if low - unit in blocks:
+                yield from self._write(low - unit, blocks.pop(low - unit))
             yield from self._write_zeroes(low, high, how)
+        for block, content in blocks.items():
+            yield from self._write(block, content)
 
     def discard(self, start: int, end: int) -> Program[None]:
         """Discard the range: advice, which a node without ``discard=unmap`` takes and forgets."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from harness.exploration.building import Builder, Check, Make, Plan
 from harness.exploration.directed.fleecing import CLUSTER, GRAPH, disks
@@ -163,6 +163,7 @@ def faults() -> Iterator[Check]:
     for node, kind, policy in itertools.product(
             ("src", "tmp"), (RequestKind.READ, RequestKind.WRITE), OnCbwError):
         yield Check("faults", f"{kind} of {node} fails, {policy}", _fault(node, kind, policy))
+    yield Check("faults", "zeroes of parts of blocks fail", _parts_of_blocks)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
@@ -181,3 +182,28 @@ def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
         return builder.trace()
 
     return make
+
+
+_BLOCK: Final = 512
+
+
+def _parts_of_blocks(plan: Plan) -> Trace:
+    """A request of zeroes writes the blocks at its edges as data: of its three parts that which
+    fails, and none after it, leaves what was there."""
+    places = ((RequestKind.WRITE, 1), (RequestKind.ZERO, 2), (RequestKind.WRITE, 4),
+              (RequestKind.READ, 1), (RequestKind.READ, 4))
+    size = (len(places) + 1) * CLUSTER
+    faults = tuple(Fault(kind, cluster * CLUSTER + block * _BLOCK, once=True)
+                   for cluster, (kind, block) in enumerate(places)
+                   # One more for the read that copies the cluster.
+                   for _ in range(2 if kind is RequestKind.READ else 1))
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),), faults=faults, request_alignment=_BLOCK),
+        Image("tmp", size))))
+    builder.add_all(GRAPH)
+    builder.add_all(ops.Write("cbw", cluster * CLUSTER, 1) for cluster in range(len(places)))
+    for start in range(0, size, CLUSTER):
+        zero = ops.Zero("cbw", start + _BLOCK + 1, 3 * _BLOCK)
+        look = ops.Read("cbw", start, 8 * _BLOCK)
+        builder.add_all((zero, look, zero, look))
+    return builder.trace()

@@ -7,10 +7,10 @@ The checks are in QEMU's order, with QEMU's texts (experiment): the first that f
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, NoReturn
 
 from . import arguments, bitmap_commands, drive_backup, filters, successors
-from .backup_job import BackupJob, JobGroup, SyncBitmap
+from .backup_job import BackupJob, JobGroup
 from .bitmap import check_usable
 from .block_copy import LARGEST_SIZE
 from .capabilities import Capabilities
@@ -25,13 +25,17 @@ from .job_operations import (
     BlockJobCancel,
     DriveBackup,
     JobCancel,
+    JobChange,
+    JobComplete,
     JobOperation,
+    JobSetSpeed,
     NewImage,
     Sync,
 )
-from .jobs import JobStatus
+from .jobs import JobStatus, Verb, check_verb
 from .node import Node
 from .operations import OnCbwError
+from .successors import SyncBitmap
 
 _MOST: Final = (1 << 31) - 1
 
@@ -59,8 +63,9 @@ def check_arguments(capabilities: Capabilities, command: Backup, where: str = ""
             raise CommandRefused(f"Parameter '{inside}min-cluster-size' is unexpected")
     if isinstance(command, DriveBackup):
         _check_word("mode", NewImage, command.mode)
-    performance = (command.max_workers, command.max_chunk, command.min_cluster_size)
-    if performance != (None, None, None) and not capabilities.x_perf:
+    performance = (command.max_workers, command.max_chunk, command.min_cluster_size,
+                   command.use_copy_range)
+    if any(each is not None for each in performance) and not capabilities.x_perf:
         raise CommandRefused(f"Parameter '{where}x-perf' is unexpected")
     if command.discard_source and not capabilities.discard_source:
         raise CommandRefused(f"Parameter '{where}discard-source' is unexpected")
@@ -196,26 +201,29 @@ def _check_job_name(graph: Graph, name: str) -> None:
 
 def find(graph: Graph, command: JobOperation) -> BackupJob:
     """The job that a command is about."""
+    if isinstance(command, JobChange) and not graph.capabilities.block_job_change:
+        raise CommandRefused("The command block-job-change has not been found", "CommandNotFound")
     job = graph.jobs.get(command.job)
     if job is None:
+        if command.block or isinstance(command, (JobSetSpeed, JobChange, BlockJobCancel)):
+            raise CommandRefused(f"Block job '{command.job}' not found", "DeviceNotActive")
         raise CommandRefused("Job not found")
     return job
 
 
-def find_block_job(graph: Graph, command: JobOperation) -> BackupJob:
-    """The same, for an older command."""
-    job = graph.jobs.get(command.job)
-    if job is None:
-        raise CommandRefused(f"Block job '{command.job}' not found", "DeviceNotActive")
-    return job
+def refuse(graph: Graph, command: JobComplete | JobChange) -> NoReturn:
+    """What is not for backup jobs."""
+    job = find(graph, command)
+    check_verb(job.name, job.status,
+               Verb.COMPLETE if isinstance(command, JobComplete) else Verb.CHANGE)
+    raise CommandRefused("Job type does not support change")
 
 
 def find_to_cancel(graph: Graph, command: JobCancel) -> BackupJob:
     """The job that is to be cancelled, by either command."""
-    if not isinstance(command, BlockJobCancel):
-        return find(graph, command)
-    job = find_block_job(graph, command)
-    job.check_cancel(force=command.force)
+    job = find(graph, command)
+    if isinstance(command, BlockJobCancel):
+        job.check_cancel(force=command.force)
     return job
 
 

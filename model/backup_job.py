@@ -9,41 +9,25 @@ bitmap may say what to copy, and is brought up to date when the job ends.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Final, Protocol
+from typing import Final
 
 from . import successors
-from .bitmap import DirtyBitmap, align_down, align_up
+from .bitmap import align_down, align_up
 from .block_copy import MOST_TASKS, CopyCall, CopyLimits
 from .copy_before_write import CopyBeforeWrite
-from .errors import CommandRefused, Errno, RequestFailed, Undetermined
+from .errors import ERROR_TEXT, CommandRefused, Errno, RequestFailed, Undetermined
+from .job_life import JobLife, Surroundings
 from .job_operations import SLOWEST, Backup, BitmapMode, OnError, Sync
-from .jobs import JobStatus, Progress, Verb, check_verb
-from .node import Node
-from .outcome import STATUS_CHANGE, JobEvent, JobView
+from .jobs import JobStatus, Verb, check_verb
 from .program import Program, Task, Wait, collecting
 from .rules import rule
+from .successors import SyncBitmap
 
-ERROR_TEXT: Final = {
-    Errno.EIO: "Input/output error", Errno.ENOSPC: "No space left on device",
-    Errno.EACCES: "Permission denied", Errno.EPERM: "Operation not permitted",
-    Errno.EINVAL: "Invalid argument", Errno.ENOMEM: "Cannot allocate memory",
-    Errno.ENOTSUP: "Operation not supported", Errno.ECANCELED: "Operation canceled"}
-"""The C library's words for the errors that a job ends with."""
 MOST_RETRIES: Final = 64
 """A job that fails so often, one time right after the other, never ends."""
-_ENDED: Final = frozenset({JobStatus.WAITING, JobStatus.PENDING, JobStatus.CONCLUDED,
-                           JobStatus.NULL})
-
-
-@dataclass(frozen=True, slots=True)
-class SyncBitmap:
-    """The user's bitmap that a job works with, on ``node``, and when it is brought up to date."""
-
-    bitmap: DirtyBitmap
-    mode: BitmapMode
-    node: Node
 
 
 @dataclass(slots=True, eq=False)
@@ -53,57 +37,35 @@ class JobGroup:
     jobs: list[BackupJob] = field(default_factory=list)
 
 
-class Surroundings(Protocol):
-    """The graph, as far as a job needs it."""
-
-    job_events: list[JobEvent]
-
-    def drop_filter(self, node: CopyBeforeWrite) -> None:
-        """Take a job's filter out of the graph."""
-
-
-class BackupJob:
+class BackupJob(JobLife):
     """One job.  Between operations it rests: see :class:`model.jobs.JobStatus`."""
 
     def __init__(self, command: Backup, sync: Sync, filter_node: CopyBeforeWrite,
                  sync_bitmap: SyncBitmap | None, group: JobGroup, graph: Surroundings,
                  fired: Counter[str]) -> None:
-        self.command = command
-        self.name = command.job
+        super().__init__(command, graph, fired)
         self.sync = sync
         self.filter = filter_node
         self.sync_bitmap = sync_bitmap
-        self.progress = Progress()
-        self.error: Errno | None = None
-        self.fired = fired
         self._group = group
-        self._graph = graph
         self.in_small_steps = False
         """Whether storage completes as a schedule says, so that each failure has its place."""
-        self.speed = command.speed or 0
         self.is_held = False
         """Whether the job has copied what its speed lets it copy for now."""
+        self.is_cancelled = False
+        """Whether it has been told to end without success, or fails."""
+        self.is_leaving = False
+        """Whether the job waits for requests to end, so as to take its filter away."""
         self._chosen = False
         self.chooses = False
         """Whether the job is finding out what it has to copy; if that fails, the job does."""
-        self._paused_by_user = False
-        self._io_status = "ok"
-        self._status: JobStatus | None = None
+        self._is_copying = False
+        self._call = CopyCall()
+        """What the job copies, or copied last."""
         for status in (JobStatus.CREATED, JobStatus.RUNNING):
             self.status = status
         filter_node.block_copy.progress = self.progress
         group.jobs.insert(0, self)
-
-    @property
-    def status(self) -> JobStatus:
-        """Where the job is in its life; each change is an event."""
-        return self._status or JobStatus.CREATED
-
-    @status.setter
-    def status(self, status: JobStatus) -> None:
-        if status is not self._status:
-            self._status = status
-            self._event(STATUS_CHANGE, id=self.name, status=status.value)
 
     # Running
 
@@ -127,13 +89,21 @@ class BackupJob:
         self.is_held = False
         for _ in count() if self.in_small_steps else range(MOST_RETRIES):
             failure = yield from self._copy_all()
+            if self.is_cancelled:
+                yield from self._fail(Errno.ECANCELED)
+                return
+            if self._paused_by_user:
+                self.status = JobStatus.PAUSED
+                return
+            if self._call.cancelled:
+                continue
             if failure is None:
-                self._copied()
+                yield from self._copied()
                 return
             action = self._on_error(*failure)
             if action is OnError.STOP:
                 self.status = JobStatus.PAUSED
-                self._paused_by_user = True
+                self._paused_by_user = self._stopped_by_error = True
                 return
             if action is OnError.REPORT:
                 yield from self._fail(failure[0])
@@ -155,7 +125,7 @@ class BackupJob:
             if (yield from self._copy_all(1)) is not None:
                 raise Undetermined(f"job {self.name} fails and would wait")
         if not self.filter.block_copy.copy_bitmap.count:
-            self._copied()
+            yield from self._copied()
 
     def set_speed(self, speed: int) -> bool:
         """block-job-set-speed; whether the job goes on by that."""
@@ -201,12 +171,15 @@ class BackupJob:
         """
         copy = self.filter.block_copy
         limits = CopyLimits(self.workers, self._chunk)
-        call = CopyCall(limits=limits, last_task=last_task)
+        self._call = call = CopyCall(limits=limits, last_task=last_task)
         failures: list[Errno] = []
         end = align_up(copy.length, copy.cluster_size)
         copying = Task(collecting(copy.copy(0, end, call), failures))
+        self._is_copying = True
         yield copying
+        call.cancelled = call.cancelled or self.is_cancelled
         yield Wait(lambda: copying.finished, "the copying of the job to end", last=True)
+        self._is_copying = False
         if not failures:
             return None
         many = self.workers > 1 and copy.copy_bitmap.count > copy.cluster_size
@@ -218,7 +191,11 @@ class BackupJob:
     @rule("backup.performance", source="argument x-perf of blockdev-backup; experiment on 5.2")
     def workers(self) -> int:
         """Requests that the job may have under way at a time: ``max-workers``, 64 by default.
-        A build without x-perf copies one cluster after the other."""
+        A build without x-perf copies one cluster after the other.
+
+        With ``use-copy-range`` storage is asked to copy by itself.  If it can, as files can, that
+        is not seen but by what it takes; if not, as over NBD, the very first request says so, and
+        all is read and written in the pieces that it would have been in."""
         if not self.filter.capabilities.x_perf:
             return 1
         return self.command.max_workers or MOST_TASKS
@@ -250,13 +227,8 @@ class BackupJob:
 
     # Ending
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the job has nothing more to copy, whatever became of it."""
-        return self.status in _ENDED
-
     @rule("backup.finalize", source="argument auto-finalize of blockdev-backup")
-    def _copied(self) -> None:
+    def _copied(self) -> Program[None]:
         """With all copied, the job waits for the others of its group.  Then they commit: at once,
         or, if one of them was started with ``auto-finalize`` off, when job-finalize says so.
         Until then their filters stay, and their bitmaps are as they were."""
@@ -269,29 +241,28 @@ class BackupJob:
             if not job.command.auto_finalize:
                 job._event("BLOCK_JOB_PENDING", id=job.name)
         if all(job.command.auto_finalize for job in group):
-            self._commit()
+            yield from self._commit()
 
-    def _commit(self) -> None:
+    def _commit(self) -> Program[None]:
         for job in list(self._group.jobs):
-            job._conclude(None)
+            yield from job._conclude(None)
 
     @rule("backup.group", source="argument completion-mode of transaction")
     def _fail(self, error: Errno) -> Program[None]:
         """A job that fails or is cancelled takes the others of its group along: they count as
         cancelled, also those that had copied everything."""
         for job in list(self._group.jobs):
-            stopped = job.stopped_copying
-            job._wake()
-            if stopped:
-                yield from job._copy_a_little_more()
+            if not job.is_cancelled:
+                yield from job._see_the_end()
             job.status = JobStatus.ABORTING
-            job._conclude(error if job is self else Errno.ECANCELED)
+            yield from job._conclude(error if job is self else Errno.ECANCELED)
 
-    def _wake(self) -> None:
-        """A pause is over, whatever it was for."""
-        self._paused_by_user, self._io_status = False, "ok"
-        if self.status is JobStatus.PAUSED:
-            self.status = JobStatus.RUNNING
+    def _see_the_end(self) -> Program[None]:
+        stopped = self.stopped_copying
+        self._wake()
+        self.is_cancelled = True
+        if stopped:
+            yield from self._copy_a_little_more()
 
     @rule("backup.last-copies", source="experiment")
     def _copy_a_little_more(self) -> Program[None]:
@@ -313,8 +284,8 @@ class BackupJob:
 
     @property
     def stopped_copying(self) -> bool:
-        """Whether the job is paused with something left that it may copy by itself."""
-        return self.status is JobStatus.PAUSED and self.copies and not self.is_held
+        """Whether an error has stopped the job, so that it has something left to copy."""
+        return self.status is JobStatus.PAUSED and self._stopped_by_error
 
     @rule("backup.bitmap-after", source="docs/interop/bitmaps.rst: bitmap synchronisation modes")
     def _settle_bitmap(self, sync_bitmap: SyncBitmap, failed: bool) -> None:
@@ -336,11 +307,13 @@ class BackupJob:
         if failed and mode is BitmapMode.ALWAYS:
             bitmap.merge(self.filter.block_copy.copy_bitmap)
 
-    def _conclude(self, error: Errno | None) -> None:
+    def _conclude(self, error: Errno | None) -> Program[None]:
         self.error = error
         self._group.jobs.remove(self)
         if self.sync_bitmap is not None:
             self._settle_bitmap(self.sync_bitmap, failed=error is not None)
+        if self.in_small_steps:
+            yield from self._take_leave()
         self._graph.drop_filter(self.filter)
         told = {"len": self.progress.total, "offset": self.progress.done,
                 "speed": self.speed}
@@ -354,27 +327,37 @@ class BackupJob:
         if self.command.auto_dismiss:
             self.status = JobStatus.NULL
 
-    def _event(self, name: str, **data: str | int) -> None:
-        if "id" not in data:
-            data["device"] = self.name
-        self._graph.job_events.append(JobEvent(name, tuple(sorted(data.items()))))
+    @rule("backup.waits-for-clients", source="experiment")
+    def _take_leave(self) -> Program[None]:
+        """A job that ends takes its filter away, and so waits for the clients' requests that are
+        under way to end; then a disk that may be written to is flushed, if the build does so.
+        Until then QEMU answers no command and takes no further request.  The user's bitmap has
+        been settled before: what a guest's copy still fails to copy is not in it, and what the
+        guest still writes is."""
+        self.is_leaving = True
+        yield Wait(lambda: not self._graph.under_way, "the clients' requests to end", last=True)
+        flushes = self.filter.capabilities.ended_job_flushes
+        if flushes and self._graph.is_written(self.filter.source):
+            with suppress(RequestFailed):
+                yield from self.filter.source.flush()
+        self.is_leaving = False
 
     # Commands
 
-    def finalize(self) -> None:
+    def finalize(self) -> Program[None]:
         """job-finalize: of all jobs of the group."""
         check_verb(self.name, self.status, Verb.FINALIZE)
-        self._commit()
-
-    def dismiss(self) -> None:
-        """job-dismiss."""
-        check_verb(self.name, self.status, Verb.DISMISS)
-        self.status = JobStatus.NULL
+        yield from self._commit()
 
     def cancel(self) -> Program[None]:
         """job-cancel: a job that is not concluded ends as if it had failed."""
         check_verb(self.name, self.status, Verb.CANCEL)
-        yield from self._fail(Errno.ECANCELED)
+        if self._is_copying:
+            self._wake()
+            self.is_cancelled = True
+            self._stop_copying()
+        else:
+            yield from self._fail(Errno.ECANCELED)
 
     @rule("backup.cancel-paused", source="argument force of block-job-cancel")
     def check_cancel(self, *, force: bool) -> None:
@@ -390,25 +373,15 @@ class BackupJob:
         if self._paused_by_user:
             raise CommandRefused("Job is already paused")
         self._paused_by_user = True
-        self.status = JobStatus.PAUSED
+        if self._is_copying:
+            self._stop_copying()
+        else:
+            self.status = JobStatus.PAUSED
 
-    def resume(self) -> None:
-        """job-resume: of a job paused by the user or stopped by an error."""
-        if not self._paused_by_user:
-            raise CommandRefused("Can't resume a job that was not paused")
-        check_verb(self.name, self.status, Verb.RESUME)
-        self._wake()
-
-    @property
-    def is_active(self) -> bool:
-        """Whether the job has its filter in the graph."""
-        return self.status not in (JobStatus.CONCLUDED, JobStatus.NULL)
-
-    def view(self) -> JobView:
-        """The job as query-jobs and query-block-jobs show it."""
-        error = None if self.error is None else ERROR_TEXT[self.error]
-        return JobView(
-            self.name, self.status, self.progress.done, self.progress.total, error,
-            speed=self.speed, io_status=self._io_status,
-            paused=self._paused_by_user, auto_finalize=self.command.auto_finalize,
-            auto_dismiss=self.command.auto_dismiss)
+    @rule("backup.stops-in-the-middle", source="job-pause, job-cancel; experiment")
+    def _stop_copying(self) -> None:
+        """A job that is paused or cancelled in the middle begins to copy nothing more, but for
+        what waits for its turn, and what it has begun it copies to its end; only then it is
+        paused, or ends.  If any of that fails, nobody is told: it is copied when the job goes on,
+        be that because it was resumed before it was paused."""
+        self._call.cancelled = True

@@ -35,6 +35,7 @@ class Capabilities:
     min_cluster_size: bool = _capability("copy-before-write takes min-cluster-size", "9.2")
     discard_source: bool = _capability("backup jobs take discard-source", "9.1")
     job_on_cbw_error: bool = _capability("backup jobs take on-cbw-error", "10.1")
+    block_job_change: bool = _capability("there is a command block-job-change", "8.2")
     copy_bitmap_on_filter: bool = _capability(
         "the copy bitmap is shown on the filter, not on its source", "9.1", behaviour=True)
     snapshot_discard_rounds_inwards: bool = _capability(
@@ -58,6 +59,9 @@ class Capabilities:
         "discard=unmap", "after 7.2", behaviour=True)
     copy_on_read_by_subclusters: bool = _capability(
         "copy-on-read over a qcow2 with subclusters writes those, not whole clusters", "8.1",
+        behaviour=True)
+    ended_job_flushes: bool = _capability(
+        "a job that ends flushes the disk, if that may be written to", "after 10.0",
         behaviour=True)
     human_monitor: bool = _capability("there is a human monitor (qemu-system only)", "")
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from . import backup_commands, requests, unsaid
-from .backup_job import BackupJob, JobGroup
+from . import backup_commands, job_steering, requests, unsaid
+from .backup_job import JobGroup
 from .capabilities import Capabilities
 from .configuration import Configuration, Protocol, RequestKind
 from .content import Content
@@ -22,14 +22,14 @@ from .copy_before_write import CopyBeforeWrite, Timer
 from .defects import says_allocated
 from .errors import CommandRefused, Errno, RequestFailed
 from .held_image import HeldImage
-from .job_operations import Backup, OnError, Sync
+from .job_operations import Backup, JobOperation, OnError, Sync
 from .machine import CHANGES, Impossible, Machine
 from .nbd_export import Disconnected
 from .operations import Kill, Operation, Read, Request, Status
-from .outcome import Outcome
+from .outcome import Observation, Outcome
 from .program import Program, StorageRequest
 from .rules import rule
-from .schedule import Back, Complete, Cut, Expire, Gone, Start
+from .schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
 from .small_steps import Pending, SmallSteps
 from .snapshot_access import SnapshotAccess
 
@@ -44,9 +44,10 @@ def machine_for(configuration: Configuration,
     return (ConcurrentMachine if held else Machine)(configuration, capabilities)
 
 
-def _until_rest(job: BackupJob) -> Program[Outcome]:
-    yield from job.run()
-    return Outcome()
+def _errno(name: str | None) -> Errno | None:
+    if name is not None and name not in Errno.__members__:
+        raise Impossible(f"no errno is called {name!r}")
+    return None if name is None else Errno[name]
 
 
 def _insist_on_apart(asked: list[StorageRequest]) -> None:
@@ -90,10 +91,14 @@ class ConcurrentMachine(Machine):
         they are :class:`~model.machine.Impossible` while anything is under way.
         """
         match operation:
-            case Start():
-                return self._start(number, operation)
+            case CompleteAll():
+                return self._complete_all(operation)
+            case _ if self.silent:
+                raise Impossible(f"{operation.name} while QEMU waits for requests to end")
             case Complete():
                 return self._complete_one(operation)
+            case Start():
+                return self._start(number, operation)
             case Expire():
                 return self._expire()
             case Cut(node):
@@ -113,18 +118,46 @@ class ConcurrentMachine(Machine):
         """Whether anything is under way, in front of or behind the guest's back."""
         return bool(self._steps.unanswered or self._steps.pending or self._away)
 
+    @property
+    def silent(self) -> bool:
+        """Whether QEMU answers no command, as it waits for requests to end so that a job can."""
+        return any(job.is_leaving for job in self.graph.jobs.values())
+
     def _start(self, number: int, start: Start) -> Outcome:
         if isinstance(start.request, Backup):
             return self._start_job(number, start.request)
+        if isinstance(start.request, JobOperation):
+            return self._steer(number, start.request)
         try:
             request = start.sent
         except TypeError as why:
             raise Impossible(str(why)) from why
         export = self._export(request)
+        job_steering.check_client(self.graph, request)
         self._started[number] = request
         before = self._running_timers()
-        self._steps.start(number, requests.program(number, request, export))
+        self._steps.start(number, self._of_client(
+            number, request, requests.program(number, request, export)))
         self._timers[number] = [timer for timer in self._running_timers() if timer not in before]
+        return Outcome()
+
+    def _of_client(self, number: int, request: Request,
+                   program: Program[Outcome]) -> Program[Outcome]:
+        under_way = self.graph.under_way
+        under_way[number] = request
+        try:
+            return (yield from program)
+        finally:
+            del under_way[number]
+
+    def _steer(self, number: int, command: JobOperation) -> Outcome:
+        job_steering.check(self.graph, command)
+        if self._away:
+            raise Impossible("a command about a job while storage is gone")
+        if self.configuration.iothread:
+            raise Impossible("a command about a job that an I/O thread works for")
+        self._started[number] = command
+        self._steps.start(number, job_steering.steer(self.graph, command))
         return Outcome()
 
     def _start_job(self, number: int, command: Backup) -> Outcome:
@@ -143,7 +176,7 @@ class ConcurrentMachine(Machine):
             return Outcome(refused=why.error)
         job.in_small_steps = True
         self._started[number] = command
-        self._steps.start(number, _until_rest(job))
+        self._steps.start(number, job_steering.until_rest(self.graph, job, job.run()))
         return Outcome()
 
     def _complete_one(self, operation: Complete) -> Outcome:
@@ -152,13 +185,22 @@ class ConcurrentMachine(Machine):
         alike = [pending for pending in self._sent() if pending.request == operation.asked]
         if not 0 <= operation.younger < len(alike):
             raise Impossible(f"no such storage request is pending: {operation.asked}")
-        if operation.error is not None and operation.error not in Errno.__members__:
-            raise Impossible(f"no errno is called {operation.error!r}")
-        error = None if operation.error is None else Errno[operation.error]
+        error = _errno(operation.error)
         pending = alike[operation.younger]
         if error is not None and self._is_choice_of_job(pending):
             raise Impossible("a job that ends while storage is held, which QEMU then flushes")
         self._steps.complete(pending, error)
+        return Outcome()
+
+    def _complete_all(self, operation: CompleteAll) -> Outcome:
+        if not self.silent:
+            raise Impossible("completing all where QEMU does not wait for that")
+        sent = [each for each in self._sent() if each.request.node == operation.node]
+        if not sent:
+            raise Impossible(f"nothing is pending to {operation.node}")
+        error = _errno(operation.error)
+        for pending in sent:
+            self._steps.complete(pending, error)
         return Outcome()
 
     def _is_choice_of_job(self, pending: Pending) -> bool:
@@ -191,6 +233,8 @@ class ConcurrentMachine(Machine):
         what needs it waits, and nothing fails; nobody above notices but by the time it takes."""
         if node not in self._held or node in self._away:
             raise Impossible(f"no server that is there serves {node}")
+        if any(job.is_cancelled for job in self.graph.jobs.values()):
+            raise Impossible("storage that is gone while a job ends")
         self._insist_on_distinct(node)
         self._away.add(node)
         return Outcome()
@@ -238,6 +282,10 @@ class ConcurrentMachine(Machine):
     def away(self) -> list[str]:
         """The nodes whose storage has no server now."""
         return sorted(self._away)
+
+    def observe(self) -> Observation:
+        """See :meth:`Machine.observe`; nothing while QEMU answers no command."""
+        return Observation({}, {}) if self.silent else super().observe()
 
     def pending(self) -> list[StorageRequest]:
         """The storage requests that QEMU must have made and that are not completed, oldest
@@ -303,7 +351,7 @@ class ConcurrentMachine(Machine):
 
     def deadly(self, operation: Operation) -> str | None:
         """The known defect by which the operation would kill a build with these capabilities."""
-        if isinstance(operation, Complete) and self._fails_status(operation):
+        if isinstance(operation, (Complete, CompleteAll)) and self._fails_status(operation):
             return "failed_target_status_aborts"
         if not isinstance(operation, Start):
             return super().deadly(operation)
@@ -314,11 +362,14 @@ class ConcurrentMachine(Machine):
             return "overlapping_snapshot_reads_abort"
         return super().deadly(request)
 
-    def _fails_status(self, complete: Complete) -> bool:
+    def _fails_status(self, complete: Complete | CompleteAll) -> bool:
         """Whether block status of a filter's target fails in such a way that a build which takes
         the error for a status dies of it."""
         error = Errno.__members__.get(complete.error or "")
-        return (complete.kind == RequestKind.STATUS and error is not None
+        status = complete.kind == RequestKind.STATUS if isinstance(complete, Complete) else any(
+            each.node == complete.node and each.kind is RequestKind.STATUS
+            for each in self.pending())
+        return (status and error is not None
                 and self.capabilities.failed_target_status_aborts and not says_allocated(error)
                 and any(isinstance(node, CopyBeforeWrite) and node.target.name == complete.node
                         for node in self.graph.nodes.values()))
@@ -345,6 +396,8 @@ class ConcurrentMachine(Machine):
         if isinstance(answer, Outcome):
             return answer
         request = self._started[number]
+        if isinstance(answer, CommandRefused):
+            return Outcome(refused=answer.error)
         if isinstance(answer, (RequestFailed, Disconnected)) and isinstance(request, Request):
             return requests.failure(request.via, answer)
         raise answer

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 
 class Errno(IntEnum):
@@ -30,6 +31,14 @@ class Errno(IntEnum):
     ESHUTDOWN = errno.ESHUTDOWN
     ETIMEDOUT = errno.ETIMEDOUT
     ECANCELED = errno.ECANCELED
+
+
+ERROR_TEXT: Final = {
+    Errno.EIO: "Input/output error", Errno.ENOSPC: "No space left on device",
+    Errno.EACCES: "Permission denied", Errno.EPERM: "Operation not permitted",
+    Errno.EINVAL: "Invalid argument", Errno.ENOMEM: "Cannot allocate memory",
+    Errno.ENOTSUP: "Operation not supported", Errno.ECANCELED: "Operation canceled"}
+"""The C library's words for the errors that a job ends with."""
 
 
 class Undetermined(Exception):

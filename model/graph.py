@@ -29,6 +29,7 @@ from .operations import (
     BitmapRef,
     Export,
     RemoveNode,
+    Request,
     Unexport,
 )
 from .outcome import JobEvent
@@ -60,6 +61,8 @@ class Graph:
         self.jobs: dict[str, BackupJob] = {}
         self.job_events: list[JobEvent] = []
         """What jobs have told, and nobody has asked for yet."""
+        self.under_way: dict[int, Request] = {}
+        """The clients' requests that are under way, by number, if storage is held."""
         self._age = 0
         for index, spec in enumerate(configuration.images):
             if spec.format is Format.QCOW2:
@@ -230,6 +233,11 @@ class Graph:
         found = permissions.filter_uses(name, source, target, self._age + 1)
         self.check_permissions(source, found[:1])
         self.check_permissions(target, found)
+
+    def is_written(self, node: Node) -> bool:
+        """Whether somebody may write to the node."""
+        return any(use.requires & permissions.Permission.WRITE
+                   for use in self._uses()[node.name])
 
     def insert_filter(self, node: CopyBeforeWrite) -> None:
         """Put a job's filter, not used yet, in the place of its source; or refuse."""

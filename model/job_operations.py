@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Final
 
@@ -73,6 +73,7 @@ class Backup(Operation):
     on_cbw_error: str | None = None
     speed: int | None = None
     """Bytes a second that the job itself copies; 0 or None: no limit.  See :data:`SLOWEST`."""
+    use_copy_range: bool | None = None
 
 
 SLOWEST: Final = 16
@@ -102,9 +103,11 @@ class DriveBackup(Backup):
 
 @dataclass(frozen=True, slots=True)
 class JobOperation(Operation):
-    """A command about one job; done when the job rests again."""
+    """A command about one job; done when the job rests again.  ``block``: the older command of
+    the same verb, such as ``block-job-pause``."""
 
     job: str
+    block: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,20 @@ class JobResume(JobOperation):
     """job-resume: also after a stop by an error."""
 
     name: ClassVar[str] = "job-resume"
+
+
+@dataclass(frozen=True, slots=True)
+class JobComplete(JobOperation):
+    """job-complete, which is for jobs that mirror."""
+
+    name: ClassVar[str] = "job-complete"
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange(JobOperation):
+    """block-job-change, which is for jobs that mirror."""
+
+    name: ClassVar[str] = "job-change"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ class Verb(StrEnum):
     FINALIZE = "finalize"
     DISMISS = "dismiss"
     SET_SPEED = "set-speed"
+    COMPLETE = "complete"
+    CHANGE = "change"
 
 
 ALLOWED: Final[dict[Verb, frozenset[JobStatus]]] = {
@@ -52,6 +54,8 @@ ALLOWED: Final[dict[Verb, frozenset[JobStatus]]] = {
     Verb.FINALIZE: frozenset({JobStatus.PENDING}),
     Verb.DISMISS: frozenset({JobStatus.CONCLUDED}),
     Verb.SET_SPEED: frozenset({JobStatus.RUNNING, JobStatus.PAUSED}),
+    Verb.COMPLETE: frozenset(),  # ready, as no backup job ever is
+    Verb.CHANGE: frozenset({JobStatus.RUNNING, JobStatus.PAUSED}),
 }
 """Source: qapi/job.json (JobVerb, JobStatus)."""
 

@@ -121,10 +121,14 @@ class Machine:
                     self._run(job)
             case jobs.JobSetSpeed(speed=speed):
                 with self._all_or_nothing():
-                    job = backup_commands.find_block_job(self.graph, operation)
+                    job = backup_commands.find(self.graph, operation)
                     unsaid.check_speed(job, speed)
                     if job.set_speed(speed):
                         self._run(job)
+            case jobs.JobFinalize():
+                self._finish(backup_commands.find(self.graph, operation).finalize())
+            case jobs.JobComplete() | jobs.JobChange():
+                backup_commands.refuse(self.graph, operation)
             case jobs.JobCancel():
                 with self._all_or_nothing():
                     job = backup_commands.find_to_cancel(self.graph, operation)
@@ -340,7 +344,6 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddCopyOnRead: Graph.add_copy_on_read,
     ops.Unexport: Graph.remove_export,
     **transactions.BITMAP_COMMANDS,
-    jobs.JobFinalize: lambda graph, command: backup_commands.find(graph, command).finalize(),
     jobs.JobDismiss: lambda graph, command: backup_commands.find(graph, command).dismiss(),
     jobs.JobPause: lambda graph, command: backup_commands.find(graph, command).pause(),
 }

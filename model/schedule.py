@@ -22,8 +22,10 @@ class Start(Operation):
     """Send a request and do not wait for its answer; known by this operation's number.
 
     A backup job can be started, too, when nothing is under way; its answer is that it rests.
-    With ``auto-finalize`` it might end while requests are under way, and QEMU with it come to a
-    standstill until they have ended; so it must not have that, nor end for an error.
+    With ``auto-finalize`` it might end by itself while requests are under way, so it must not
+    have that, nor end for an error.  A command about the job can be started at any time, but for
+    while QEMU waits for requests to end so that the job can; its answer is that it is refused,
+    or that the job rests.
     """
 
     name: ClassVar[str] = "start"
@@ -65,6 +67,19 @@ class Complete(Operation):
         """The request that is to be completed."""
         return StorageRequest(self.node, RequestKind(self.kind), self.offset, self.length,
                               self.unmap)
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteAll(Operation):
+    """Complete all that is pending to the storage of a node, the oldest first, or fail it.
+
+    Only while QEMU waits for requests to end so that a job can, and then the only way: up to 10.0
+    the answer to one of several may not be noticed before another one comes.
+    """
+
+    name: ClassVar[str] = "complete-all"
+    node: str
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,20 @@ The successor is anonymous and stands before all older bitmaps of the node.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from .bitmap import DirtyBitmap
+from .job_operations import BitmapMode
 from .node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class SyncBitmap:
+    """The user's bitmap that a job works with, on ``node``, and when it is brought up to date."""
+
+    bitmap: DirtyBitmap
+    mode: BitmapMode
+    node: Node
 
 
 def create(node: Node, bitmap: DirtyBitmap) -> None:

@@ -265,6 +265,16 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         Export("src"), Start(_backup(auto_finalize=False, max_workers=2, max_chunk=C,
                                      on_source_error=OnError.STOP,
                                      on_target_error=OnError.STOP)))),
+    "backup.stops-in-the-middle": Scenario(_HELD, (
+        Export("src"), Start(_backup(auto_finalize=False, max_workers=2, max_chunk=C,
+                                     on_source_error=OnError.STOP,
+                                     on_target_error=OnError.STOP)),
+        Start(JobPause("job")))),
+    "backup.waits-for-clients": Scenario(_HELD, (
+        Export("src"), Start(_backup(Sync.NONE, auto_finalize=False,
+                                     on_source_error=OnError.STOP,
+                                     on_target_error=OnError.STOP)),
+        Start(Write("src", C, C)), Start(JobCancel("job")))),
     "backup.speed": Scenario(_TWO, (
         _backup(speed=1, max_workers=1, max_chunk=C),)),
     "backup.on-error": Scenario(_failing(2 * C), (

@@ -21,7 +21,14 @@ from harness.lockstep.trace import SystemKind
 from harness.systems.base import System
 from harness.systems.held_simulated import SimulatedHeld
 from harness.systems.known_defects import mended
-from harness.systems.lies import FORGOTTEN, MISDEEDS, MISREPORTS, catalogue, texts
+from harness.systems.lies import (
+    FORGOTTEN,
+    FORGOTTEN_WHEN_STEERED,
+    MISDEEDS,
+    MISREPORTS,
+    catalogue,
+    texts,
+)
 from harness.systems.simulated import Simulated
 from harness.systems.starting import TIMEOUT, starter
 from model.capabilities import Capabilities
@@ -110,11 +117,14 @@ class SimulatedGround:
             channels = self.plan.channels
             if isinstance(machine, ConcurrentMachine):
                 rules = {each.name: each for each in FORGOTTEN}
+                steered = {each.name: each for each in FORGOTTEN_WHEN_STEERED}
                 reports = {each.name: each for each in MISREPORTS}
                 deeds = {each.name: each for each in MISDEEDS}
                 lie = self.lie or ""
-                return SimulatedHeld(machine, forgotten=rules.get(lie), misreport=reports.get(lie),
-                                     misdeed=deeds.get(lie), channels=channels)
+                return SimulatedHeld(machine, forgotten=rules.get(lie),
+                                     forgotten_by_jobs=steered.get(lie),
+                                     misreport=reports.get(lie), misdeed=deeds.get(lie),
+                                     channels=channels)
             return Simulated(machine, catalogue().get(self.lie or ""),
                              truthful_for=self.truthful_for, channels=channels)
 

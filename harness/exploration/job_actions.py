@@ -15,7 +15,7 @@ from harness.exploration.scene import Kind
 from model import job_operations as jobs
 from model import operations as ops
 from model.configuration import KIB, MIB
-from model.job_operations import Backup, BitmapMode, OnError, Sync
+from model.job_operations import Backup, BitmapMode, JobOperation, OnError, Sync
 from model.jobs import JobStatus
 from model.operations import Operation
 
@@ -29,10 +29,10 @@ _SPEEDS: Final = (*_SLOW, 0, 0, jobs.FAST, (1 << 63) - 1, -1)
 _SYNCS: Final = {Sync.FULL: 4, Sync.TOP: 3, Sync.BITMAP: 6, Sync.INCREMENTAL: 3, Sync.NONE: 4}
 _ON_ERROR: Final = {OnError.REPORT: 4, OnError.STOP: 5, OnError.IGNORE: 2, OnError.ENOSPC: 1,
                     OnError.AUTO: 1}
-_VERBS: Final[tuple[Callable[[str], Operation], ...]] = (
+_VERBS: Final[tuple[type[JobOperation], ...]] = (
     jobs.JobCancel, jobs.BlockJobCancel, jobs.JobPause, jobs.JobResume, jobs.JobFinalize,
-    jobs.JobDismiss)
-_SENSIBLE: Final[dict[JobStatus, tuple[Callable[[str], Operation], ...]]] = {
+    jobs.JobDismiss, jobs.JobComplete, jobs.JobChange)
+_SENSIBLE: Final[dict[JobStatus, tuple[type[JobOperation], ...]]] = {
     JobStatus.RUNNING: (jobs.JobCancel, jobs.JobPause),
     JobStatus.PAUSED: (jobs.JobResume, jobs.JobResume, jobs.JobCancel),
     JobStatus.WAITING: (jobs.JobCancel,),
@@ -84,7 +84,7 @@ class JobDrawer(Drawer):
             auto_finalize=not choices.chance(6), auto_dismiss=not choices.chance(4),
             max_workers=1 if failing else choices.pick(_WORKERS) if choices.chance(3) else None,
             max_chunk=chunk, min_cluster_size=self._cluster(), discard_source=choices.chance(2),
-            speed=speed,
+            speed=speed, use_copy_range=choices.pick((None, None, None, False, True, True)),
             on_cbw_error=choices.pick(list(ops.OnCbwError)) if choices.chance(1) else None)
 
     def _device(self) -> str:
@@ -134,9 +134,12 @@ class JobDrawer(Drawer):
         name = self.choices.pick(list(self.scene.jobs))
         if self.choices.chance(3):
             return jobs.JobSetSpeed(name, self.choices.pick(_SPEEDS))
-        if self.choices.chance(2):
-            return self.choices.pick(_VERBS)(name)
-        return self.choices.pick(_SENSIBLE.get(self.scene.jobs[name], _VERBS))(name)
+        verbs = _VERBS
+        if not self.choices.chance(2):
+            verbs = _SENSIBLE.get(self.scene.jobs[name], _VERBS)
+        verb = self.choices.pick(verbs)
+        older = self.choices.chance(3) and not issubclass(verb, jobs.JobCancel)
+        return verb(name, block=True) if older else verb(name)
 
     # Transactions
 

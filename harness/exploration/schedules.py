@@ -8,6 +8,7 @@ before any real system sees it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Final
 
 from harness.exploration import openings, ranges
@@ -23,10 +24,21 @@ from harness.lockstep.trace import SystemKind, Trace
 from model import operations as ops
 from model.concurrent_machine import MOST_IN_FLIGHT, ConcurrentMachine
 from model.configuration import KIB, MIB, Configuration, Format, Image, Protocol
-from model.job_operations import Backup, BitmapMode, JobFinalize, JobResume, OnError, Sync
+from model.job_operations import (
+    Backup,
+    BitmapMode,
+    JobCancel,
+    JobFinalize,
+    JobOperation,
+    JobPause,
+    JobResume,
+    JobSetSpeed,
+    OnError,
+    Sync,
+)
 from model.operations import Kill, Operation, Request, Via
 from model.program import StorageRequest
-from model.schedule import Back, Complete, Cut, Expire, Gone, Start
+from model.schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
 
 CHANNELS: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
 """The only ones that can have requests under way."""
@@ -39,6 +51,8 @@ _TAILS: Final = (SECTOR, 4 * KIB, 32 * KIB, 64 * KIB - SECTOR)
 _LARGE: Final = (1 * MIB, 2 * MIB, 3 * MIB + 64 * KIB, 5 * MIB, 5 * MIB, 8 * MIB, 20 * MIB)
 _MIXED: Final = 1 * MIB
 """Of the data of a disk so much is drawn cluster by cluster."""
+_STEERING: Final[Mapping[type[JobOperation], int]] = {
+    JobPause: 6, JobResume: 8, JobCancel: 3, JobFinalize: 2, JobSetSpeed: 1}
 _HUGE: Final = 70 * MIB
 """More than one request copies at a time."""
 _LARGEST_REQUEST: Final = 32 * MIB
@@ -94,7 +108,7 @@ def schedule(choices: Choices, plan: Plan, area: Area, scheme: Scheme,
         plan.capabilities.threaded_client_aborts)
     building = Schedule(plan, dataclasses.replace(images, iothread=threaded))
     job = _begin(choices, area, scheme, building)
-    drawer = Drawer(choices, area.manner, building)
+    drawer = Drawer(choices, area.manner, building, steers=job is not None)
     for _ in range(choices.integer(1, 3)):
         if not drawer.burst():
             building.add_all(ops.Inspect(image.node) for image in images.images)
@@ -142,8 +156,9 @@ def draw_job(choices: Choices, plan: Plan, manner: Manner, scheme: Scheme,
         JOB, device, target, sync, bitmap if sync is Sync.BITMAP else None,
         choices.pick(list(BitmapMode)) if sync is Sync.BITMAP else None,
         filter_node=JOB_FILTER, on_source_error=on_error, on_target_error=on_error,
-        auto_finalize=False, max_workers=choices.pick((None, None, 1, 2)),
-        max_chunk=choices.pick((None, None, 64 * KIB, 128 * KIB)),
+        auto_finalize=False, max_workers=choices.pick((None, 1, 1, 2)),
+        max_chunk=choices.pick((None, 64 * KIB, 64 * KIB, 128 * KIB)),
+        use_copy_range=choices.pick((None, True)),
         on_cbw_error=ops.OnCbwError.BREAK_SNAPSHOT.value if broken else None)
 
 
@@ -170,14 +185,18 @@ class Schedule(Builder):
             self.scene.follow(self.held)
 
 
+
 class Drawer:
     """Draws bursts: from the first request until nothing is under way any more."""
 
-    def __init__(self, choices: Choices, manner: Manner, building: Schedule) -> None:
+    def __init__(self, choices: Choices, manner: Manner, building: Schedule, *,
+                 steers: bool) -> None:
+        """``steers``: there is a job, to which commands are given."""
         self._choices = choices
         self._manner = manner
         self._building = building
         self._held = building.held
+        self._steers = steers and choices.chance(10)
         self._fails = choices.chance(manner.failing)
         self._expirations = 1 if manner.timeouts else 0
         channels = [via for via in building.plan.channels if via in CHANNELS]
@@ -201,9 +220,11 @@ class Drawer:
         eager = choices.pick((2, 5, 8))  # chance of a completion, while more could be started
         for _ in range(choices.integer(2, LONGEST_BURST)):
             pending = self._held.pending()
-            can_start = len(self._held.unanswered()) < most
+            can_start = len(self._held.unanswered()) < most and not self._held.silent
             if cut and choices.chance(2):
                 self._lose(pending)
+            elif self._steers and choices.chance(3):
+                self._building.add(Start(choices.weighted(_STEERING)(JOB)))
             elif pending and (not can_start or choices.chance(eager)):
                 self._complete(pending)
             elif can_start:
@@ -261,6 +282,10 @@ class Drawer:
         error = None
         if self._fails and choices.chance(self._manner.failures):
             error = choices.pick(ERRNOS)
+        if self._held.silent:
+            if not self._building.add(CompleteAll(request.node, error)):
+                self._building.add(CompleteAll(request.node))  # so it must not fail
+            return
         last = pending.count(request) - 1
         younger = last if len(sent) >= MOST_IN_FLIGHT else choices.integer(0, last)
         if not self._building.add(Complete.of(request, error, younger)):

@@ -20,13 +20,14 @@ from harness.systems.failure import SystemFailed
 from harness.systems.probes import CLUSTER, PROBES, Probe
 from model.capabilities import Capabilities
 from model.configuration import Configuration, Image
-from model.job_operations import Backup, Sync
+from model.job_operations import Backup, JobChange, Sync
 from model.operations import AddFilter, OnCbwError, Operation
 
 _OPTIONS: Final[Mapping[str, Operation]] = {
     "on_cbw_error": AddFilter("cbw", "src", "tmp", on_cbw_error=OnCbwError.BREAK_SNAPSHOT),
     "min_cluster_size": AddFilter("cbw", "src", "tmp", min_cluster_size=2 * CLUSTER),
     "x_perf": Backup("job", "src", "tmp", Sync.FULL, max_workers=1),
+    "block_job_change": JobChange("job"),
     "discard_source": Backup("job", "src", "tmp", Sync.FULL, discard_source=True),
     "job_on_cbw_error": Backup("job", "src", "tmp", Sync.FULL,
                                on_cbw_error=OnCbwError.BREAK_SNAPSHOT),

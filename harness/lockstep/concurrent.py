@@ -19,7 +19,7 @@ from model.machine import Impossible
 from model.operations import Kill, Operation, Request
 from model.outcome import Outcome
 from model.program import StorageRequest
-from model.schedule import Complete
+from model.schedule import Complete, CompleteAll
 
 from . import human
 from .compare import compare, wrong_ranges
@@ -141,6 +141,24 @@ class StoredDiffers(Difference):
         return [f"storage of {self.node}: {first}", *rest]
 
 
+@dataclass(frozen=True, slots=True)
+class NotSilent(Difference):
+    """QEMU answers a command while it must wait for requests to end."""
+
+    kind: ClassVar[str] = "not-silent"
+
+    @property
+    def signature(self) -> Signature:
+        return (self.kind,)
+
+    @property
+    def places(self) -> Ranges:
+        return ()
+
+    def words(self) -> list[str]:
+        return ["commands: expected no answer while a job waits for requests to end, one came"]
+
+
 class OutOfTime(Exception):
     """A time-out may have run out while the schedule was still busy with what comes before: what
     follows cannot be judged."""
@@ -153,11 +171,13 @@ class Due:
     pending: tuple[StorageRequest, ...] = ()
     answers: Mapping[int, Outcome] = field(default_factory=dict)
     """Those that have come since the last time, by number."""
+    silent: bool = False
+    """Whether no command may be answered."""
 
     @classmethod
     def of(cls, model: ConcurrentMachine) -> Due:
         """Once after each operation."""
-        return cls(tuple(model.pending()), model.answers())
+        return cls(tuple(model.pending()), model.answers(), model.silent)
 
 
 def settled(model: object, system: System, operation: Operation) -> tuple[Difference, ...]:
@@ -177,7 +197,8 @@ def awaited(model: ConcurrentMachine, system: System, due: Due) -> Standing:
     OutOfTime."""
     if not isinstance(system, ConcurrentSystem):
         raise TypeError("a schedule needs a system over held storage")
-    standing = system.settle(Awaited(due.pending, due.answers.keys(), model.expirable()))
+    standing = system.settle(Awaited(due.pending, due.answers.keys(), model.expirable(),
+                                     due.silent))
     if standing.late:
         raise OutOfTime
     return standing
@@ -186,9 +207,11 @@ def awaited(model: ConcurrentMachine, system: System, due: Due) -> Standing:
 def overlapping(model: ConcurrentMachine, system: System, operation: Operation, due: Due,
                 standing: Standing) -> tuple[Difference, ...]:
     """How what came differs from what was due."""
-    found = (*_pending(due.pending, standing.pending),
-             *_answers(model, due.answers, standing.answers))
-    if isinstance(operation, (Complete, Kill)) and not found and not model.busy:
+    found: tuple[Difference, ...] = (*_pending(due.pending, standing.pending),
+                                     *_answers(model, due.answers, standing.answers))
+    if due.silent and not standing.silent:
+        found += (NotSilent(),)
+    if isinstance(operation, (Complete, CompleteAll, Kill)) and not found and not model.busy:
         assert isinstance(system, ConcurrentSystem)
         return tuple(_stored(model, system))
     return found

@@ -24,7 +24,7 @@ from model.machine import FilterView, Impossible, Machine
 from model.operations import Discard, Inspect, Operation, Read, Request, Status
 from model.outcome import Observation
 from model.rules import RULES
-from model.schedule import Back, Complete, Cut, Expire, Gone, Start, request_of
+from model.schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start, request_of
 from model.snapshot_access import SnapshotAccess
 
 CLUSTER: Final = 64 * KIB
@@ -202,7 +202,7 @@ def who(operation: Operation, machine: Machine) -> str:
     if request is not None:
         node = machine.nodes.get(request.node)
         return "client" if isinstance(node, SnapshotAccess) else "guest"
-    if isinstance(operation, Complete | Expire | Cut | Gone | Back):
+    if isinstance(operation, Complete | CompleteAll | Expire | Cut | Gone | Back):
         return "storage"
     return "look" if isinstance(operation, Inspect) else "command"
 

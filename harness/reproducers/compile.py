@@ -54,7 +54,7 @@ from model.job_operations import Backup, JobOperation, Transaction
 from model.machine import Impossible, Machine
 from model.operations import Operation, Request, Via
 from model.outcome import BitmapView, JobView, Observation, Outcome
-from model.schedule import Complete, Cut, Expire, Start
+from model.schedule import Complete, CompleteAll, Cut, Expire, Start
 from model.snapshot_access import SnapshotAccess
 
 SOCKET: Final = "nbd.sock"
@@ -193,7 +193,7 @@ class Writer:
             case ops.Attach(node):
                 yield _command(commands.attach_command(node, self._plugged), outcome)
                 self._plugged = self._plugged or outcome.refused is None
-            case Start() | Complete() | Expire() | Cut():
+            case Start() | Complete() | CompleteAll() | Expire() | Cut():
                 raise NoReproducer(f"{operation.name} is part of a schedule; replay the trace")
             case _:
                 gone = operation.node if isinstance(operation, ops.Unexport) else None

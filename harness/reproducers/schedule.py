@@ -24,7 +24,7 @@ from model.configuration import Configuration, Protocol
 from model.machine import Machine
 from model.operations import Operation, Request
 from model.outcome import Outcome
-from model.schedule import Back, Complete, Cut, Expire, Gone, Start
+from model.schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
 
 FENCE: Final = "fence"
 Plain = dict[str, Any]
@@ -117,7 +117,7 @@ class _Scheduler(Writer):
                 return {"cut": node}
             case Expire():
                 return {"expire": max(self._timeouts)}
-            case Start() | Gone() | Back():
+            case Start() | CompleteAll() | Gone() | Back():
                 raise NoReproducer(f"{human.operation(operation)} in a schedule: replay the trace")
             case ops.AddFilter(cbw_timeout=timeout) if timeout:
                 self._timeouts.append(timeout)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from harness.lockstep.trace import Step, Trace
 from model.configuration import Configuration, Fault, Image, Protocol, RequestKind
 from model.operations import Operation
-from model.schedule import Back, Complete, Cut, Expire, Gone, Start
+from model.schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
 
 
 def is_held(trace: Trace) -> bool:
@@ -30,7 +30,7 @@ def unheld(trace: Trace) -> Trace:
             if operation.error is not None:
                 faults[operation.node].append(Fault(
                     RequestKind(operation.kind), operation.offset, operation.error, once=True))
-        elif not isinstance(operation, (Cut, Expire, Gone, Back)):
+        elif not isinstance(operation, (CompleteAll, Cut, Expire, Gone, Back)):
             if isinstance(operation, Start):
                 operation = operation.request
             steps.append(Step(step.number, operation))

@@ -170,6 +170,17 @@ class HeldStorage:
             for connection in list(self._connections.values()):
                 self._drop(connection)
 
+    def complete_all(self, node: str, error: Errno | None = None) -> None:
+        """Complete all that is pending to a disk, or fail it; a client hears of it all at once."""
+        with self._lock:
+            pending = [each for each in self._pending.values() if each.asked.node == node]
+            connections = dict.fromkeys(each.connection for each in pending)
+            for request in pending:
+                self._answer(request, error)
+            for connection in connections:
+                if connection is not None:
+                    self._send(connection)
+
     def cut(self, node: str, *, for_good: bool = False) -> None:
         """Cut all connections to the disk; ``for_good``: and have no new ones."""
         with self._lock:

@@ -83,6 +83,7 @@ def by_schema(schema: Schema) -> Capabilities:
         x_perf=schema.has_argument("blockdev-backup", "x-perf"),
         discard_source=discard_source,
         job_on_cbw_error=schema.has_argument("blockdev-backup", "on-cbw-error"),
+        block_job_change=schema.has_command("block-job-change"),
         # Mended in the series that brought discard-source; no request of ours shows it.
         filter_requires_consistent_read=discard_source,
         human_monitor=schema.has_command("human-monitor-command"),
@@ -167,6 +168,7 @@ def ask_all(start: Start, known: Capabilities,
         found.append(staged_probes.timeout_wraps(start))
     if libnbd_available() and known.snapshot_access:
         found.append(staged_probes.export_heeds_unmap(start))
+        found.append(staged_probes.ended_job_flushes(start))
     return found
 
 

@@ -21,6 +21,8 @@ class Awaited:
     answers: Collection[int] = ()
     timed: Collection[int] = ()
     """The numbers of the requests whose time-out is running and must not run out."""
+    silent: bool = False
+    """Whether the system must answer no command, as it waits for requests to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Standing:
     """The answers since the last time, by number."""
     late: bool = False
     """A time-out has perhaps run out that must not have."""
+    silent: bool = False
+    """Whether it answers no command; looked at only where it must not."""
 
 
 @runtime_checkable

@@ -12,14 +12,14 @@ from __future__ import annotations
 import select
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from harness.builds import Build
 from harness.clients.nbd import NbdClient
-from harness.clients.qmp import DEFAULT_TIMEOUT, QmpRefused
+from harness.clients.qmp import DEFAULT_TIMEOUT, QmpPending, QmpRefused, QmpTimeout
 from harness.storage.held import HeldRequest, HeldStorage
 from harness.storage.held_wire import ExportOffer
 from harness.storage.images import ImageStore
@@ -36,10 +36,11 @@ from model.concurrent_machine import MOST_IN_FLIGHT
 from model.configuration import Configuration, Protocol, RequestKind
 from model.content import Content, initial_stamp
 from model.errors import Errno, QmpError
-from model.job_operations import Backup
-from model.operations import Operation, Request
+from model.job_operations import Backup, JobOperation
+from model.operations import BitmapRef, Operation, Request
+from model.outcome import Observation
 from model.program import StorageRequest
-from model.schedule import Back, Complete, Cut, Expire, Gone, Start
+from model.schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
 
 FENCES: Final = 8
 """Rounds of the event loop in which nothing comes, until it counts as quiet."""
@@ -47,6 +48,8 @@ PATIENCE: Final = 1.0
 """Seconds without any progress after which what has not come counts as missing."""
 HASTE: Final = 0.8
 """The part of a time-out that may pass before a schedule that wants it still running is late."""
+MOMENT: Final = 0.05
+"""Seconds for an answer that QEMU has given to come; after fences all that it gave is there."""
 _FENCE: Final = "lockstep-fence"
 _THREAD: Final = "lockstep-thread"
 _PACE: Final = "lockstep-pace-"
@@ -60,6 +63,9 @@ def _in_thread(export: Command) -> Command:
 
 class HeldDaemon(QsdSystem):
     """A storage daemon; its images of protocol ``held`` complete requests as they are told."""
+
+    _silence: QmpPending | None
+    """A command that QEMU must not answer for now."""
 
     def __init__(self, build: Build, configuration: Configuration, store: ImageStore, *,
                  timeout: float = DEFAULT_TIMEOUT, core: bool = False) -> None:
@@ -79,6 +85,12 @@ class HeldDaemon(QsdSystem):
         match operation:
             case Start(request=Backup() as command):
                 return self._start_job(number, command)
+            case Start(request=JobOperation() as command):
+                self.storage.hold()
+                with self._verdicts("start"):
+                    self._commands[number] = command, self.process.qmp.submit(
+                        *commands.command_of(command))
+                return Answer()
             case Start():
                 self.storage.hold()
                 request = sent_as(operation.sent, self.channels)
@@ -93,6 +105,9 @@ class HeldDaemon(QsdSystem):
                 held = self._find(operation)
                 if held is not None:
                     self.storage.complete(held, None if error is None else Errno[error])
+                return Answer()
+            case CompleteAll(node, error):
+                self.storage.complete_all(node, None if error is None else Errno[error])
                 return Answer()
             case Cut(node):
                 self.storage.cut(node)
@@ -125,12 +140,28 @@ class HeldDaemon(QsdSystem):
         wanted = Counter(awaited.pending)
         answers: dict[int, Answer] = {}
         with self._verdicts("quiet"):
+            self._silent = awaited.silent
+            if self._silent and self._silence is None:
+                self._silence = self.process.qmp.submit("query-version")
             self._await(wanted, set(awaited.answers), answers)
-            if fences:
+            silent = awaited.silent and self._is_silent()
+            if fences and not awaited.silent:
                 self._quieten(answers)
         self._quiet = time.monotonic()
         return Standing(tuple(each.asked for each in self.storage.pending()), answers,
-                        self._late(awaited.timed))
+                        self._late(awaited.timed), silent)
+
+    def observe(self, named: Collection[BitmapRef]) -> Observation:
+        """See :meth:`QmpSystem.observe`; nothing while QEMU answers no command."""
+        return Observation({}, {}) if self._silent else super().observe(named)
+
+    def _is_silent(self) -> bool:
+        assert self._silence is not None
+        try:
+            self.process.qmp.result(self._silence, MOMENT)
+        except QmpTimeout:
+            return True
+        return False
 
     def wrongly_stored(self, node: str, expected: Content) -> tuple[int, bytes] | None:
         """See :meth:`harness.systems.concurrent.ConcurrentSystem.wrongly_stored`."""
@@ -178,7 +209,12 @@ class HeldDaemon(QsdSystem):
         self.storage.begin_anew()
         self._timeouts: list[int] = []
         self._started: dict[int, float] = {}
-        self._job: int | None = None
+        self._commands: dict[int, tuple[JobOperation, QmpPending]] = {}
+        """The commands that were started and have perhaps no answer yet, by number."""
+        self._resting: list[int] = []
+        """The numbers of what is answered when the job rests."""
+        self._silence = None
+        self._silent = False
         super()._attach(configuration, places, socket)
         self._under_way = Flights(Path(socket), self.timeout)
         self._own.callback(self._under_way.close)
@@ -239,20 +275,39 @@ class HeldDaemon(QsdSystem):
                 return Answer(refused=QmpError(
                     self._names.in_text(why.desc, command), why.error_class))
         self._jobs.accepted(command)
-        self._job = number
+        self._resting.append(number)
         return Answer()
 
+    @property
+    def _asks_for_jobs(self) -> bool:
+        """Whether a job is waited for, or a command about one, and QEMU can be asked."""
+        return bool(self._resting or self._commands) and not self._silent
+
     def _rested(self) -> dict[int, Answer]:
-        """The answer of the job, if it rests now."""
-        if self._job is None:
+        """The answers of what waits for the job to rest, if it does now, or was refused."""
+        if not self._asks_for_jobs:
             return {}
-        # Events come in one stream with answers: now all that were sent before are here.
+        # Answers and events come in order: now all that were sent before are here.
         self.process.qmp.execute("query-version")
+        self._silence = None
+        answers = dict(self._refused())
         self._hear_of_jobs()
-        if list(self._jobs.moving()):
-            return {}
-        number, self._job = self._job, None
-        return {number: Answer()}
+        if not list(self._jobs.moving()):
+            answers |= {number: Answer() for number in self._resting}
+            self._resting.clear()
+        return answers
+
+    def _refused(self) -> Iterator[tuple[int, Answer]]:
+        """Look at the answers of commands: refusals; what is accepted makes the job move."""
+        for number, (command, pending) in self._commands.items():
+            try:
+                self.process.qmp.result(pending)
+            except QmpRefused as why:
+                yield number, Answer(refused=QmpError(why.desc, why.error_class))
+            else:
+                self._jobs.accepted(command)
+                self._resting.append(number)
+        self._commands.clear()
 
     # Completing
 
@@ -283,7 +338,10 @@ class HeldDaemon(QsdSystem):
         while True:
             self.storage.heard()
             self.storage.catch_up()
-            answers |= self._under_way.collect() | self._rested()
+            answers |= self._under_way.collect()
+            if numbers - answers.keys() <= {*self._commands, *self._resting}:
+                # Not before: while a job ends, QEMU waits for clients to take their answers.
+                answers |= self._rested()
             now = time.monotonic()
             if now >= self._not_before and numbers <= answers.keys() and wanted <= Counter(
                     each.asked for each in self.storage.pending()):
@@ -299,7 +357,7 @@ class HeldDaemon(QsdSystem):
             for descriptor, events in self._under_way.watched().items():
                 poll.register(descriptor, events)
             # Nothing here can be waited for that tells of the end of a job.
-            poll.poll(1 if self._job is not None else int((until - now) * 1000) + 1)
+            poll.poll(1 if self._asks_for_jobs else int((until - now) * 1000) + 1)
 
     def _quieten(self, answers: dict[int, Answer]) -> None:
         """Go round the event loop until nothing more comes."""

@@ -14,6 +14,7 @@ from harness.systems.simulated import ALL_CHANNELS, Simulated, rendered
 from model.concurrent_machine import ConcurrentMachine
 from model.content import Content
 from model.copy_before_write import CopyBeforeWrite
+from model.job_operations import Backup
 from model.machine import Impossible
 from model.operations import AddFilter, Operation, Via
 from model.schedule import Start
@@ -23,14 +24,16 @@ class SimulatedHeld(Simulated):
     """A system under test that is a concurrent machine of the model."""
 
     def __init__(self, machine: ConcurrentMachine, *, forgotten: Forgotten | None = None,
-                 misreport: Misreport | None = None, misdeed: Misdeed | None = None,
-                 eager: bool = False, channels: Collection[Via] = ALL_CHANNELS) -> None:
-        """``forgotten``: the rule that its filters do not keep; ``misreport``: how what stands is
-        told; ``misdeed``: what is done in an operation's place; ``eager``: a started request is
-        answered at once."""
+                 forgotten_by_jobs: Forgotten | None = None, misreport: Misreport | None = None,
+                 misdeed: Misdeed | None = None, eager: bool = False,
+                 channels: Collection[Via] = ALL_CHANNELS) -> None:
+        """``forgotten``: the rule that its filters do not keep, or its jobs; ``misreport``: how
+        what stands is told; ``misdeed``: what is done in an operation's place; ``eager``: a
+        started request is answered at once."""
         super().__init__(machine, channels=channels)
         self._held = machine
         self._forgotten = forgotten
+        self._forgotten_by_jobs = forgotten_by_jobs
         self._misreport = misreport
         self._misdeed = misdeed
         self._eager = eager
@@ -56,6 +59,10 @@ class SimulatedHeld(Simulated):
         elif self._held.graph is not graph:
             for name in self._filters:
                 self._forget(name)
+        if self._forgotten_by_jobs is not None and isinstance(operation, Start):
+            job = self._held.graph.jobs.get(getattr(operation.request, "job", ""))
+            if job is not None and isinstance(operation.request, Backup):
+                self._forgotten_by_jobs.forget(job)
         return answer
 
     def _forget(self, name: str) -> None:
@@ -75,7 +82,8 @@ class SimulatedHeld(Simulated):
         answers = {number: rendered(self._held.request(number), outcome)
                    for number, outcome in self._held.answers().items()}
         early, self._early = self._early, {}
-        seen = Standing(tuple(self._held.pending()), {**answers, **early})
+        seen = Standing(tuple(self._held.pending()), {**answers, **early},
+                        silent=self._held.silent)
         forged = self._misreport.forge(seen) if self._misreport is not None else None
         if forged is None:
             return seen

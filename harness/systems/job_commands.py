@@ -32,7 +32,8 @@ def _backup(operation: jobs.Backup) -> Command:
     if not operation.auto_dismiss:
         options["auto-dismiss"] = False
     performance = {"max-workers": operation.max_workers, "max-chunk": operation.max_chunk,
-                   "min-cluster-size": operation.min_cluster_size}
+                   "min-cluster-size": operation.min_cluster_size,
+                   "use-copy-range": operation.use_copy_range}
     if any(value is not None for value in performance.values()):
         options["x-perf"] = {name: value for name, value in performance.items()
                              if value is not None}
@@ -61,7 +62,10 @@ def located(command: Command, path_of: Callable[[str], str]) -> Command:
 
 def _about_job(verb: str) -> Callable[[jobs.JobOperation], Command]:
     def make(operation: jobs.JobOperation) -> Command:
-        return Command(f"job-{verb}", {"id": operation.job})
+        if not operation.block:
+            return Command(f"job-{verb}", {"id": operation.job})
+        key = "id" if verb in ("finalize", "dismiss") else "device"
+        return Command(f"block-job-{verb}", {key: operation.job})
     return make
 
 
@@ -88,6 +92,9 @@ MAKERS: Final[dict[type[Operation], Callable[[Any], Command]]] = {
     jobs.BlockJobCancel: _block_job_cancel,
     jobs.JobPause: _about_job("pause"),
     jobs.JobResume: _about_job("resume"),
+    jobs.JobComplete: _about_job("complete"),
+    jobs.JobChange: lambda operation: Command("block-job-change", {
+        "id": operation.job, "type": "mirror", "copy-mode": "write-blocking"}),
     jobs.JobSetSpeed: lambda operation: Command(
         "block-job-set-speed", {"device": operation.job, "speed": operation.speed}),
     jobs.Abort: lambda operation: Command("abort", {}),

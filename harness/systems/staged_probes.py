@@ -19,8 +19,9 @@ from harness.systems.known_defects import KNOWN
 from harness.systems.probes import ABORTED_GROUP, CLUSTER, FILLED, GRAPH, Found, Start, images
 from harness.systems.qmp_system import QmpSystem
 from model import operations as ops
-from model.configuration import Image, Protocol
+from model.configuration import Image, Protocol, RequestKind
 from model.errors import Errno
+from model.job_operations import Backup, Sync
 from model.operations import Operation
 
 READS: Final = 64
@@ -158,5 +159,20 @@ def export_heeds_unmap(start: Start) -> Found:
             _apply_all(system, (ops.AddFilter("cbw", "src", "tmp", discard=False),
                                 ops.Export("cbw"), ops.Zero("cbw", 0, CLUSTER, unmap=True)))
             return Found(name, not system.storage.log[-1].asked.unmap)
+    except SystemFailed as why:
+        return Found(name, False, str(why))
+
+
+def ended_job_flushes(start: Start) -> Found:
+    """What storage is asked for when a job ends whose disk may be written to."""
+    name = "ended_job_flushes"
+    source = Image("src", CLUSTER, protocol=Protocol.HELD)
+    try:
+        with closing(start(images(source))) as system:
+            if not isinstance(system, HeldDaemon):
+                return Found(name, True, assumed=True)
+            _apply_all(system, (ops.Export("src"), Backup("job", "src", "tmp", Sync.FULL)))
+            return Found(name, any(each.asked.kind is RequestKind.FLUSH
+                                   for each in system.storage.log))
     except SystemFailed as why:
         return Found(name, False, str(why))

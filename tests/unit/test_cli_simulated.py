@@ -12,7 +12,14 @@ import pytest
 from harness.cli import verify
 from harness.cli.main import main
 from harness.invocation import program
-from harness.systems.lies import FORGOTTEN, MISDEEDS, MISREPORTS, catalogue, texts
+from harness.systems.lies import (
+    FORGOTTEN,
+    FORGOTTEN_WHEN_STEERED,
+    MISDEEDS,
+    MISREPORTS,
+    catalogue,
+    texts,
+)
 from tests.unit.report_lab import data_of
 
 
@@ -57,7 +64,8 @@ def test_a_lie_is_found_shown_and_replayed(lie: str, area: str,
 
 
 def test_lies_have_names_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(texts()) == len(catalogue()) + len(FORGOTTEN) + len(MISREPORTS) + len(MISDEEDS)
+    assert len(texts()) == (len(catalogue()) + len(FORGOTTEN) + len(FORGOTTEN_WHEN_STEERED)
+                            + len(MISREPORTS) + len(MISDEEDS))
     assert _verify("--simulated", "nothing") == 2
     said = capsys.readouterr().err
     assert all(name in said for name in texts())

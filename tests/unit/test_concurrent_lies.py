@@ -21,7 +21,7 @@ from harness.lockstep.shrink import Budget, shrink
 from harness.lockstep.trace import Trace
 from harness.lockstep.verdict import Conforms, Diverges
 from harness.systems.held_simulated import SimulatedHeld
-from harness.systems.lies import FORGOTTEN
+from harness.systems.lies import FORGOTTEN, FORGOTTEN_WHEN_STEERED
 from harness.systems.lies.forgotten import Forgotten
 from harness.systems.lies.held import MISDEEDS, MISREPORTS, Misdeed, Misreport
 from model.concurrent_machine import ConcurrentMachine, machine_for
@@ -44,6 +44,11 @@ LENGTHS = {
     "told-early": 10, "asked-again": 6, "never-forgotten": 10,
 }
 """Operations that are enough to show a lie, those that put up the graph included."""
+STEERED = {
+    "paused-at-once": 2, "not-paused": 4, "copies-all-before": 10, "tells-of-failures": 4,
+    "resumed-too-early": 3, "drops-requests": 4, "settles-late": 17, "no-last-copies": 3,
+}
+"""The same for those of jobs."""
 
 
 class _Random(Choices):
@@ -103,6 +108,27 @@ def test_a_forgotten_rule_is_caught_on_purpose_and_the_schedule_is_shrunk(
     assert len(shrunk.trace.steps) <= LENGTHS[forgotten.name]
 
 
+@pytest.mark.parametrize("forgotten", FORGOTTEN_WHEN_STEERED, ids=lambda each: each.name)
+def test_what_a_steered_job_forgets_is_caught_on_purpose_and_the_schedule_is_shrunk(
+        forgotten: Forgotten) -> None:
+    stand = _stand(lambda machine: SimulatedHeld(machine, forgotten_by_jobs=forgotten))
+    trace = next(trace for trace in (check.make(Plan()) for check in CHECKS)
+                 if not isinstance(replay(trace, stand), Conforms))
+    shrunk = shrink(trace, stand, budget=Budget(seconds=60, executions=1500), attempts=1)
+    assert isinstance(shrunk.verdict, Diverges)
+    assert len(shrunk.trace.steps) <= STEERED[forgotten.name]
+
+
+@pytest.mark.parametrize(
+    # What matters only when something fails at the right moment takes hundreds of schedules.
+    "forgotten", [each for each in FORGOTTEN_WHEN_STEERED
+                  if each.name not in ("settles-late", "tells-of-failures", "no-last-copies")],
+    ids=lambda each: each.name)
+def test_what_a_steered_job_forgets_is_caught_by_chance(forgotten: Forgotten) -> None:
+    stand = _stand(lambda machine: SimulatedHeld(machine, forgotten_by_jobs=forgotten))
+    _caught(stand)
+
+
 @pytest.mark.parametrize(
     # It takes more than 64 MiB to have too many tasks: one schedule in hundreds has that.
     "forgotten", [each for each in FORGOTTEN if each.name != "too-many-tasks"],
@@ -114,7 +140,9 @@ def test_a_forgotten_rule_is_caught_by_chance(forgotten: Forgotten) -> None:
 
 def test_the_lengths_are_told() -> None:
     told = Path("docs/concurrency.md").read_text(encoding="utf-8")
-    rows = {f"| {each.text} | {LENGTHS[each.name]} |" for each in FORGOTTEN}
+    lengths = LENGTHS | STEERED
+    rows = {f"| {each.text} | {lengths[each.name]} |"
+            for each in (*FORGOTTEN, *FORGOTTEN_WHEN_STEERED)}
     assert [row for row in sorted(rows) if row not in told] == []
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -19,8 +20,11 @@ from harness.systems.lies.forgotten import Forgotten
 from harness.systems.lies.jobs import JOBS
 from harness.systems.simulated import Simulated
 from model.configuration import Configuration
-from model.job_operations import BitmapMode, Sync
+from model.errors import QmpError
+from model.job_operations import BitmapMode, JobComplete, JobOperation, Sync
 from model.machine import Machine
+from model.operations import Operation
+from model.outcome import Outcome
 
 CELLS = list(cells())
 TRACES = {check.name: check.make for check in checks()}
@@ -48,6 +52,7 @@ MATTERS: dict[str, Callable[[Cell], bool]] = {
     "copies-all": lambda cell: cell.sync not in (Sync.FULL, Sync.NONE),
     "one-too-few": lambda cell: True,
     "not-written": lambda cell: True,
+    "copy-range-loses": lambda cell: cell.end is End.FINALIZED,
     "guest-first": lambda cell: cell.end in WAITING | {End.CANCELLED_RUNNING},
     "fails-silently": lambda cell: cell.end in FAILURES,
     "completes-when-cancelled": lambda cell: cell.end is End.CANCELLED_PENDING,
@@ -94,6 +99,37 @@ def test_what_a_job_forgets_is_caught(cell: Cell) -> None:
 def _catches(trace: Trace, rule: Forgotten) -> bool:
     stand = Stand(lambda images: Simulated(ForgetfulMachine(images, rule)), Machine)
     return isinstance(replay(trace, stand), Diverges)
+
+
+class _NotFound(Machine):
+    """A machine that knows no class of errors."""
+
+    def apply(self, number: int, operation: Operation) -> Outcome:
+        outcome = super().apply(number, operation)
+        if outcome.refused is None:
+            return outcome
+        return replace(outcome, refused=QmpError(outcome.refused.desc))
+
+
+class _ForMirrors(Machine):
+    """A machine that asks no job whether it is ready."""
+
+    def apply(self, number: int, operation: Operation) -> Outcome:
+        if isinstance(operation, JobComplete) and operation.job in self.graph.jobs:
+            return Outcome()
+        return super().apply(number, operation)
+
+
+@pytest.mark.parametrize("machine", [_NotFound, _ForMirrors])
+def test_a_verb_that_is_answered_otherwise_is_caught(machine: type[Machine]) -> None:
+    verdict = _asked(machine)
+    assert isinstance(verdict, Diverges)
+    assert isinstance(verdict.step.operation, JobOperation)
+
+
+def _asked(machine: Callable[[Configuration], Machine]) -> Verdict:
+    trace = TRACES["what may be asked of a job in which state"](Plan())
+    return replay(trace, Stand(lambda images: Simulated(machine(images)), Machine))
 
 
 @pytest.mark.parametrize("number", range(len(CELLS)), ids=lambda number: CELLS[number].name)

@@ -208,7 +208,7 @@ def test_nothing_deadly_is_asked_if_so_told() -> None:
 
     known = dataclasses.replace(TODAY, on_cbw_error=False)  # its probe needs a real QEMU
     found = {each.capability: each for each in ask_all(start, known, start, deadly=False)}
-    assert len(started) == len(GENTLE) + 1  # and one that is more than operations
+    assert len(started) == len(GENTLE) + 2  # and two that are more than operations
     assert found["empty_merge_crashes"] == Found("empty_merge_crashes", True, assumed=True)
     mended = "unaligned_snapshot_discard_aborts"
     assert found[mended] == Found(mended, False, assumed=True), "min-cluster-size is there"

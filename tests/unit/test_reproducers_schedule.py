@@ -12,6 +12,7 @@ import pytest
 
 from harness.builds import STORAGE_DAEMON
 from harness.exploration.building import Check
+from harness.exploration.directed import steering
 from harness.exploration.directed.schedules import checks
 from harness.exploration.subjects import Subject, subject_of
 from harness.lockstep.replay import Stand, replay
@@ -38,7 +39,8 @@ CHECKS = {each.name.removeprefix("schedule: "): each for each in checks()}
 WITHOUT = ("a job and guest writes", "storage that is lost and found", "block status for jobs",
            "block status that fails", "a job of several tasks that fail",
            "the source shows through a job's target",
-           *(name for name in CHECKS if name.startswith(("QEMU killed", "schedule in an I/O"))))
+           *(name for name in CHECKS if name.startswith(("QEMU killed", "schedule in an I/O"))),
+           *(name for _, name, _ in steering.makers()))
 
 
 @pytest.fixture(scope="module")

@@ -30,16 +30,13 @@ from harness.systems.base import Answer
 from harness.systems.command import Command
 from harness.systems.concurrent import Awaited
 from harness.systems.failure import SystemFailed
-from harness.systems.held_daemon import HeldDaemon
+from harness.systems.held_daemon import MOMENT, HeldDaemon
 from model import operations as ops
 from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine
 from model.configuration import Configuration, RequestKind
 from model.job_operations import Backup, Sync
 from model.operations import Request
-
-MOMENT: Final = 0.05
-"""Seconds for an answer that QEMU has given to come; after fences all that it gave is there."""
 
 Begin: TypeAlias = Callable[[Configuration], HeldDaemon]
 

@@ -18,8 +18,11 @@ from model.job_operations import (
     BitmapMode,
     BlockJobCancel,
     JobCancel,
+    JobChange,
+    JobComplete,
     JobDismiss,
     JobFinalize,
+    JobOperation,
     JobPause,
     JobResume,
     OnError,
@@ -91,7 +94,7 @@ def cell_operations(cell: Cell) -> tuple[Configuration, tuple[Operation, ...]]:
     steps: tuple[Operation, ...] = ()
     match cell.end:
         case End.FINALIZED:
-            command = replace(command, auto_finalize=False)
+            command = replace(command, auto_finalize=False, use_copy_range=True)
             steps = (JobFinalize("job"),)
         case End.CANCELLED_PENDING:
             command = replace(command, auto_finalize=False)
@@ -221,10 +224,14 @@ def _commands() -> Iterator[Backup]:
         yield replace(usual, job=job)
     for name in ("", "src", "1x", "#f", "f" * 31, "f" * 32):
         yield replace(usual, filter_node=name)
-    for workers in (0, -1, 1, 1 << 31):
+    for workers in (0, -1, 1, (1 << 31) - 1, 1 << 31, (1 << 63) - 1, -(1 << 63), 1 << 63):
         yield replace(usual, max_workers=workers)
-    for chunk in (-1, 0, 1, CLUSTER - 1, CLUSTER, CLUSTER + 1):
+    for chunk in (-1, 0, 1, CLUSTER - 1, CLUSTER, CLUSTER + 1, (1 << 63) - 1, -(1 << 63), 1 << 63):
         yield replace(usual, max_chunk=chunk)
+    for copy_range in (False, True):
+        yield replace(usual, use_copy_range=copy_range, max_workers=0)
+        yield replace(usual, use_copy_range=copy_range, max_chunk=1)
+    yield replace(usual, use_copy_range=True, compress=True, target="packed")
     for smallest in (0, 3, CLUSTER, 4 * CLUSTER, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63):
         yield replace(usual, min_cluster_size=smallest)
     for policy in ("break-snapshot", "break-guest-write", "some"):
@@ -257,17 +264,29 @@ def _verbs(plan: Plan) -> Trace:
     builder = Builder(plan, configuration({
         "src": (Fault(RequestKind.READ, FAILING, once=True),) * 2, "tmp": ()}))
     builder.add_all(before())
-    verbs: tuple[Callable[[str], Operation], ...] = (
+    verbs: tuple[type[JobOperation], ...] = (
         JobDismiss, JobFinalize, JobResume, JobPause, JobPause, JobDismiss, JobFinalize,
         JobResume, BlockJobCancel, JobCancel, JobPause, JobResume, JobFinalize, JobDismiss,
         JobDismiss)
+    not_for_backups = (JobComplete("job"), JobComplete("job", block=True), JobChange("job"))
     copying = Backup("job", "src", "tmp", Sync.FULL, max_workers=1, auto_finalize=False,
                      auto_dismiss=False)
     for command in (replace(copying, sync=Sync.NONE), replace(
             copying, on_source_error=OnError.STOP), copying):
         builder.add(command)
-        builder.add_all(verb("job") for verb in verbs)
+        for verb in verbs:
+            builder.add_all((verb("job"), *not_for_backups))
+    for verb, force in itertools.product((JobFinalize, JobCancel), (False, True)):
+        builder.add(replace(copying, sync=Sync.FULL if verb is JobFinalize else Sync.NONE))
+        builder.add_all(older("job", block=True) for older in (
+            JobPause, JobPause, JobFinalize, JobDismiss))
+        builder.add(BlockJobCancel("job"))
+        builder.add_all((BlockJobCancel("job", force=True),) if force else (
+            JobResume("job", block=True), JobResume("job", block=True), verb("job", block=True)))
+        builder.add_all(older("job", block=True) for older in (
+            JobPause, JobResume, JobDismiss, JobDismiss))
     builder.add(replace(copying, on_source_error=OnError.STOP))
     builder.add_all(verb("job") for verb in (JobCancel, JobResume, JobDismiss))
-    builder.add_all(verb("none") for verb in set(verbs))
+    for verb in dict.fromkeys((*verbs, JobComplete, JobChange)):
+        builder.add_all((verb("none"), verb("none", block=True)))
     return builder.trace()

@@ -12,7 +12,14 @@ from dataclasses import replace
 
 from harness.exploration import schedules
 from harness.exploration.building import Check, Plan
-from harness.exploration.directed import failing, killing, losing, others, telling
+from harness.exploration.directed import (
+    failing,
+    killing,
+    losing,
+    others,
+    steering,
+    telling,
+)
 from harness.exploration.directed.script import CLUSTER, Script, disks, look, side_by_side
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT, SNAPSHOT
@@ -38,6 +45,7 @@ def checks() -> Iterator[Check]:
             ("concurrency", "a job and guest writes", _jobs),
             ("failures", "a job of several tasks that fail", others.failing),
             ("concurrency", "disks that free no space", others.keeping),
+            *steering.makers(),
             ("failures", "storage that is lost and found", losing.lost),
             ("concurrency", "block status under way", telling.telling),
             ("failures", "block status that fails", telling.failing),

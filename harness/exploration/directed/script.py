@@ -20,7 +20,7 @@ from model.concurrent_machine import MOST_IN_FLIGHT
 from model.configuration import KIB, Configuration, Image, Protocol, RequestKind
 from model.operations import OnCbwError, Operation, Request, Via
 from model.program import StorageRequest
-from model.schedule import Back, Complete, Cut, Expire, Gone, Start
+from model.schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
 
 CLUSTER: Final = 64 * KIB
 _EXPORTED: Final = (ops.AddSnapshot(SNAPSHOT, FILTER), ops.Export(FILTER), ops.Export(SNAPSHOT))
@@ -140,6 +140,9 @@ class Script(Schedule):
                 self.must(Expire())
                 continue
             asked = pending[-1] if latest else pending[0]
+            if self.held.silent:
+                self.must(CompleteAll(asked.node))
+                continue
             crowd = [each for each in pending if each.node == asked.node]
             if len(crowd) >= MOST_IN_FLIGHT:
                 asked = crowd[-1]  # see HeldDaemon: of so many only the latest may be completed

@@ -9,6 +9,7 @@ from __future__ import annotations
 from harness.systems.lies import forgotten
 from harness.systems.lies.answers import ANSWERS
 from harness.systems.lies.deeds import DEEDS, ENDS
+from harness.systems.lies.forgetful_steering import FORGOTTEN_WHEN_STEERED
 from harness.systems.lies.forgotten_status import FORGOTTEN_OF_STATUS
 from harness.systems.lies.held import MISDEEDS, MISREPORTS
 from harness.systems.lies.jobs import JOBS
@@ -18,7 +19,8 @@ from harness.systems.lies.observations import OBSERVATIONS
 FORGOTTEN = (*forgotten.FORGOTTEN, *FORGOTTEN_OF_STATUS)
 """The rules of requests that overlap that a simulation may have forgotten."""
 
-__all__ = ["FORGOTTEN", "MISDEEDS", "MISREPORTS", "Chance", "Lie", "Oracle", "catalogue", "texts"]
+__all__ = ["FORGOTTEN", "FORGOTTEN_WHEN_STEERED", "MISDEEDS", "MISREPORTS", "Chance", "Lie",
+           "Oracle", "catalogue", "texts"]
 
 
 def catalogue() -> dict[str, Lie]:
@@ -30,5 +32,5 @@ def catalogue() -> dict[str, Lie]:
 def texts() -> dict[str, str]:
     """What the defect would be, by the name of the lie; those about requests that overlap too."""
     told = {each.name: each.text for each in catalogue().values()}
-    told |= {each.name: each.text for each in FORGOTTEN}
+    told |= {each.name: each.text for each in (*FORGOTTEN, *FORGOTTEN_WHEN_STEERED)}
     return told | {each.name: each.text for each in (*MISREPORTS, *MISDEEDS)}

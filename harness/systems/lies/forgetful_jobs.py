@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from harness.systems.lies.forgotten import Forgotten
 from model import successors
-from model.backup_job import BackupJob, SyncBitmap
+from model.backup_job import BackupJob
 from model.block_copy import BlockCopy, CopyCall, CopyTask
 from model.capabilities import Capabilities
 from model.configuration import Configuration
@@ -22,6 +22,7 @@ from model.job_operations import BitmapMode, OnError
 from model.jobs import JobStatus
 from model.machine import Machine
 from model.program import Program
+from model.successors import SyncBitmap
 
 
 class ForgetfulMachine(Machine):
@@ -38,7 +39,8 @@ class ForgetfulMachine(Machine):
         super()._run(*started)
 
 
-def _job(kind: type[BackupJob]) -> Callable[[BackupJob], None]:
+def of_job(kind: type[BackupJob]) -> Callable[[BackupJob], None]:
+    """What makes a job one of that kind."""
     return lambda job: _become(job, kind)
 
 
@@ -48,6 +50,10 @@ def _filter(kind: type[CopyBeforeWrite]) -> Callable[[BackupJob], None]:
 
 def _block_copy(kind: type[BlockCopy]) -> Callable[[BackupJob], None]:
     return lambda job: _become(job.filter.block_copy, kind)
+
+
+def _offloading(forget: Callable[[BackupJob], None]) -> Callable[[BackupJob], None]:
+    return lambda job: forget(job) if job.command.use_copy_range else None
 
 
 def _become(what: Any, kind: type[Any]) -> None:
@@ -88,21 +94,20 @@ class _GuestFirst(CopyBeforeWrite):
 
 
 class _FailsSilently(BackupJob):
-    def _conclude(self, error: Errno | None) -> None:
-        super()._conclude(None if error is not Errno.ECANCELED else error)
+    def _conclude(self, error: Errno | None) -> Program[None]:
+        return super()._conclude(None if error is not Errno.ECANCELED else error)
 
 
 class _CompletesWhenCancelled(BackupJob):
     def cancel(self) -> Program[None]:
         if self.status is JobStatus.PENDING:
-            self.finalize()
-            return
-        yield from super().cancel()
+            return self.finalize()
+        return super().cancel()
 
 
 class _FailsWhenCancelled(BackupJob):
-    def _conclude(self, error: Errno | None) -> None:
-        super()._conclude(Errno.EIO if error is Errno.ECANCELED else error)
+    def _conclude(self, error: Errno | None) -> Program[None]:
+        return super()._conclude(Errno.EIO if error is Errno.ECANCELED else error)
 
 
 class _CancelsWhenPaused(BackupJob):
@@ -111,21 +116,21 @@ class _CancelsWhenPaused(BackupJob):
 
 
 class _FinalizesItself(BackupJob):
-    def _copied(self) -> None:
-        super()._copied()
+    def _copied(self) -> Program[None]:
+        yield from super()._copied()
         if self.status is JobStatus.PENDING:
-            self._commit()
+            yield from self._commit()
 
 
 class _DismissesItself(BackupJob):
-    def _conclude(self, error: Errno | None) -> None:
-        super()._conclude(error)
+    def _conclude(self, error: Errno | None) -> Program[None]:
+        yield from super()._conclude(error)
         self.status = JobStatus.NULL
 
 
 class _FilterStays(BackupJob):
-    def _conclude(self, error: Errno | None) -> None:
-        super()._conclude(error)
+    def _conclude(self, error: Errno | None) -> Program[None]:
+        yield from super()._conclude(error)
         self.filter.source.bitmaps.append(self.filter.block_copy.copy_bitmap)
 
 
@@ -216,41 +221,43 @@ def _installs(sync_bitmap: SyncBitmap, failed: bool) -> bool:
 
 
 FORGOTTEN_BY_JOBS: Final = (
-    Forgotten("copies-all", "a job copies all, whatever its sync mode", _job(_CopiesAll)),
-    Forgotten("one-too-few", "a job leaves out the first cluster", _job(_OneTooFew)),
+    Forgotten("copies-all", "a job copies all, whatever its sync mode", of_job(_CopiesAll)),
+    Forgotten("one-too-few", "a job leaves out the first cluster", of_job(_OneTooFew)),
     Forgotten("not-written", "what a job copies does not reach the target",
               _block_copy(_NotWritten)),
+    Forgotten("copy-range-loses", "what storage is to copy by itself does not reach the target",
+              _offloading(_block_copy(_NotWritten))),
     Forgotten("guest-first", "the guest overwrites what is not copied yet",
               _filter(_GuestFirst)),
     Forgotten("fails-silently", "a job that fails says that it has completed",
-              _job(_FailsSilently)),
+              of_job(_FailsSilently)),
     Forgotten("completes-when-cancelled", "a pending job completes when it is cancelled",
-              _job(_CompletesWhenCancelled)),
+              of_job(_CompletesWhenCancelled)),
     Forgotten("fails-when-cancelled", "a job that is cancelled says that it has failed",
-              _job(_FailsWhenCancelled)),
+              of_job(_FailsWhenCancelled)),
     Forgotten("cancels-when-paused", "a paused job is cancelled, though not by force",
-              _job(_CancelsWhenPaused)),
+              of_job(_CancelsWhenPaused)),
     Forgotten("finalizes-itself", "a job does not wait for job-finalize",
-              _job(_FinalizesItself)),
-    Forgotten("dismisses-itself", "a job does not wait for job-dismiss", _job(_DismissesItself)),
+              of_job(_FinalizesItself)),
+    Forgotten("dismisses-itself", "a job does not wait for job-dismiss", of_job(_DismissesItself)),
     Forgotten("filter-stays", "a bitmap of a job's filter outlives the job",
-              _job(_FilterStays)),
+              of_job(_FilterStays)),
     Forgotten("reports", "a job ends by an error at which it is to stop, or to try again",
-              _job(_Reports)),
+              of_job(_Reports)),
     Forgotten("tries-again", "a job tries again at an error at which it is to stop or to end",
-              _job(_TriesAgain)),
+              of_job(_TriesAgain)),
     Forgotten("no-last-copies", "a job stopped by an error is cancelled at once",
-              _job(_NoLastCopies)),
+              of_job(_NoLastCopies)),
     Forgotten("not-merged-back", "a bitmap that stays does not take on what was written since "
-              "the start", _job(_NotMergedBack)),
+              "the start", of_job(_NotMergedBack)),
     Forgotten("successor-cleared", "a bitmap that is new loses what was written since the start",
-              _job(_SuccessorCleared)),
+              of_job(_SuccessorCleared)),
     Forgotten("installs-always", "a bitmap is brought up to date whatever mode and end",
-              _job(_InstallsAlways)),
-    Forgotten("installs-never", "a bitmap is never brought up to date", _job(_InstallsNever)),
+              of_job(_InstallsAlways)),
+    Forgotten("installs-never", "a bitmap is never brought up to date", of_job(_InstallsNever)),
     Forgotten("uncopied-forgotten", "with bitmap mode always, what was not copied is clean",
-              _job(_UncopiedForgotten)),
-    Forgotten("too-much", "a bitmap is wholly dirty in the end", _job(_TooMuch)),
-    Forgotten("stays-busy", "a bitmap stays in use", _job(_StaysBusy)),
+              of_job(_UncopiedForgotten)),
+    Forgotten("too-much", "a bitmap is wholly dirty in the end", of_job(_TooMuch)),
+    Forgotten("stays-busy", "a bitmap stays in use", of_job(_StaysBusy)),
 )
 """All of them."""

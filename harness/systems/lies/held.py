@@ -79,6 +79,10 @@ def _hung_up(seen: Standing) -> Standing | None:
     return None
 
 
+def _not_silent(seen: Standing) -> Standing | None:
+    return replace(seen, silent=False) if seen.silent else None
+
+
 @dataclass(frozen=True, slots=True)
 class Misdeed:
     """A way to do something else than was asked for; None from it: no chance here."""
@@ -131,5 +135,7 @@ MISREPORTS: Final = (
     Misreport("lost-answer", "a request is never answered", _lost_answer),
     Misreport("failed-answer", "a request fails that must succeed", _failed_answer),
     Misreport("hung-up", "the connection is closed instead of an answer", _hung_up),
+    Misreport("not-silent", "a command is answered while a job that ends waits for requests",
+              _not_silent),
 )
 """All of them."""

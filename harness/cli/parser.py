@@ -93,7 +93,7 @@ def _verify(commands: Any) -> None:
     where = parser.add_mutually_exclusive_group()
     _build_option(where, repeated=True)
     _simulated_option(where, "today's QEMU as the model simulates it, in place of a real one")
-    _budget(parser, seconds=60)
+    _budget(parser, seconds=120)
     _exploration(parser)
     parser.add_argument("--no-directed", action="store_true",
                         help="explore only, without the directed checks")

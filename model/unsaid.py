@@ -156,6 +156,10 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
                 for each in parents_first([job.filter.source])):
             raise Impossible("how block status cuts copies up decides what can be discarded")
         target = job.filter.target
+        if job.command.use_copy_range and isinstance(target, Qcow2) and any(
+                isinstance(each, Qcow2) for each in parents_first([job.filter.source])):
+            raise Impossible("one qcow2 image copied to another by storage keeps zero clusters, "
+                             "of which nobody has found out how many")
         others = any(export.node is target and export.writable
                      for export in graph.exports.values())
         if job.command.compress and not (

@@ -72,10 +72,11 @@ class _Worker:
     def stop(self) -> None:
         """End the process, which may be in the middle of things: its keeper cleans up, and keeps
         its trace if we are told to end ourselves."""
-        self.connection.close()
         with suppress(BrokenPipeError):  # it is dead
             self.orders.send(keeps_traces())
         self.process.join()
+        # Not before: it would take that for the end of its work, and leave nothing to keep.
+        self.connection.close()
 
 
 def batches(work: Work[Report], deadline: float | None, workers: int) -> Generator[Report]:

@@ -134,7 +134,8 @@ def test_a_hang_is_told_with_who_waits_for_what(started: Started) -> None:
     system.apply(5, Start(Write("cbw", 0, 512)))
     assert len(system.settle(Awaited()).pending) <= 1
     system.timeout = 0.5
-    system._fence.timeout = 0.5
+    for fence in system._fences:
+        fence.timeout = 0.5
     system.process.child.send_signal(signal.SIGSTOP)
     with pytest.raises(SystemHung) as caught:
         system.settle(Awaited(answers=(5,)))

@@ -26,7 +26,7 @@ from model.content import ZERO, Stamp
 from model.operations import Context, Operation, Via
 from model.outcome import STATUS_CHANGE, Allocation, BitmapView, JobEvent, JobView
 from model.program import StorageRequest
-from model.schedule import Complete, Start, request_of
+from model.schedule import Complete, Start
 
 from .normalise import Names
 from .seen import Seen, StatusRun
@@ -70,11 +70,11 @@ class Renderer:
 
     def operation(self, number: Stamp, operation: Operation) -> list[str]:
         """The operation, as a command."""
-        if isinstance(request_of(operation), ops.Write):
-            self._patterns[number] = len(self._patterns) + 1
         if isinstance(operation, Start):
-            sent = operation.sent
-            return [f"{_sent(sent, self._request(number, sent))} &  # [{number}]"]
+            return [f"{line} &  # [{number}]"
+                    for line in self.operation(number, operation.request)]
+        if isinstance(operation, ops.Write):
+            self._patterns[number] = len(self._patterns) + 1
         if isinstance(operation, Complete):
             return [human.operation(operation)]
         if isinstance(operation, ops.Status) and operation.via is not Via.MONITOR:

@@ -36,12 +36,14 @@ class SimulatedHost:
     label = "QEMU 0.0"
 
     def __init__(self, capabilities: Capabilities | None = None, lie: Lie | None = None, *,
-                 absent: str | None = None, forgotten: Forgotten | None = None) -> None:
+                 absent: str | None = None, forgotten: Forgotten | None = None,
+                 forgotten_by_jobs: Forgotten | None = None) -> None:
         self._capabilities = capabilities or Capabilities()
         self._lie = lie
         self._absent = absent
         self.forgotten = forgotten
         """The rule that filters over held storage do not keep."""
+        self._forgotten_by_jobs = forgotten_by_jobs
         self.systems: list[Simulated] = []
 
     def capabilities(self) -> Capabilities:
@@ -52,7 +54,8 @@ class SimulatedHost:
             raise Absent(self._absent)
         machine = machine_for(configuration, self._capabilities)
         if isinstance(machine, ConcurrentMachine):
-            return SimulatedHeld(machine, forgotten=self.forgotten)
+            return SimulatedHeld(machine, forgotten=self.forgotten,
+                                 forgotten_by_jobs=self._forgotten_by_jobs)
         self.systems.append(Simulated(machine, self._lie))
         return self.systems[-1]
 

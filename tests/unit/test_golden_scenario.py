@@ -12,11 +12,13 @@ from harness.golden.scenario import Scenario
 from harness.golden.sides import model_text
 from harness.golden.verdict import Verdict
 from harness.lockstep.trace import SystemKind
-from harness.systems.lies import catalogue
+from harness.systems.lies import FORGOTTEN_WHEN_STEERED, catalogue
 from harness.systems.lies.forgotten import FORGOTTEN
 from model.capabilities import Capabilities
 from model.configuration import KIB, Image, Protocol, RequestKind
-from model.operations import Read, Via, Write
+from model.job_operations import Backup, JobPause, OnError, Sync
+from model.operations import Export, Read, Via, Write
+from model.schedule import Start
 from tests.unit.golden_lab import C, SimulatedHost, everything
 
 SOURCE = Image("src", 4 * C, filled=((0, 4 * C),))
@@ -122,6 +124,7 @@ def test_a_lasting_difference_of_bitmaps_is_told_once() -> None:
 
 
 RULES = {each.name: each for each in FORGOTTEN}
+RULES_OF_JOBS = {each.name: each for each in FORGOTTEN_WHEN_STEERED}
 
 
 @pytest.mark.parametrize("forgotten", [
@@ -146,3 +149,27 @@ def test_requests_that_overlap(forgotten: str | None) -> None:
     assert (model == system) == (scenario.failure is None) == honest
     if forgotten is None:
         assert model.endswith("[6] wrote 65536/65536 bytes at offset 0\npending: nothing\n")
+
+
+@pytest.mark.parametrize("forgotten", [None, "paused-at-once", "not-paused"])
+def test_commands_that_a_job_is_given_meanwhile(forgotten: str | None) -> None:
+    """A command is answered when the job rests; a job that keeps no such rule is caught."""
+    scenario = Scenario(SimulatedHost(
+        forgotten_by_jobs=RULES_OF_JOBS[forgotten] if forgotten else None))
+    held = replace(SOURCE, protocol=Protocol.HELD)
+    scenario.images(held, replace(TEMPORARY, protocol=Protocol.HELD))
+    scenario.do(Export("src"))
+    scenario.do(Start(Backup(
+        "job", "src", "tmp", Sync.FULL, max_workers=1, max_chunk=C, auto_finalize=False,
+        on_source_error=OnError.STOP, on_target_error=OnError.STOP)))
+    scenario.start(Write("src", 3 * C, C))
+    scenario.do(Start(JobPause("job")))
+    for cluster in (0, 1):
+        scenario.complete("src", RequestKind.READ, cluster * C, C)
+        scenario.complete("tmp", RequestKind.WRITE, cluster * C, C)
+    model, system = texts(scenario)
+    assert system is not None
+    assert 'qemu-io -c "write -P 1 192k 64k" nbd:///src &  # [3]\n' in model
+    assert '{"execute": "job-pause", "arguments": {"id": "job"}} &  # [4]\npending: read' in model
+    assert '[2] {"return": {}}\n[4] {"return": {}}\npending: read src 192k..256k\n' in model
+    assert (model == system) == (scenario.failure is None) == (forgotten is None)

@@ -13,7 +13,7 @@ from typing import Final
 
 from harness import stamps
 from harness.exploration.load_oracle import BLOCK, Wrong
-from model.content import Stamp
+from model.content import ZERO, Stamp
 
 _NEVER: Final = 1 << 62
 ANYTHING: Final[Stamp] = 1 << 60
@@ -25,7 +25,9 @@ class Change:
     """A write, or zeroes; times are counted in events.
 
     ``certain`` False: a discard, after which a block reads as zero or as before.  ``frees``: it
-    may free clusters of the image's format.
+    may free clusters of the image's format.  ``clears``: while it is under way, what it is to
+    overwrite may read as zero, as qcow2 may zero a range that begins in a zero cluster before it
+    writes there.
     """
 
     stamp: Stamp
@@ -33,6 +35,11 @@ class Change:
     ended: int = _NEVER
     certain: bool = True
     frees: bool = False
+    clears: bool = False
+
+    def is_allowed(self, here: bytes) -> bool:
+        """Whether the change may have left what was found, though nobody wrote it."""
+        return self.frees or (self.clears and self.ended == _NEVER and not any(here))
 
 
 class Durable:
@@ -46,9 +53,9 @@ class Durable:
         self._newer: dict[int, list[Change]] = {}
 
     def begin(self, offset: int, length: int, stamp: Stamp, now: int, *,
-              certain: bool = True, frees: bool = False) -> Change:
+              certain: bool = True, frees: bool = False, clears: bool = False) -> Change:
         """A change of a range begins; hand what it returns to :meth:`end`."""
-        change = Change(stamp, now, certain=certain, frees=frees)
+        change = Change(stamp, now, certain=certain, frees=frees, clears=clears)
         for block in _blocks(offset, length):
             self._newer.setdefault(block, []).append(change)
         return change
@@ -77,8 +84,9 @@ class Durable:
             stamp = next((each for each in allowed
                           if each != ANYTHING and stamps.data(each, place, len(here)) == here),
                          None)
-            if stamp is None and (ANYTHING in allowed or any(each.frees for each in newer)):
-                stamp = ANYTHING
+            if stamp is None and (ANYTHING in allowed
+                                  or any(each.is_allowed(here) for each in newer)):
+                stamp = ANYTHING if any(here) else ZERO
             if stamp is None or not here:
                 return Wrong(place, tuple(dict.fromkeys(allowed)), here)
             whole.append(stamp)

@@ -278,7 +278,8 @@ class _Victim:
             return False
         stamp = ZERO if what >= 11 else self._next()
         change = self._disk.begin(offset, length, stamp, self._now, certain=what < 14,
-                                  frees=what >= 11 and not self._raw)
+                                  frees=what >= 11 and not self._raw,
+                                  clears=what < 11 and not self._raw)
         lasts = what in (1, 11)
         if what < 11:
             token = client.submit_write(offset, stamps.data(stamp, offset, length), fua=lasts)
@@ -369,7 +370,9 @@ class _Victim:
         found = self._disk.settle(answer.data or b"")
         if isinstance(found, Wrong):
             allowed = ", ".join(map(str, found.allowed))
-            self._violated(f"block at {human.size(found.offset)}: must be of one of {allowed}")
+            what = "data of another" if any(found.found) else "zero"
+            self._violated(f"block at {human.size(found.offset)}: must be of one of {allowed}, "
+                           f"and is {what}")
         else:
             self._kills.foreign += sum(
                 new == ANYTHING != old for new, old in zip(found, self._content, strict=True))

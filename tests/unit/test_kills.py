@@ -78,6 +78,14 @@ def test_what_is_being_freed_may_hold_anything_until_it_is_promised() -> None:
     assert again.settle(data(77)) == [ANYTHING]
 
 
+def test_what_is_being_overwritten_may_be_zero_until_that_has_ended() -> None:
+    disk = Durable(BLOCK, [FIRST])
+    change = disk.begin(0, BLOCK, 1, 10, clears=True)
+    assert may_hold(disk, FIRST, 1, ZERO, 77) == {FIRST, 1, ZERO}
+    disk.end(0, BLOCK, change, 11, lasts=False)
+    assert may_hold(disk, FIRST, 1, ZERO, 77) == {FIRST, 1}
+
+
 # On the storage daemon that is found
 
 

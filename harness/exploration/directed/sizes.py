@@ -173,6 +173,7 @@ def _granularities(wanted: Format) -> Make:
         for granularity in (512, 4 * KIB, CLUSTER, 32 * CLUSTER):
             builder.add(ops.BitmapAdd("src", f"b{granularity}", granularity,
                                       persistent=persistent and granularity == CLUSTER))
+        builder.add(ops.BitmapAdd("src", "off", CLUSTER, disabled=True))
         for begin in (None, ops.Restart()) if persistent else (None,):
             if begin is not None:
                 builder.add(begin)
@@ -181,6 +182,7 @@ def _granularities(wanted: Format) -> Make:
                 builder.add_all((
                     ops.Export("src"), ops.Write("src", 0, 1), ops.Write("src", end - 1, 1),
                     ops.Unexport("src"), ops.Resize("src", size),
+                    ops.BitmapMerge("src", "off", (BitmapRef("src", f"b{CLUSTER}"),)),
                     ops.Export("src", bitmaps=(BitmapRef("src", f"b{CLUSTER}"),)),
                     ops.Write("src", size - 1, 1),
                     ops.Status("src", 0, size, context=f"qemu:dirty-bitmap:b{CLUSTER}"),

@@ -165,13 +165,15 @@ def _groups(plan: Plan) -> Trace:
                      max_workers=1, on_source_error=OnError.STOP)
     builder.add(ops.AddSnapshot("snap", "tmp2"))
     by_hand = replace(other, auto_finalize=False)
-    for second, verbs in (
-            (other, ()), (by_hand, (JobFinalize("one"),)), (by_hand, (JobFinalize("two"),)),
-            (by_hand, (JobCancel("one"),)), (by_hand, (JobCancel("two"),)),
-            (waiting, (JobCancel("two"),)), (waiting, (JobCancel("one"),)),
-            (denied, (JobResume("two"), JobCancel("one"),)),
-            (replace(denied, target="tmp"), ()), (replace(waiting, target="nope"), ())):
-        first = replace(copying, device="src") if second is not waiting else copying
+    for first, second, verbs in (
+            (copying, other, ()), (copying, by_hand, (JobFinalize("one"),)),
+            (copying, by_hand, (JobFinalize("two"),)),
+            (replace(copying, auto_finalize=False), other, (JobFinalize("two"),)),
+            (copying, by_hand, (JobCancel("one"),)), (copying, by_hand, (JobCancel("two"),)),
+            (copying, waiting, (JobCancel("two"),)), (copying, waiting, (JobCancel("one"),)),
+            (copying, denied, (JobResume("two"), JobCancel("one"))),
+            (copying, replace(denied, target="tmp"), ()),
+            (copying, replace(waiting, target="nope"), ())):
         builder.add_all((ops.Write("src", 4 * CLUSTER, 10),
                          Transaction((first, second), grouped=True),
                          ops.Write("src", 6 * CLUSTER, 10), *verbs))
@@ -240,7 +242,7 @@ def _in_use(plan: Plan) -> Trace:
         ops.BitmapDisable("src", "fine"), ops.BitmapEnable("src", "fine"),
         ops.BitmapMerge("src", "fine", (other,)), ops.BitmapMerge("src", "coarse", (held,)),
         ops.BitmapMerge("src", "coarse", (other, held)), ops.BitmapRemove("src", "fine"),
-        *(ops.BitmapMerge("src", "clean", (other, BitmapRef(*wrong)))
+        *(ops.BitmapMerge("src", "clean", (other, BitmapRef("tmp", "other"), BitmapRef(*wrong)))
           for wrong in (("src", "nope"), ("nope", "fine"), ("base", "of-another-size"))),
         ops.AddFilter("cbw", "src", "tmp2", held), ops.Export("src", bitmaps=(held,)),
         *(Backup("other", "src", "tmp2", Sync.BITMAP, "fine", mode) for mode in BitmapMode),

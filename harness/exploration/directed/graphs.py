@@ -163,6 +163,7 @@ def faults() -> Iterator[Check]:
     for node, kind, policy in itertools.product(
             ("src", "tmp"), (RequestKind.READ, RequestKind.WRITE), OnCbwError):
         yield Check("faults", f"{kind} of {node} fails, {policy}", _fault(node, kind, policy))
+    yield Check("faults", "flushes fail", _flushes)
     yield Check("faults", "zeroes of parts of blocks fail", _parts_of_blocks)
 
 
@@ -206,4 +207,18 @@ def _parts_of_blocks(plan: Plan) -> Trace:
         zero = ops.Zero("cbw", start + _BLOCK + 1, 3 * _BLOCK)
         look = ops.Read("cbw", start, 8 * _BLOCK)
         builder.add_all((zero, look, zero, look))
+    return builder.trace()
+
+
+def _flushes(plan: Plan) -> Trace:
+    """A flush that has failed is yet to be done, though nothing was written since."""
+    builder = Builder(plan, Configuration((
+        Image("src", CLUSTER, filled=((0, CLUSTER),), faults=(Fault(RequestKind.FLUSH, 0),)),
+        Image("tmp", CLUSTER),
+        Image("once", CLUSTER, faults=(Fault(RequestKind.FLUSH, 0, "ENOSPC", once=True),)))))
+    builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.Export("cbw"), ops.Export("once")))
+    for node in ("cbw", "once"):
+        for _ in range(2):
+            builder.add_all((ops.Flush(node), ops.Write(node, 0, 512), ops.Flush(node),
+                             ops.Flush(node)))
     return builder.trace()

@@ -154,6 +154,7 @@ def checks() -> Iterator[Check]:
         yield Check("jobs", cell.name, _make(cell))
         if number == _EARLY:
             yield Check("jobs", "a job that is slowed down", _slow)
+    yield Check("jobs", "each failure of a job, and each thing to do about it", _policies)
     yield Check("jobs", "jobs with a bitmap that does not record", _disabled)
     yield Check("jobs", "what is refused", _refusals)
     yield Check("jobs", "what may be asked of a job in which state", _verbs)
@@ -182,6 +183,25 @@ def _slow(plan: Plan) -> Trace:
     builder = Builder(plan, images)
     builder.add_all(replace(each, speed=_SPEED, max_chunk=CLUSTER)
                     if isinstance(each, Backup) else each for each in operations)
+    return builder.trace()
+
+
+def _policies(plan: Plan) -> Trace:
+    """Want of space is told from other failures, and what reads from what writes."""
+    errors, policies = ("EIO", "ENOSPC"), set(OnError) - {OnError.IGNORE}  # tries for ever
+    builder = Builder(plan, Configuration((
+        Image("src", SIZE, filled=((0, SIZE),)), Image("tmp", SIZE),
+        *(Image(f"{kind}-{error}", SIZE, filled=((0, SIZE),), faults=(
+            Fault(kind, FAILING, error),))
+          for kind in (RequestKind.READ, RequestKind.WRITE) for error in errors))))
+    job = Backup("job", "src", "tmp", Sync.FULL, filter_node="filter", auto_dismiss=False,
+                 max_workers=1, max_chunk=CLUSTER)
+    for error, policy in itertools.product(errors, sorted(policies)):
+        for command in (
+                replace(job, device=f"{RequestKind.READ}-{error}", on_source_error=policy),
+                replace(job, target=f"{RequestKind.WRITE}-{error}", on_target_error=policy,
+                        on_source_error=OnError.STOP)):
+            builder.add_all((command, JobResume("job"), JobCancel("job"), JobDismiss("job")))
     return builder.trace()
 
 

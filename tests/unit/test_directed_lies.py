@@ -20,15 +20,19 @@ from harness.lockstep.verdict import Conforms, Diverges
 from harness.systems.held_simulated import SimulatedHeld
 from harness.systems.simulated import Simulated
 from model import filters, links, successors
+from model.backup_job import BackupJob
 from model.bitmap import DirtyBitmap
 from model.block_copy import BlockCopy, CopyCall, CopyTask
 from model.concurrent_machine import ConcurrentMachine, machine_for
-from model.configuration import GIB, Configuration
+from model.configuration import GIB, Configuration, RequestKind
 from model.copy_on_read import CopyOnRead
 from model.errors import Errno, RequestFailed
 from model.graph import Graph
 from model.held_image import HeldImage
 from model.image import Image
+from model.job_life import JobLife
+from model.job_operations import OnError
+from model.jobs import JobStatus
 from model.machine import Machine
 from model.node import Node, Zeroing
 from model.operations import Operation
@@ -76,6 +80,9 @@ _create = successors.create
 _put_back = BlockCopy._put_back
 _write_zeroes = HeldImage._write_zeroes
 _own_bitmap = Graph._own_bitmap
+_resize = DirtyBitmap.resize
+_on_error = BackupJob._on_error
+_wake = JobLife._wake
 
 
 def _keeps_zeroes(copy: BlockCopy, task: CopyTask, is_zero: bool | None,
@@ -114,6 +121,43 @@ def _shows_what_records(graph: Graph, node: Node, name: str, *, writable: bool) 
     return _own_bitmap(graph, node, name, writable=True)
 
 
+def _resizes_what_records(bitmap: DirtyBitmap, size: int) -> None:
+    if bitmap.recording:
+        _resize(bitmap, size)
+
+
+def _asks_whom_it_asked_last(job: BackupJob) -> Program[None]:
+    job.status = JobStatus.WAITING
+    group = list(job._group.jobs)
+    if all(each.has_ended for each in group):
+        for each in group:
+            each.status = JobStatus.PENDING
+        if job.command.auto_finalize:
+            yield from job._commit()
+
+
+def _reports(job: BackupJob, error: Errno, reading: bool) -> OnError:
+    action = _on_error(job, error, reading)
+    return OnError.REPORT if job.command.on_source_error is OnError.AUTO else action
+
+
+def _fails_for_any_reason(job: BackupJob, error: Errno, reading: bool) -> OnError:
+    action = _on_error(job, error, reading)
+    job._io_status = "failed" if job._io_status == "nospace" else job._io_status
+    return action
+
+
+def _stays_paused(job: JobLife) -> None:
+    _wake(job)
+    job._paused_by_user = True
+
+
+def _has_flushed(image: Image) -> Program[None]:
+    was, image._flushed = image._is_flushed(), image.changes
+    if not was:
+        yield image._request(RequestKind.FLUSH, 0, 0)
+
+
 CASES = (
     ("jobs that discard what they have copied, zeroes too",
      Lacking(BlockCopy, "_run", _keeps_zeroes)),
@@ -128,6 +172,15 @@ CASES = (
     ("jobs with a bitmap that does not record", Lacking(successors, "create", _records)),
     ("requests of gibibytes", Lacking(Node, "discard", _in_31_bits)),
     ("names and granularities that bitmaps may have", Lacking(DirtyBitmap, "merge", _overwrites)),
+    ("resize of raw with bitmaps of every granularity",
+     Lacking(DirtyBitmap, "resize", _resizes_what_records)),
+    ("jobs that end together", Lacking(BackupJob, "_copied", _asks_whom_it_asked_last)),
+    ("each failure of a job, and each thing to do about it",
+     Lacking(BackupJob, "_on_error", _reports)),
+    ("each failure of a job, and each thing to do about it",
+     Lacking(BackupJob, "_on_error", _fails_for_any_reason)),
+    ("a slow job, full, paused and resumed", Lacking(JobLife, "_wake", _stays_paused)),
+    ("flushes fail", Lacking(Image, "_flush", _has_flushed)),
 )
 
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 from harness.builds import STORAGE_DAEMON, Build
+from harness.clients.qmp import Qmp
 from harness.exploration.directed.ends import ENDS, End, check
 from harness.exploration.subjects import subject_of
 from harness.storage.images import ImageStore
@@ -82,3 +84,22 @@ def test_a_lost_write_is_noticed(build: Build, store: ImageStore, capabilities: 
                                  end: End) -> None:
     found = check(end, lambda images: Forgetful(build, images, store), capabilities)
     assert any("src" in each for each in found)
+
+
+REMOVALS = [end for end in ENDS if "removed" in end.name]
+
+
+@pytest.mark.parametrize("end", REMOVALS, ids=by_name)
+def test_who_hangs_up_unasked_is_noticed(
+        build: Build, store: ImageStore, capabilities: Capabilities, end: End,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    execute = Qmp.execute
+
+    def force(qmp: Qmp, command: str, arguments: Mapping[str, object] | None = None,
+              **more: Any) -> object:
+        forced = command == "block-export-del" and {**(arguments or {}), "mode": "hard"}
+        return execute(qmp, command, forced or arguments, **more)
+
+    monkeypatch.setattr(Qmp, "execute", force)
+    found = check(end, lambda images: HeldDaemon(build, images, store, timeout=2), capabilities)
+    assert any("block-export-del: expected to be refused" in each for each in found)

@@ -212,8 +212,11 @@ def _is_deletion(event: QmpEvent) -> bool:
 
 
 def _late_copies(script: Script) -> None:
-    """Copies that nobody waits for any more, as their time ran out."""
+    """Copies that nobody waits for any more, as their time ran out, and a client that has had its
+    answer."""
     script.fleecing(timeout=1)
+    script.read(4)
+    script.done(RequestKind.READ, SOURCE, 4)
     script.write(0)
     script.write(2)
     script.done(RequestKind.READ, SOURCE, 2)
@@ -221,8 +224,10 @@ def _late_copies(script: Script) -> None:
 
 
 def _removal_behind(scene: Scene) -> Iterator[str]:
-    """What the filter still does in the background is waited for before it goes."""
+    """What the filter still does in the background is waited for before it goes.  An export is
+    not removed while a client is connected that has nothing under way, unless it is forced to."""
     daemon = scene.daemon
+    yield from scene.refused(f"export '{SNAPSHOT}' still in use", "block-export-del", id=SNAPSHOT)
     for export in (FILTER, SNAPSHOT):
         daemon.hang_up(export)
     removed = scene.is_held_up(commands.export_removal(FILTER))
@@ -279,19 +284,21 @@ def check(end: End, begin: Begin, capabilities: Capabilities) -> list[str]:
     """Do one; what is not as it must be, in words."""
     script = end.script(capabilities)
     trace = script.trace()
+    found: list[str] = []
     try:
         with closing(begin(trace.configuration)) as daemon:
             verdict = run(trace.steps, daemon,
                           ConcurrentMachine(trace.configuration, capabilities))
             if not isinstance(verdict, Conforms):
-                found = [verdict.summary]
+                found.append(verdict.summary)
             else:
                 script.held.answers()
-                found = list(end.act(Scene(script, daemon)))
+                for each in end.act(Scene(script, daemon)):
+                    found.append(each)
     except SystemFailed as why:
-        found = [f"{why.verdict}: {why}"]
+        found.append(f"{why.verdict}: {why}")
     except Early as why:
-        found = [f"{why}: answered, though it has to wait for storage"]
+        found.append(f"{why}: answered, though it has to wait for storage")
     except (PeerGone, QmpTimeout, QmpRefused) as why:
-        found = [str(why)]
+        found.append(str(why))
     return [f"{end.name}: {each}" for each in found]

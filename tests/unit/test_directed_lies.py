@@ -19,7 +19,7 @@ from harness.lockstep.trace import SystemKind, Trace
 from harness.lockstep.verdict import Conforms, Diverges
 from harness.systems.held_simulated import SimulatedHeld
 from harness.systems.simulated import Simulated
-from model import filters, links, successors
+from model import block_copy, filters, links, successors
 from model.backup_job import BackupJob
 from model.bitmap import DirtyBitmap
 from model.block_copy import BlockCopy, CopyCall, CopyTask
@@ -83,6 +83,7 @@ _own_bitmap = Graph._own_bitmap
 _resize = DirtyBitmap.resize
 _on_error = BackupJob._on_error
 _wake = JobLife._wake
+_wait_for_readers = BlockCopy._wait_for_readers
 
 
 def _keeps_zeroes(copy: BlockCopy, task: CopyTask, is_zero: bool | None,
@@ -204,6 +205,10 @@ def _remembers_zeroed(image: HeldImage, start: int, end: int, how: Zeroing) -> P
     image._known_data = known
 
 
+def _waits_for_neighbours(copy: BlockCopy, start: int, end: int) -> Program[None]:
+    yield from _wait_for_readers(copy, max(start - 1, 0), end + 1)
+
+
 HELD = (
     (others.zeroes_shown,
      Lacking(BlockCopy, "_wait_for_readers", lambda copy, start, end: iter(()))),
@@ -211,6 +216,11 @@ HELD = (
     (others.job, Lacking(BlockCopy, "_wait_for_readers", lambda copy, start, end: iter(()))),
     (others.failing, Lacking(BlockCopy, "_put_back", _counts_failures)),
     (others.keeping, Lacking(Image, "_may_unmap", lambda node, how: True)),
+    (CHECKS["schedule: the source shows through two overlays"].make,
+     Lacking(block_copy, "_shows_through",
+             lambda source, target: links.filtered_or_backing(target) is source)),
+    (CHECKS["schedule: the source shows through the target"].make,
+     Lacking(BlockCopy, "_wait_for_readers", _waits_for_neighbours)),
 )
 
 

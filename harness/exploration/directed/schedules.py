@@ -7,6 +7,7 @@ A check is several scripts, one after the other on one disk, each in clusters of
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -57,6 +58,8 @@ def checks() -> Iterator[Check]:
             ("failures", "QEMU killed at each step of a job and a guest", killing.backing_up),
             ("concurrency", "filters over filters", _stacked),
             ("concurrency", "the source shows through the target", _classic),
+            ("concurrency", "the source shows through two overlays",
+             lambda plan: _classic(plan, "between")),
             ("concurrency", "the source's zeroes show through the target", others.zeroes_shown),
             ("concurrency", "the source shows through a job's target", others.job),
             ("concurrency", "copies of several tasks", _tasks),
@@ -323,12 +326,15 @@ def _stacked(plan: Plan) -> Trace:
     return script.trace()
 
 
-def _classic(plan: Plan) -> Trace:
-    """The target's readers see the source where nothing is copied yet: copies wait for them."""
+def _classic(plan: Plan, *between: str) -> Trace:
+    """The target's readers see the source where nothing is copied yet, also through overlays
+    ``between`` the two: copies wait for them, but not for readers of what is beside."""
     size = 6 * CLUSTER
+    overlays = (*between, TARGET)
     script = Script(plan, Configuration((
         Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
-        Image(TARGET, size, Format.QCOW2, backing=SOURCE))))
+        *(Image(node, size, Format.QCOW2, backing=below)
+          for below, node in itertools.pairwise((SOURCE, *overlays))))))
     script.must(ops.AddFilter(FILTER, SOURCE, TARGET), ops.Export(FILTER),
                 ops.Export(TARGET, writable=False))
     script.read(0, node=TARGET)
@@ -343,6 +349,10 @@ def _classic(plan: Plan) -> Trace:
     script.done(READ, SOURCE, 2, nth=2)
     script.done(READ, SOURCE, 2, nth=1)
     script.read(2, 1, TARGET)
+    script.finish()
+    script.read(4, node=TARGET)
+    script.write(5, 0.5)
+    script.done(READ, SOURCE, 5)
     script.finish()
     return script.trace()
 

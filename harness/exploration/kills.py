@@ -25,8 +25,8 @@ from harness.errors import EnvironmentProblem
 from harness.exploration.durability import ANYTHING, Change, Durable
 from harness.exploration.load_oracle import BLOCK, Wrong
 from harness.lockstep import human
-from harness.processes import run
 from harness.systems.failure import SystemFailed
+from harness.systems.image_check import damage
 from harness.systems.qmp_system import QmpSystem
 from model import operations as ops
 from model.bitmap import align_down, align_up
@@ -47,8 +47,6 @@ _PATIENCE: Final = 30.0
 _GRANULARITY: Final = 64 * KIB
 _CLUSTER: Final = 64 * KIB
 _TRIES: Final = 8
-_LEAKS: Final = 3
-"""The exit status of ``qemu-img check`` where nothing but leaked clusters was found."""
 
 _GRAPH: Final = (ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
                  ops.Export("cbw"), ops.Export("snap"))
@@ -355,15 +353,13 @@ class _Victim:
     # What is left
 
     def _check_images(self) -> None:
-        tool = self._build.tool("qemu-img")
         for image in self._configuration.images:
             if image.format is Format.RAW:
                 continue
-            done = run([*tool.argv, "check", "-f", image.format.value,
-                        str(self._system.image_file(image.node))], env=tool.env)
-            if done.exit.code not in (0, _LEAKS):
-                said = " ".join(done.stdout.decode(errors="replace").split())
-                self._violated(f"qemu-img check of {image.node}: {done.exit} {said[-300:]}")
+            wrong = damage(self._build, image.format, self._system.image_file(image.node),
+                           leaks=True)
+            if wrong is not None:
+                self._violated(f"qemu-img check of {image.node}: {wrong}")
 
     def _look_at_disk(self) -> None:
         answer = self._system.apply(self._next(), ops.Inspect("src"))

@@ -26,7 +26,7 @@ class Find:
     signature: Signature
     summary: str
     verdict: str = "divergence"
-    """One word: divergence, crash, hang, hang-up or garbage."""
+    """One word: divergence, crash, hang, hang-up, garbage or damage."""
     elapsed: float = 0.0
     """Seconds since the run began."""
 

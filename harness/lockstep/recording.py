@@ -73,7 +73,7 @@ class Recording:
 
     system: str
     verdict: str = "conforms"
-    """One word: conforms, divergence, crash, hang, hang-up or garbage."""
+    """One word: conforms, divergence, crash, hang, hang-up, garbage or damage."""
     summary: str = ""
     number: int | None = None
     """Of the operation at which it ended; None: it conforms."""

@@ -96,3 +96,16 @@ class SystemGarbled(SystemFailed):
         self.detail = detail
         to = f" to: {asked}" if asked else ""
         super().__init__(f"{channel}: not an answer{to}: {detail}")
+
+
+class SystemDamaged(SystemFailed):
+    """An image is not as it should be when QEMU has ended by itself: corrupt, or with clusters
+    that nothing uses any more."""
+
+    verdict = "damage"
+
+    def __init__(self, node: str, wrong: str) -> None:
+        """``node``: that of the image; ``wrong``: what ``qemu-img check`` says."""
+        self.node = node
+        super().__init__(f"QEMU has ended, and left the image of {node} damaged: "
+                         f"qemu-img check: {wrong}")

@@ -23,7 +23,7 @@ from harness.storage.images import ImageStore
 from harness.storage.monitored import Monitored
 from harness.storage.place import FilePlace, Place, path_of
 from harness.storage.raw_server import RawServer
-from harness.systems import commands, job_commands, post_mortem
+from harness.systems import commands, image_check, job_commands, post_mortem
 from harness.systems.base import WHOLE, Answer, sent_as
 from harness.systems.command import Command
 from harness.systems.connections import Connections, Key
@@ -68,9 +68,7 @@ class QmpSystem:
         its stacks are wanted.  Raises EnvironmentProblem.
         """
         self._wants_stacks = core
-        self.build = build
-        self.configuration = configuration
-        self.timeout = timeout
+        self.build, self.configuration, self.timeout = build, configuration, timeout
         self._cleanup = contextlib.ExitStack()
         self._filters: dict[str, str] = {}
         """Of each snapshot-access node, the node below."""
@@ -79,6 +77,7 @@ class QmpSystem:
         self._jobs = JobWatch()
         self._names = NodeNames(self._block_graph)
         self._touched: list[tuple[int, int]] = []
+        self._leaks = False  # where a QEMU was killed, images may have leaked clusters
         self._big = any(image.size > WHOLE for image in configuration.images)
         try:
             self.workspace = self._cleanup.enter_context(Workspace())
@@ -236,6 +235,8 @@ class QmpSystem:
         """End the process, by itself or not, and start another one over the same images."""
         if isinstance(operation, ops.Restart):
             self._quit()
+            image_check.check(self.build, self.configuration, self._image_places, self._leaks)
+        self._leaks |= isinstance(operation, ops.Kill)
         self._clients.close()
         self.process.close()
         self._filters.clear()

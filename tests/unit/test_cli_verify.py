@@ -78,7 +78,7 @@ def test_a_full_disk_is_no_divergence(lie: str, monkeypatch: pytest.MonkeyPatch,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("lie", ["crash", "hang", "hang-up", "garbage", "exit"])
+@pytest.mark.parametrize("lie", ["crash", "hang", "hang-up", "garbage", "damage", "exit"])
 def test_a_build_that_gives_no_answer_diverges(lie: str, monkeypatch: pytest.MonkeyPatch,
                                                capsys: pytest.CaptureFixture[str]) -> None:
     simulate(monkeypatch, lie, truthful_for=3)

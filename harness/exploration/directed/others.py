@@ -4,6 +4,8 @@ that do not free space, a job of several tasks that fail."""
 
 from __future__ import annotations
 
+import itertools
+
 from harness.exploration.building import Plan
 from harness.exploration.directed.script import CLUSTER, Script
 from harness.exploration.images import SOURCE, TARGET
@@ -15,6 +17,37 @@ from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
 from model.schedule import Start
 
 READ, WRITE, STATUS = RequestKind.READ, RequestKind.WRITE, RequestKind.STATUS
+
+
+def shown(plan: Plan, *between: str) -> Trace:
+    """The target's readers see the source where nothing is copied yet, also through overlays
+    ``between`` the two: copies wait for them, but not for readers of what is beside."""
+    size = 6 * CLUSTER
+    overlays = (*between, TARGET)
+    script = Script(plan, Configuration((
+        Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
+        *(Image(node, size, Format.QCOW2, backing=below)
+          for below, node in itertools.pairwise((SOURCE, *overlays))))))
+    script.must(ops.AddFilter(FILTER, SOURCE, TARGET), ops.Export(FILTER),
+                ops.Export(TARGET, writable=False))
+    script.read(0, node=TARGET)
+    script.write(0, 0.5)
+    script.done(READ, SOURCE, 0, nth=1)
+    script.done(READ, SOURCE, 0)
+    script.finish()
+    script.read(2, 0.5, TARGET)
+    script.read(2.5, 0.5, TARGET)
+    script.write(2)
+    script.write(2, 0.5)
+    script.done(READ, SOURCE, 2, nth=2)
+    script.done(READ, SOURCE, 2, nth=1)
+    script.read(2, 1, TARGET)
+    script.finish()
+    script.read(4, node=TARGET)
+    script.write(5, 0.5)
+    script.done(READ, SOURCE, 5)
+    script.finish()
+    return script.trace()
 
 
 def job(plan: Plan) -> Trace:

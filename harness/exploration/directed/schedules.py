@@ -7,7 +7,6 @@ A check is several scripts, one after the other on one disk, each in clusters of
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -27,7 +26,7 @@ from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT,
 from harness.lockstep.simplify import with_configuration
 from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.configuration import MIB, Configuration, Format, Image, Protocol, RequestKind
+from model.configuration import MIB, Configuration, Image, Protocol, RequestKind
 from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
 from model.schedule import Start
 
@@ -57,9 +56,9 @@ def checks() -> Iterator[Check]:
             ("failures", "QEMU killed beside persistent bitmaps", killing.bitmaps),
             ("failures", "QEMU killed at each step of a job and a guest", killing.backing_up),
             ("concurrency", "filters over filters", _stacked),
-            ("concurrency", "the source shows through the target", _classic),
+            ("concurrency", "the source shows through the target", others.shown),
             ("concurrency", "the source shows through two overlays",
-             lambda plan: _classic(plan, "between")),
+             lambda plan: others.shown(plan, "between")),
             ("concurrency", "the source's zeroes show through the target", others.zeroes_shown),
             ("concurrency", "the source shows through a job's target", others.job),
             ("concurrency", "copies of several tasks", _tasks),
@@ -323,37 +322,6 @@ def _stacked(plan: Plan) -> Trace:
     script.write(1, 2)
     script.finish(latest=True)
     look(script)
-    return script.trace()
-
-
-def _classic(plan: Plan, *between: str) -> Trace:
-    """The target's readers see the source where nothing is copied yet, also through overlays
-    ``between`` the two: copies wait for them, but not for readers of what is beside."""
-    size = 6 * CLUSTER
-    overlays = (*between, TARGET)
-    script = Script(plan, Configuration((
-        Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
-        *(Image(node, size, Format.QCOW2, backing=below)
-          for below, node in itertools.pairwise((SOURCE, *overlays))))))
-    script.must(ops.AddFilter(FILTER, SOURCE, TARGET), ops.Export(FILTER),
-                ops.Export(TARGET, writable=False))
-    script.read(0, node=TARGET)
-    script.write(0, 0.5)
-    script.done(READ, SOURCE, 0, nth=1)
-    script.done(READ, SOURCE, 0)
-    script.finish()
-    script.read(2, 0.5, TARGET)
-    script.read(2.5, 0.5, TARGET)
-    script.write(2)
-    script.write(2, 0.5)
-    script.done(READ, SOURCE, 2, nth=2)
-    script.done(READ, SOURCE, 2, nth=1)
-    script.read(2, 1, TARGET)
-    script.finish()
-    script.read(4, node=TARGET)
-    script.write(5, 0.5)
-    script.done(READ, SOURCE, 5)
-    script.finish()
     return script.trace()
 
 

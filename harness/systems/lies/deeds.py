@@ -7,7 +7,13 @@ from dataclasses import replace
 from typing import Final
 
 from harness.processes import Exit
-from harness.systems.failure import SystemCrashed, SystemGarbled, SystemHung, SystemHungUp
+from harness.systems.failure import (
+    SystemCrashed,
+    SystemDamaged,
+    SystemGarbled,
+    SystemHung,
+    SystemHungUp,
+)
 from harness.systems.lies.lie import Lie, Oracle
 from model.operations import Discard, Operation, Resize, Write
 
@@ -52,4 +58,6 @@ ENDS: Final = (
         failure=lambda operation: SystemHungUp("nbd", operation.name)),
     Lie("garbage", "the answer cannot be understood", Oracle.LIFE,
         failure=lambda operation: SystemGarbled("qmp", operation.name, "not JSON")),
+    Lie("damage", "an image has clusters that nothing uses", Oracle.LIFE,
+        failure=lambda operation: SystemDamaged("src", "2 leaked clusters")),
 )

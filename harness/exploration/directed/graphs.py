@@ -160,10 +160,10 @@ def _work(size: int) -> tuple[Operation, ...]:
 
 
 def faults() -> Iterator[Check]:
+    yield Check("faults", "flushes fail", _flushes)
     for node, kind, policy in itertools.product(
             ("src", "tmp"), (RequestKind.READ, RequestKind.WRITE), OnCbwError):
         yield Check("faults", f"{kind} of {node} fails, {policy}", _fault(node, kind, policy))
-    yield Check("faults", "flushes fail", _flushes)
     yield Check("faults", "zeroes of parts of blocks fail", _parts_of_blocks)
 
 

@@ -154,10 +154,11 @@ def checks() -> Iterator[Check]:
         yield Check("jobs", cell.name, _make(cell))
         if number == _EARLY:
             yield Check("jobs", "a job that is slowed down", _slow)
-    yield Check("jobs", "each failure of a job, and each thing to do about it", _policies)
+            yield Check("jobs", "each failure of a job, and each thing to do about it", _policies)
+        if number == 3 * _EARLY:
+            yield Check("jobs", "what may be asked of a job in which state", _verbs)
     yield Check("jobs", "jobs with a bitmap that does not record", _disabled)
     yield Check("jobs", "what is refused", _refusals)
-    yield Check("jobs", "what may be asked of a job in which state", _verbs)
 
 
 def _various_first(matrix: Iterable[Cell]) -> Iterator[Cell]:

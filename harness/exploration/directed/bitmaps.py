@@ -287,7 +287,7 @@ def _kept(cluster: int) -> Callable[[Plan], Trace]:
                 ops.BitmapAdd("src", f"q{len(builder.steps)}", 4 * KIB, persistent=True),
                 ops.BitmapEnable("src", "p1"), ops.BitmapClear("src", "p2"),
                 Transaction((ops.BitmapRemove("src", "p2"), Abort())),
-                ops.Write("src", 5 * MIB, 1)))
+                ops.Write("src", 5 * MIB, 1), ops.Discard("src", 4 * MIB, 96 * KIB + 256)))
         for bitmap in list(builder.scene.bitmaps):
             builder.add(ops.BitmapRemove(bitmap.node, bitmap.name))
         builder.add_all((ops.BitmapAdd("src", "p0", persistent=True), ops.Flush("src"),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NoReturn
 
-from . import arguments, bitmap_commands, drive_backup, filters, successors
+from . import arguments, drive_backup, filters, successors
 from .backup_job import BackupJob, JobGroup
-from .bitmap import check_usable
+from .bitmap import check_usable, check_writable
 from .block_copy import LARGEST_SIZE
 from .capabilities import Capabilities
 from .configuration import Format
@@ -90,7 +90,7 @@ def start(graph: Graph, command: Backup, group: JobGroup) -> BackupJob:
     _check_nodes(graph, command, device, target)
     _check_performance(command)
     if sync_bitmap is not None and sync_bitmap.mode is not BitmapMode.NEVER:
-        bitmap_commands.check_writable(sync_bitmap.bitmap)
+        check_writable(sync_bitmap.bitmap)
     filter_node = _make_filter(graph, command, device, target)
     if sync_bitmap is not None:
         successors.create(device, sync_bitmap.bitmap)

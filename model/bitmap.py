@@ -88,7 +88,7 @@ class DirtyBitmap:
         self.busy = False
         self.inconsistent = False
         self.read_only = False
-        """Loaded from an image that was opened read-only."""
+        """The image that keeps it is open read-only, or was to be."""
         self.successor: DirtyBitmap | None = None
         """Records the writes while a job works with what this bitmap had when it started."""
         self.bits: RunMap[bool] = RunMap(divide_up(size, granularity), False)
@@ -210,6 +210,19 @@ def check_usable(bitmap: DirtyBitmap) -> None:
                              "and cannot be used")
     if bitmap.inconsistent:
         raise CommandRefused(f"Bitmap '{bitmap.name}' is inconsistent and cannot be used")
+
+
+def check_writable(bitmap: DirtyBitmap) -> None:
+    """A bitmap of an image that is open read-only is refused."""
+    if bitmap.read_only:
+        raise CommandRefused(f"Bitmap '{bitmap.name}' is readonly and cannot be modified")
+
+
+def check_changeable(bitmap: DirtyBitmap) -> None:
+    """Both of these."""
+    if not bitmap.busy:
+        check_writable(bitmap)
+    check_usable(bitmap)
 
 
 def check_same_size(destination: DirtyBitmap, source: DirtyBitmap) -> None:

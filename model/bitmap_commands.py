@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import Final
 
 from . import arguments, bitmap_directory
-from .bitmap import SMALLEST_GRANULARITY, DirtyBitmap, check_same_size, check_usable
+from .bitmap import (
+    SMALLEST_GRANULARITY,
+    DirtyBitmap,
+    check_changeable,
+    check_same_size,
+    check_usable,
+    check_writable,
+)
 from .configuration import KIB
 from .errors import CommandRefused
 from .graph import Graph
@@ -97,7 +104,8 @@ def _forgotten(graph: Graph, command: BitmapRemove) -> DirtyBitmap:
             and graph.capabilities.persistent_needs_writable):
         raise CommandRefused(f"Cannot remove persistent bitmap '{command.bitmap}': no write "
                              f"access to node '{node.name}'")
-    check_writable(bitmap)
+    if not graph.capabilities.persistent_needs_writable:
+        check_writable(bitmap)
     if bitmap.persistent and isinstance(node, Qcow2):
         bitmap_directory.forget(node, command.bitmap)
     return bitmap
@@ -111,7 +119,7 @@ def remove_held(graph: Graph, command: BitmapRemove) -> None:
 def clear(graph: Graph, command: BitmapClear) -> None:
     """block-dirty-bitmap-clear: nothing is dirty any more; works on a disabled one too."""
     bitmap = _own(graph, command)
-    _check_changeable(bitmap)
+    check_changeable(bitmap)
     bitmap.clear()
 
 
@@ -132,24 +140,12 @@ def merge(graph: Graph, command: BitmapMerge) -> None:
     merged: list[DirtyBitmap] = []
     for reference in command.sources:
         source = graph.bitmap(reference)
-        _check_changeable(destination)
+        check_changeable(destination)
         check_usable(source)
         check_same_size(destination, source)
         merged.append(source)
     for source in merged:
         destination.merge(source)
-
-
-def check_writable(bitmap: DirtyBitmap) -> None:
-    """A bitmap of an image that was opened read-only is refused."""
-    if bitmap.read_only:
-        raise CommandRefused(f"Bitmap '{bitmap.name}' is readonly and cannot be modified")
-
-
-def _check_changeable(bitmap: DirtyBitmap) -> None:
-    if not bitmap.busy:
-        check_writable(bitmap)
-    check_usable(bitmap)
 
 
 def _own(graph: Graph, command: BitmapOperation) -> DirtyBitmap:

@@ -15,20 +15,40 @@ from .qcow2 import Qcow2
 
 
 def store(node: Qcow2) -> None:
-    """The image is closed.  Persistent bitmaps keep their places in the directory; new ones come
-    last, the newest of them first.  Inconsistent ones stay as they are."""
+    """The image is closed, or becomes read-only.  Persistent bitmaps keep their places in the
+    directory; new ones come last, the newest of them first.  Inconsistent ones, and those that
+    are read-only, stay as they are."""
     if node.read_only:
         return
     places = {stored.name: index for index, stored in enumerate(node.directory)}
     for bitmap in node.bitmaps:
-        if not bitmap.persistent or bitmap.inconsistent or bitmap.name is None:
+        if not must_store(bitmap):
             continue
+        assert bitmap.name is not None
         stored = StoredBitmap(bitmap.name, bitmap.granularity, bitmap.recording,
                               bitmap.bits.copy())
         if bitmap.name in places:
             node.directory[places[bitmap.name]] = stored
         else:
             node.directory.append(stored)
+
+
+def must_store(bitmap: DirtyBitmap) -> bool:
+    """Whether the image has to be given the bitmap, and can."""
+    return bitmap.persistent and not (bitmap.inconsistent or bitmap.read_only)
+
+
+def protect(node: Qcow2) -> None:
+    """What the image keeps may not change any more."""
+    for bitmap in node.bitmaps:
+        bitmap.read_only = bitmap.persistent
+
+
+def release(node: Qcow2) -> None:
+    """What the image keeps may change again, and is marked as in use."""
+    node.directory = [replace(stored, in_use=True) for stored in node.directory]
+    for bitmap in node.bitmaps:
+        bitmap.read_only = False
 
 
 def load(node: Qcow2) -> None:

@@ -18,11 +18,9 @@ from .qcow2 import Qcow2
 
 def add_filter(graph: Graph, command: AddFilter) -> None:
     """blockdev-add of a copy-before-write node."""
-    if command.file is None:
-        raise CommandRefused("Parameter 'file' is missing")
-    if command.target is None:
-        raise CommandRefused("Parameter 'target' is missing")
-    on_cbw_error = _check_options(command, graph.capabilities)
+    on_cbw_error = check_options(command, graph.capabilities)
+    assert command.file is not None
+    assert command.target is not None
     source = graph.look(command.file)
     graph.check_new(command.node)
     target = graph.lookup(command.target)
@@ -47,19 +45,23 @@ def make_filter(graph: Graph, name: str, source: Node, target: Node, bitmap: Dir
                            discard=discard, fired=graph.fired)
 
 
-def _check_options(command: AddFilter, capabilities: Capabilities) -> OnCbwError:
-    """The checks that QEMU's option parser makes, before any node is looked up."""
+def check_options(command: AddFilter, capabilities: Capabilities, where: str = "") -> OnCbwError:
+    """The checks that QEMU's option parser makes, before any node is looked up; ``where`` the
+    options are, if not a command's own arguments."""
+    for name, node in (("file", command.file), ("target", command.target)):
+        if node is None:
+            raise CommandRefused(f"Parameter '{where}{name}' is missing")
     on_cbw_error = command.on_cbw_error
     if on_cbw_error is None:
         on_cbw_error = OnCbwError.BREAK_GUEST_WRITE
     elif on_cbw_error not in list(OnCbwError):
         raise CommandRefused(
             f"Parameter 'on-cbw-error' does not accept value '{on_cbw_error}'")
-    arguments.check_uint32("cbw-timeout", command.cbw_timeout)
+    arguments.check_uint32("cbw-timeout", command.cbw_timeout, where)
     if capabilities.min_cluster_size:
-        arguments.check_uint64("min-cluster-size", command.min_cluster_size)
+        arguments.check_uint64("min-cluster-size", command.min_cluster_size, where)
     elif command.min_cluster_size is not None:
-        raise CommandRefused("Parameter 'min-cluster-size' is unexpected")
+        raise CommandRefused(f"Parameter '{where}min-cluster-size' is unexpected")
     return OnCbwError(on_cbw_error)
 
 

@@ -129,6 +129,12 @@ class Graph:
         """Refuse a user for a moment, who may want to write, if the permissions do not allow."""
         self._check_user(permissions.look_use(node, self._age + 1, writes=writes))
 
+    def check_no_writer(self, node: Node) -> None:
+        """Refuse to make a node read-only that somebody may write to."""
+        if any(use.requires & permissions.WRITES for use in self._uses()[node.name]):
+            raise CommandRefused(
+                f"Read-only block node '{node.name}' cannot support read-write users")
+
     def check_resize(self, node: Node) -> None:
         """Refuse somebody who resizes the node if the permissions do not allow."""
         self._check_user(permissions.resize_use(node, self._age + 1))
@@ -186,6 +192,8 @@ class Graph:
             self.closed[node.name] = node
         if isinstance(node, Qcow2):
             bitmap_directory.store(node)
+        if isinstance(node, Image):
+            node.read_only = node.spec.read_only
 
     def check_new(self, name: str) -> None:
         """Refuse a name that a new node cannot have."""

@@ -18,6 +18,7 @@ from . import (
     defects,
     filters,
     inspection,
+    reopening,
     requests,
     resizing,
     restart,
@@ -146,6 +147,10 @@ class Machine:
             case ops.Kill():
                 unsaid.check_kill(self.configuration, self._unsaved)
                 self._begin()
+            case ops.Reopen(name):
+                unsaid.check_reopen(self.graph, operation)
+                reopening.reopen(self.graph, operation)
+                self._unsaved.discard(name)
             case ops.AddFilter() | ops.AddSnapshot() if not self.capabilities.snapshot_access:
                 raise Impossible("a build without snapshot-access has no filters but those of "
                                  "jobs")
@@ -342,6 +347,7 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddFilter: filters.add_filter,
     ops.AddSnapshot: Graph.add_snapshot,
     ops.AddCopyOnRead: Graph.add_copy_on_read,
+    ops.ReopenAs: reopening.reopen_as,
     ops.Unexport: Graph.remove_export,
     **transactions.BITMAP_COMMANDS,
     jobs.JobDismiss: lambda graph, command: backup_commands.find(graph, command).dismiss(),

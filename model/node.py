@@ -126,7 +126,7 @@ class Node:
     def write(self, start: int, content: Content, *, durable: bool = False) -> Program[None]:
         """Write ``content`` at ``start``; ``durable`` (FUA): it is not done before it lasts."""
         end = start + content.size
-        self._check(start, end)
+        self._check_change(start, end)
         if start < end:
             change = self._write(start, content)
             yield from self._dirtying(*self._aligned(start, end),
@@ -154,6 +154,7 @@ class Node:
         self._check(start, end)
         if start == end:
             return
+        self._check_change(start, end)
         if how.unmap:
             how = replace(how, unmap=self._may_unmap(how), insists=False)
         change = (self._zero_aligned(start, end, how) if self.zeroes_fast or not how.fast
@@ -179,7 +180,7 @@ class Node:
 
     def discard(self, start: int, end: int) -> Program[None]:
         """Discard the range: advice, which a node without ``discard=unmap`` takes and forgets."""
-        self._check(start, end)
+        self._check_change(start, end)
         if start == end or not self._heeds_discard():
             return
         yield from self._dirtying(start, end, self._advised(self._discard(start, end)))
@@ -304,6 +305,17 @@ class Node:
     def _check(self, start: int, end: int) -> None:
         if not 0 <= start <= end <= self.size:
             raise RequestFailed(Errno.EIO)
+
+    def _check_change(self, start: int, end: int) -> None:
+        self._check(start, end)
+        if any(bitmap.read_only for bitmap in self.bitmaps):
+            self._could_not_record()
+
+    @rule("node.read-only-bitmaps-deny-changes", source="experiment")
+    def _could_not_record(self) -> NoReturn:
+        """A node that has bitmaps which may not change, as those of an image that was to become
+        read-only, does not change either: EPERM, and no bitmap records anything."""
+        raise RequestFailed(Errno.EPERM)
 
     # Resizing
 

@@ -185,6 +185,24 @@ class Resize(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class Reopen(Operation):
+    """blockdev-reopen of an image with the options it was attached with, read-only or not."""
+
+    name: ClassVar[str] = "reopen"
+    node: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReopenAs(Operation):
+    """blockdev-reopen of a filter or snapshot-access node, with the options of the command that
+    would add it."""
+
+    name: ClassVar[str] = "reopen-as"
+    options: Operation
+
+
+@dataclass(frozen=True, slots=True)
 class Export(Operation):
     """block-export-add (NBD), the export's id and name being the node's name."""
 

@@ -33,6 +33,7 @@ class Permission(Flag):
 
 NOTHING = Permission(0)
 ALL = ~NOTHING
+WRITES = Permission.WRITE | Permission.WRITE_UNCHANGED
 _WORDS = {Permission.CONSISTENT_READ: "consistent read", Permission.WRITE: "write",
           Permission.WRITE_UNCHANGED: "write unchanged", Permission.RESIZE: "resize"}
 
@@ -197,6 +198,5 @@ def check(found: dict[str, list[Use]], nodes: Iterable[Node]) -> None:
                     raise CommandRefused(
                         f"Permission conflict on node '{name}': permissions '{words}' are both "
                         f"required by {wants.user} and unshared by {denies.user}.")
-        writes = Permission.WRITE | Permission.WRITE_UNCHANGED
-        if node.read_only and any(use.requires & writes for use in found[name]):
+        if node.read_only and any(use.requires & WRITES for use in found[name]):
             raise CommandRefused("Block node is read-only")

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Final
 
 from . import configuration
-from .bitmap import StoredBitmap, align_down, align_up, check_usable, divide_up
+from .bitmap import StoredBitmap, align_down, align_up, check_changeable, divide_up
 from .configuration import KIB, RequestKind
 from .content import ZERO, Content, zeroes
 from .errors import CommandRefused, Errno, RequestFailed, Undetermined
@@ -262,7 +262,7 @@ class Qcow2(Image):
         for stored in self.directory:
             bitmap = self.bitmap(stored.name)
             if bitmap is not None:
-                check_usable(bitmap)
+                check_changeable(bitmap)
 
     @rule("qcow2.resize-keeps-the-last-cluster", source="experiment")
     def resize(self, size: int) -> None:

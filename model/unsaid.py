@@ -67,7 +67,11 @@ def check_request(configuration: Configuration, request: Request) -> None:
 
 def check_pieces(configuration: Configuration, node: Node, request: Request) -> None:
     """Refuse a discard that may be cut, at clusters of any image near it, where a piece can be
-    denied: a filter over a snapshot copies from there."""
+    denied: a filter over a snapshot copies from there; and a write of nothing that is denied to a
+    node below."""
+    if isinstance(request, ops.Write) and not request.length and any(
+            bitmap.read_only for below in parents_first([node])[1:] for bitmap in below.bitmaps):
+        raise Impossible("whether a write of nothing is passed on differs between nodes")
     if isinstance(request, ops.Discard) and any(
             isinstance(each, CopyBeforeWrite) and isinstance(each.source, SnapshotAccess)
             for each in parents_first([node])):
@@ -274,6 +278,29 @@ def check_resize(graph: Graph, configuration: Configuration, command: ops.Resize
     if isinstance(image, Qcow2) and image.backing is not None and any(
             each.faults for each in configuration.images):
         raise Impossible("growing an overlay may read a backing file that fails")
+
+
+def check_reopen(graph: Graph, command: ops.Reopen) -> None:
+    """Refuse to reopen what is more than a format over a file, or has come to be over something
+    else; what is read-only below alone; and to store a bitmap that a job holds."""
+    node = graph.find(command.node)
+    if not graph.capabilities.snapshot_access:
+        raise Impossible("whether a build so old can reopen nodes nobody has asked")
+    if not isinstance(node, ImageNode):
+        return
+    if node.format_node != node.name or node.spec.protocol is Protocol.HELD:
+        raise Impossible("what is below an instrumented or held image is not reopened with it")
+    if isinstance(node, Qcow2) and node.backing is not None and (
+            node.backing.name != node.spec.backing):
+        raise Impossible("reopening an overlay of what a job filters would put it elsewhere")
+    if not command.read_only and node.spec.read_only and (
+            node.spec.format in (Format.RAW, Format.LUKS)):
+        raise Impossible("who could write to an image whose file alone is read-only")
+    if command.read_only:
+        check_close(node)
+        if any(bitmap.persistent and bitmap.successor for bitmap in node.bitmaps):
+            raise Impossible("a bitmap that a job holds when it is stored misses what comes after "
+                             "it: docs/defects.md")
 
 
 def check_attach(graph: Graph, command: ops.Attach) -> None:

@@ -40,6 +40,7 @@ from model.operations import (
     AddFilter,
     AddSnapshot,
     BitmapAdd,
+    BitmapClear,
     BitmapEnable,
     BitmapRef,
     Context,
@@ -51,6 +52,7 @@ from model.operations import (
     Operation,
     Read,
     RemoveNode,
+    Reopen,
     Resize,
     Status,
     Unexport,
@@ -98,6 +100,8 @@ _LARGE_HELD: Final = Configuration(tuple(
 _CBW: Final = (AddFilter("cbw", "src", "tmp"), Export("cbw"))
 _SNAP: Final = (AddSnapshot("snap", "cbw"), Export("snap"))
 _BITMAP: Final = (BitmapAdd("src", "b"), Export("src"), Write("src", 0, 2 * C))
+_KEPT: Final = (BitmapAdd("src", "b", persistent=True), *_BITMAP[1:])
+_BLOCKING: Final = Capabilities(refused_readonly_reopen_blocks_writes=True)
 _LIMITED: Final = (*_BITMAP, Unexport("src"),
                    AddFilter("cbw", "src", "tmp", bitmap=BitmapRef("src", "b")),
                    Export("cbw"), *_SNAP)
@@ -124,6 +128,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         Complete("src", RequestKind.WRITE, C, C), _FLUSHES), shown=3),
     "node.keeps-no-snapshot": Scenario(_TWO, (
         AddSnapshot("snap", "src"), Export("snap"), Read("snap", 0, C))),
+    "node.read-only-bitmaps-deny-changes": Scenario(
+        _QCOW2, (*_KEPT, Reopen("src", read_only=True), Write("src", 2 * C, C)),
+        capabilities=_BLOCKING),
     "node.fast-zero-or-not-at-all": Scenario(
         Configuration((replace(_SRC, format=Format.VDI),)),
         (Export("src"), Zero("src", C, C, fast=True))),
@@ -304,6 +311,16 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
 
     # Who may be resized
     "resize.blocked": Scenario(_TWO, (_backup(auto_finalize=False), Resize("tmp", 6 * C))),
+
+    # Who may be reopened
+    "reopen.read-only": Scenario(_QCOW2, (
+        *_KEPT, Unexport("src"), Reopen("src", read_only=True), BitmapClear("src", "b")), shown=2),
+    "reopen.refused-blocks-writes": Scenario(
+        _QCOW2, (*_KEPT, Reopen("src", read_only=True), Write("src", 2 * C, C)), shown=2,
+        capabilities=_BLOCKING),
+    "reopen.writable": Scenario(_QCOW2, (
+        *_KEPT, Unexport("src"), Reopen("src", read_only=True), Reopen("src"),
+        BitmapClear("src", "b")), shown=2),
 
     # Exports
     "nbd.own-bitmap": Scenario(_TWO, (

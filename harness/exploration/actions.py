@@ -240,6 +240,16 @@ class Drawer:
         size = ranges.place(choices, 2 * place.size, self.scene.units(place.name))
         return ops.Resize(place.name, size if choices.chance(3) else align_down(size, SECTOR))
 
+    def reopen(self) -> Operation | None:
+        """An image becomes writable or read-only, one with bitmaps as a rule; or what cannot be
+        reopened is to be."""
+        images = [place.name for place in self.scene.of_kind(Kind.IMAGE)]
+        nodes = list(self.scene.nodes) if not images or self.choices.chance(1) else images
+        marked = [name for name in nodes if any(
+            bitmap.node == name for bitmap in self.scene.bitmaps)]
+        name = self.choices.pick(marked if marked and self.choices.chance(12) else nodes)
+        return ops.Reopen(name, read_only=self.choices.chance(8))
+
     def export(self) -> Operation | None:
         """An export of a node that has none as a rule."""
         bare = [name for name in self.scene.nodes if name not in self.scene.exports]
@@ -292,6 +302,7 @@ _MAKERS: Final[dict[Action, Callable[[Drawer], Operation | None]]] = {
     Action.ADD_SNAPSHOT: Drawer.add_snapshot,
     Action.REMOVE_NODE: Drawer.remove_node,
     Action.RESIZE: Drawer.resize,
+    Action.REOPEN: Drawer.reopen,
     Action.EXPORT: Drawer.export,
     Action.UNEXPORT: Drawer.unexport,
     Action.ATTACH: Drawer.attach,

@@ -67,6 +67,7 @@ class Action(Enum):
     ADD_SNAPSHOT = auto()
     REMOVE_NODE = auto()
     RESIZE = auto()
+    REOPEN = auto()
     EXPORT = auto()
     UNEXPORT = auto()
     ATTACH = auto()
@@ -170,7 +171,7 @@ _WITH_JOBS: Final = MappingProxyType({Scheme.DISK: 8, Scheme.PUSH: 4, Scheme.STA
 _FEW_TARGETS: Final = MappingProxyType({Format.RAW: 2, Format.QCOW2: 2})
 _EVERY_ACTION: Final = MappingProxyType({
     **_USUAL, Action.BACKUP: 4, Action.JOB_VERB: 6, Action.TRANSACTION: 2,
-    Action.PERSISTENT_BITMAP: 1, Action.RESTART: 1})
+    Action.PERSISTENT_BITMAP: 1, Action.RESTART: 1, Action.REOPEN: 1})
 
 EVERYTHING: Final = Area("everything", "all of it", _EVERY_ACTION,
                          MappingProxyType({**_SCHEMES, Scheme.DISK: 3, Scheme.PUSH: 2}))
@@ -187,7 +188,8 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
          subclusters=6),
     Area("bitmaps", "dirty bitmaps of every granularity, and commands about them",
          _tilted(bitmap_add=8, bitmap_remove=4, bitmap_clear=5, bitmap_switch=7, bitmap_merge=8,
-                 export=4, unexport=4, resize=4), sizes=4, user_bitmap=13, filter_bitmap=12),
+                 export=4, unexport=4, resize=4, reopen=2), sizes=4, user_bitmap=13,
+         filter_bitmap=12),
     Area("formats", "the temporary image in every format, through file and NBD", schemes=_NEW,
          targets=MappingProxyType(dict.fromkeys(Format, 1)), nbd=6, subclusters=6),
     Area("classic", "the temporary image with the source as its backing file, read directly",
@@ -203,7 +205,7 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
     Area("faults", "storage that fails", _tilted(guest_write=22), _NEW, faults=12, options=8),
     Area("graph", "nodes and exports coming and going in every order",
          _tilted(add_filter=6, add_snapshot=6, remove_node=8, export=8, unexport=8, attach=4,
-                 bitmap_add=4, resize=8), sizes=5, bad_options=2),
+                 bitmap_add=4, resize=8, reopen=5), sizes=5, bad_options=2),
     Area("jobs", "backup jobs: every sync mode and bitmap mode, ended in every way", _JOBS,
          _WITH_JOBS, targets=_FEW_TARGETS, backing=8, user_bitmap=14, filter_bitmap=12, faults=3,
          bad_options=1),
@@ -214,8 +216,8 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
          MappingProxyType({
              **_tilted(bitmap_add=4, bitmap_remove=4, bitmap_merge=4, bitmap_switch=5,
                        inspect=3, fleece_read=4, fleece_status=2), Action.PERSISTENT_BITMAP: 12,
-             Action.RESTART: 6, Action.KILL: 3, Action.BACKUP: 4, Action.JOB_VERB: 3,
-             Action.TRANSACTION: 4}),
+             Action.RESTART: 6, Action.KILL: 3, Action.REOPEN: 6, Action.BACKUP: 4,
+             Action.JOB_VERB: 3, Action.TRANSACTION: 4}),
          MappingProxyType({Scheme.DISK: 6, Scheme.FLEECING: 2}),
          sources=MappingProxyType({Format.QCOW2: 7, Format.RAW: 1}), targets=_FEW_TARGETS,
          user_bitmap=10, filter_bitmap=8),

@@ -90,13 +90,19 @@ class Renderer:
         if isinstance(operation, ops.Attach):
             command = commands.attach_command(operation.node, self._plugged)
             self._plugged = True
+        elif isinstance(operation, ops.Reopen):
+            command = commands.reopen_command(
+                operation, self._configuration.images, self._places)
         else:
             command = job_commands.located(commands.command_of(operation), self._path)
         return [self._qmp({"execute": command.name, "arguments": command.arguments})]
 
     def _path(self, node: str) -> str:
-        images = {image.node: _place(image) for image in self._configuration.images}
-        return path_of(node, images.get(node))
+        return path_of(node, self._places.get(node))
+
+    @property
+    def _places(self) -> dict[str, Place]:
+        return {image.node: _place(image) for image in self._configuration.images}
 
     def _request(self, number: Stamp, request: ops.Request) -> str:
         where = f"{size(request.offset)} {size(request.length)}"

@@ -46,7 +46,7 @@ from harness.systems.commands import DEVICE
 from harness.systems.requests import changes
 from model import operations as ops
 from model.channels import seen_through
-from model.configuration import Configuration, Protocol
+from model.configuration import Configuration, Image, Protocol
 from model.content import initial_stamp, stamped
 from model.copy_before_write import CopyBeforeWrite
 from model.errors import Errno
@@ -133,13 +133,15 @@ class Writer:
         for disk in self.disks:
             image = dataclasses.replace(disk.image, read_only=disk.image.read_only
                                         or disk.image.node in read_only)
-            place: Place = FilePlace(disk.file)
-            if image.protocol is Protocol.NBD:
-                place = NbdPlace(RAW_SOCKET, image.node)
-            elif image.protocol is Protocol.HELD:
-                place = NbdPlace(HELD_SOCKET, image.node, RECONNECT_DELAY)
-            needed += commands.image_commands(image, place)
+            needed += commands.image_commands(image, self._place(image))
         return tuple(Command(*each) for each in needed)
+
+    def _place(self, image: Image) -> Place:
+        if image.protocol is Protocol.NBD:
+            return NbdPlace(RAW_SOCKET, image.node)
+        if image.protocol is Protocol.HELD:
+            return NbdPlace(HELD_SOCKET, image.node, RECONNECT_DELAY)
+        return FilePlace(self._file(image.node))
 
     def _file(self, node: str) -> str:
         return next((disk.file for disk in self.disks if disk.image.node == node), node)
@@ -193,6 +195,10 @@ class Writer:
             case ops.Attach(node):
                 yield _command(commands.attach_command(node, self._plugged), outcome)
                 self._plugged = self._plugged or outcome.refused is None
+            case ops.Reopen():
+                images = self.configuration.images
+                yield _command(commands.reopen_command(operation, images, {
+                    image.node: self._place(image) for image in images}), outcome)
             case Start() | Complete() | CompleteAll() | Expire() | Cut():
                 raise NoReproducer(f"{operation.name} is part of a schedule; replay the trace")
             case _:

@@ -8,7 +8,7 @@ has the node's name as its id and its name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from harness.storage.luks import LUKS_PASSPHRASE, LUKS_SECRET
@@ -35,8 +35,9 @@ class NoSuchCommand(TypeError):
 def command_of(operation: Operation) -> Command:
     """The QMP command that does an operation on graph, exports, bitmaps or jobs.
 
-    :class:`~model.operations.Attach` has two forms, so it is
-    :func:`attach_command`'s; requests and inspections have none: :class:`NoSuchCommand`.
+    :class:`~model.operations.Attach` has two forms, so it is :func:`attach_command`'s, and
+    :class:`~model.operations.Reopen` needs the image: :func:`reopen_command`.  Requests and
+    inspections have none: :class:`NoSuchCommand`.
     """
     maker = _MAKERS.get(type(operation))
     if maker is None:
@@ -74,6 +75,22 @@ def image_commands(image: Image, place: Place) -> tuple[Command, ...]:
     whether faults are injected between.
     """
     return tuple(Command("blockdev-add", node) for node in image_nodes(image, place))
+
+
+def reopen_command(operation: ops.Reopen, images: Iterable[Image],
+                   places: Mapping[str, Place]) -> Command:
+    """Reopen an image's topmost node, with the options that it was attached with; the options of
+    whatever else are of no matter."""
+    options: Arguments = {"driver": Format.RAW.value, "node-name": operation.node,
+                          "file": f"{operation.node}-file"}
+    for image in images:
+        if image.node == operation.node:
+            options = image_nodes(image, places[image.node])[-1]
+    return _reopening({**options, "read-only": operation.read_only})
+
+
+def _reopening(options: Arguments) -> Command:
+    return Command("blockdev-reopen", {"options": [options]})
 
 
 def luks_secret() -> Command:
@@ -246,6 +263,7 @@ _MAKERS: Final[dict[type[Operation], Callable[[Any], Command]]] = {
     ops.AddCopyOnRead: _add_copy_on_read,
     ops.RemoveNode: _remove_node,
     ops.Resize: _resize,
+    ops.ReopenAs: lambda operation: _reopening(command_of(operation.options).arguments),
     ops.Export: _export,
     ops.Unexport: _unexport,
     ops.BitmapAdd: _bitmap_add,

@@ -275,12 +275,13 @@ class QmpSystem:
         return Answer()
 
     def _spelled(self, operation: Operation) -> Command:
-        """The operation as a QMP command."""
         if isinstance(operation, ops.Attach):
             return commands.attach_command(operation.node, plugged=False)
-        return job_commands.located(
-            commands.command_of(operation),
-            lambda image: path_of(image, self._image_places.get(image)))
+        if isinstance(operation, ops.Reopen):
+            return commands.reopen_command(
+                operation, self.configuration.images, self._image_places)
+        return job_commands.located(commands.command_of(operation), lambda image: path_of(
+            image, self._image_places.get(image)))
 
     def _await_deletion(self, export: str) -> None:
         self.process.qmp.wait_event(

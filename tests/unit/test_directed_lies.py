@@ -19,14 +19,14 @@ from harness.lockstep.trace import SystemKind, Trace
 from harness.lockstep.verdict import Conforms, Diverges
 from harness.systems.held_simulated import SimulatedHeld
 from harness.systems.simulated import Simulated
-from model import block_copy, filters, links, successors
+from model import bitmap_directory, block_copy, filters, links, reopening, successors
 from model.backup_job import BackupJob
 from model.bitmap import DirtyBitmap
 from model.block_copy import BlockCopy, CopyCall, CopyTask
 from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import GIB, Configuration, RequestKind
 from model.copy_on_read import CopyOnRead
-from model.errors import Errno, RequestFailed
+from model.errors import CommandRefused, Errno, RequestFailed
 from model.graph import Graph
 from model.held_image import HeldImage
 from model.image import Image
@@ -38,6 +38,7 @@ from model.node import Node, Zeroing
 from model.operations import Operation
 from model.outcome import Outcome
 from model.program import Program
+from model.qcow2 import Qcow2
 
 CHECKS = {check.name: check for check in checks(SystemKind.QSD)}
 
@@ -78,6 +79,7 @@ _merge = DirtyBitmap.merge
 _discard = Node.discard
 _create = successors.create
 _put_back = BlockCopy._put_back
+_release = bitmap_directory.release
 _write_zeroes = HeldImage._write_zeroes
 _own_bitmap = Graph._own_bitmap
 _resize = DirtyBitmap.resize
@@ -116,6 +118,16 @@ def _in_31_bits(node: Node, start: int, end: int) -> Program[None]:
     if end - start >= 2 * GIB:
         raise RequestFailed(Errno.EIO)
     yield from _discard(node, start, end)
+
+
+def _not_in_use(image: Qcow2) -> None:
+    kept = image.directory
+    _release(image)
+    image.directory = kept
+
+
+def _always_writable(reopening: Any) -> None:
+    reopening.image.read_only = False
 
 
 def _shows_what_records(graph: Graph, node: Node, name: str, *, writable: bool) -> DirtyBitmap:
@@ -172,6 +184,18 @@ CASES = (
     ("a copy-on-read node over subclusters", Lacking(CopyOnRead, "own_status", Node.own_status)),
     ("jobs with a bitmap that does not record", Lacking(successors, "create", _records)),
     ("requests of gibibytes", Lacking(Node, "discard", _in_31_bits)),
+    *((name, Lacking(Graph, "check_no_writer", lambda graph, node: None)) for name in (
+        "images reopened under whoever uses them", "images of a job reopened",
+        "a reopen that is refused, and bitmaps")),
+    ("bitmaps of an image that is reopened",
+     Lacking(bitmap_directory, "store", lambda image: None)),
+    ("bitmaps of an image that is reopened",
+     Lacking(bitmap_directory, "protect", lambda image: None)),
+    ("bitmaps of an image that is reopened", Lacking(bitmap_directory, "release", _not_in_use)),
+    ("filters and snapshots that cannot be reopened",
+     Lacking(reopening, "_cannot", lambda node: CommandRefused("no"))),
+    ("images of every format reopened",
+     Lacking(reopening._Reopening, "make_writable", _always_writable)),
     ("names and granularities that bitmaps may have", Lacking(DirtyBitmap, "merge", _overwrites)),
     ("resize of raw with bitmaps of every granularity",
      Lacking(DirtyBitmap, "resize", _resizes_what_records)),

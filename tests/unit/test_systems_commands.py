@@ -10,8 +10,10 @@ from harness.systems.commands import (
     NoSuchCommand,
     attach_command,
     command_of,
+    image_commands,
     image_nodes,
     needs_secret,
+    reopen_command,
     serves_raw_bytes,
 )
 from model import operations as ops
@@ -56,12 +58,27 @@ def test_command_of_operation(operation, name, arguments):
 
 def test_every_operation_is_a_command_or_known_not_to_be():
     requests = [kind for kind in ops.vocabulary().values() if issubclass(kind, ops.Request)]
-    for kind in (*requests, ops.Inspect, ops.Attach):
+    for kind in (*requests, ops.Inspect, ops.Attach, ops.Reopen):
         with pytest.raises(NoSuchCommand):
             command_of(kind("src"))
-    without = {*requests, ops.Inspect, ops.Attach, ops.Restart, ops.Kill}
+    without = {*requests, ops.Inspect, ops.Attach, ops.Reopen, ops.Restart, ops.Kill}
     basic = {kind for kind in ops.vocabulary().values() if kind.__module__ == ops.__name__}
     assert set(commands._MAKERS) >= basic - without
+
+
+def test_an_image_is_reopened_with_the_options_it_was_attached_with():
+    image = Image("over", 1024, Format.QCOW2, backing="src")
+    places = {"over": FilePlace("/x/over.qcow2")}
+    (attached,) = image_commands(image, places["over"])[-1:]
+    for read_only in (True, False):
+        reopened = reopen_command(ops.Reopen("over", read_only=read_only), (image,), places)
+        assert reopened == Command("blockdev-reopen", {
+            "options": [{**attached.arguments, "read-only": read_only}]})
+    assert reopen_command(ops.Reopen("else"), (image,), places).arguments["options"][0][
+        "node-name"] == "else"
+    given = ops.AddFilter("cbw", "src", "tmp", cbw_timeout=3)
+    assert command_of(ops.ReopenAs(given)) == Command("blockdev-reopen", {
+        "options": [command_of(given).arguments]})
 
 
 def test_the_device_is_plugged_once_and_then_moved():

@@ -51,6 +51,9 @@ SCRIPT = (
     ops.Inspect("src"),
     ops.Inspect("snap"),
     ops.Inspect("tmp"),
+    ops.Reopen("copy2", read_only=True),
+    ops.Export("copy2"),  # refused: it is read-only
+    ops.Reopen("copy2"),
     ops.Attach("cbw"),
     Transaction((Backup("job", "src", "copy", Sync.FULL, auto_dismiss=False),
                  Backup("job2", "other", "copy2", Sync.FULL, auto_dismiss=False))),

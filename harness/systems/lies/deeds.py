@@ -15,7 +15,7 @@ from harness.systems.failure import (
     SystemHungUp,
 )
 from harness.systems.lies.lie import Lie, Oracle
-from model.operations import Discard, Operation, Resize, Write
+from model.operations import Discard, Operation, Reopen, Resize, Write
 
 
 def _lost(operation: Operation) -> tuple[Operation, ...] | None:
@@ -36,6 +36,10 @@ def _unresized(operation: Operation) -> tuple[Operation, ...] | None:
     return () if isinstance(operation, Resize) else None
 
 
+def _unreopened(operation: Operation) -> tuple[Operation, ...] | None:
+    return () if isinstance(operation, Reopen) else None
+
+
 DEEDS: Final = (
     Lie("lost-write", "a write is answered and never done", Oracle.INSPECTION, deed=_lost),
     Lie("spilled-write", "a write also overwrites the sector before", Oracle.INSPECTION,
@@ -44,6 +48,7 @@ DEEDS: Final = (
         deed=_undiscarded),
     Lie("lost-resize", "a resize is answered and never done", Oracle.INSPECTION,
         deed=_unresized),
+    Lie("lost-reopen", "a reopen is answered and never done", Oracle.QMP, deed=_unreopened),
 )
 
 

@@ -20,7 +20,7 @@ from .copy_on_read import CopyOnRead
 from .errors import CommandRefused, Undetermined
 from .held_image import HeldImage
 from .image import Image
-from .nbd_export import NbdExport
+from .nbd_export import LONGEST_NAME, NbdExport
 from .node import Node
 from .operations import (
     AddCopyOnRead,
@@ -313,13 +313,17 @@ class Graph:
     # Exports
 
     def add_export(self, command: Export) -> None:
-        """block-export-add of an NBD export, named as its node."""
+        """block-export-add of an NBD export."""
+        if not arguments.is_well_formed(command.node):
+            raise CommandRefused("Invalid block export id")
         if command.node in self.exports:
             raise CommandRefused(f"Block export id '{command.node}' is already in use")
         node = self.node(command.node)
         if node.read_only and command.writable:
             raise CommandRefused("Cannot export read-only node as writable")
         self.check_export(node, writable=command.writable)
+        called = command.node if command.called is None else command.called
+        self._check_called(called)
         bitmaps = (*map(self._export_bitmap, command.bitmaps), *(
             self._own_bitmap(node, name, writable=command.writable)
             for name in command.own_bitmaps))
@@ -330,6 +334,17 @@ class Graph:
             allocation_depth=command.allocation_depth,
             heeds_unmap=self.capabilities.exports_heed_unmap, fired=self.fired)
         self.exports[node.name].age = self.next_age()
+        self.exports[node.name].called = called
+
+    @rule("nbd.names", source="argument name of block-export-add; experiment")
+    def _check_called(self, name: str) -> None:
+        """A client asks for an export by a name that no other export has.  It may be empty, and
+        have as many bytes as a string of the protocol, 4096; so every bitmap, whose name is
+        shorter, has a metadata context."""
+        if len(name.encode()) > LONGEST_NAME:
+            raise CommandRefused(f"export name '{name}' too long")
+        if any(export.called == name for export in self.exports.values()):
+            raise CommandRefused(f"NBD server already has export named '{name}'")
 
     def check_export(self, node: Node, *, writable: bool) -> None:
         """Refuse an export that the permissions do not allow."""

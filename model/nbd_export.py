@@ -21,6 +21,8 @@ from .program import Program
 from .rules import rule
 
 BITMAP_CONTEXT = "qemu:dirty-bitmap:"
+LONGEST_NAME = 4096
+"""Bytes: the longest string that the protocol allows."""
 DEEPEST = 8
 """No chain that we build is deeper."""
 
@@ -43,6 +45,8 @@ class NbdExport:
     def __init__(self, node: Node, *, writable: bool, bitmaps: tuple[DirtyBitmap, ...],
                  allocation_depth: bool, heeds_unmap: bool, fired: Counter[str]) -> None:
         self.node = node
+        self.called = node.name
+        """The name by which clients ask for it."""
         self.writable = writable
         self.bitmaps = bitmaps
         self.allocation_depth = allocation_depth

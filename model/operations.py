@@ -204,7 +204,7 @@ class ReopenAs(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Export(Operation):
-    """block-export-add (NBD), the export's id and name being the node's name."""
+    """block-export-add (NBD), the export's id being the node's name."""
 
     name: ClassVar[str] = "export"
     node: str
@@ -213,6 +213,8 @@ class Export(Operation):
     allocation_depth: bool = False
     own_bitmaps: tuple[str, ...] = ()
     """Bitmaps of which only the name is given: looked for on the node and in what is below it."""
+    called: str | None = None
+    """The name by which clients ask for it; None: the node's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from .copy_before_write import CopyBeforeWrite
 from .copy_on_read import CopyOnRead
 from .errors import CommandRefused, RequestFailed
 from .graph import Graph
+from .held_image import HeldImage
 from .image import Image as ImageNode
 from .job_operations import FAST, SLOWEST, Sync
 from .node import PERHAPS_HOLE, Node
@@ -233,7 +234,11 @@ def _discard_unit(node: Node) -> int:
 
 
 def check_export(graph: Graph, command: ops.Export) -> None:
-    """Refuse to let others write where a job writes compressed data."""
+    """Refuse to let others write where a job writes compressed data, and names of their own for
+    the exports of a schedule."""
+    if command.called is not None and any(
+            isinstance(each, HeldImage) for each in graph.nodes.values()):
+        raise Impossible("the clients of a schedule ask for an export by its node's name")
     if command.writable and any(
             job.is_active and job.command.compress and job.filter.target.name == command.node
             for job in graph.jobs.values()):

@@ -323,6 +323,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         BitmapClear("src", "b")), shown=2),
 
     # Exports
+    "nbd.names": Scenario(_TWO, (
+        Export("src", called="disk"), Export("tmp", called="disk")), shown=2),
     "nbd.own-bitmap": Scenario(_TWO, (
         BitmapAdd("src", "b"), AddFilter("cbw", "src", "tmp"),
         Export("cbw", own_bitmaps=("b",)))),

@@ -208,6 +208,10 @@ class Writer:
 
     # Requests
 
+    def _called(self, node: str) -> str:
+        export = self.machine.exports.get(node)
+        return node if export is None else export.called
+
     def _request(self, number: int, request: Request, outcome: Outcome) -> Act:
         export = self.machine.exports.get(request.node)
         read_only = export is not None and not export.writable
@@ -216,7 +220,7 @@ class Writer:
         if request.via.is_nbd or by_nbd:
             return self.nbd(number, request, outcome)
         prefixes = {Via.MONITOR: f"qemu-io {request.node}", Via.DEVICE: f"qemu-io -d {DEVICE}"}
-        return Ask(request.node, self._spoken(number, request, outcome),
+        return Ask(self._called(request.node), self._spoken(number, request, outcome),
                    expected_errno(request, outcome) or OK, writable=not read_only,
                    monitor=prefixes.get(request.via))
 
@@ -269,7 +273,7 @@ class Writer:
                              for extent in outcome.extents or ())
             case _:
                 verb = "flush"
-        return AskNbd(request.node, verb, request.offset, request.length, errno,
+        return AskNbd(self._called(request.node), verb, request.offset, request.length, errno,
                       request.via is not Via.NBD_SIMPLE or bool(context), context, tuple(flags),
                       pieces, runs)
 
@@ -290,7 +294,7 @@ class Writer:
         if not exported:
             yield _command(commands.temporary_export(node, LOOK), outcome)
         if outcome.refused is None:
-            yield from self._whole(node, node if exported else LOOK, outcome)
+            yield from self._whole(node, self._called(node) if exported else LOOK, outcome)
             if not exported:
                 yield Command(*commands.export_removal(LOOK), gone=LOOK)
 

@@ -213,7 +213,8 @@ def _resize(operation: ops.Resize) -> Command:
 
 def _export(operation: ops.Export) -> Command:
     options: Arguments = {"type": "nbd", "id": operation.node, "node-name": operation.node,
-                          "name": operation.node, "writable": operation.writable}
+                          "name": operation.node if operation.called is None else operation.called,
+                          "writable": operation.writable}
     if operation.bitmaps or operation.own_bitmaps:
         options["bitmaps"] = [*(_bitmap(bitmap) for bitmap in operation.bitmaps),
                               *operation.own_bitmaps]

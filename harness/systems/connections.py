@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from harness.builds import Tool
 from harness.clients.nbd import NbdClient
@@ -35,6 +36,8 @@ class Connections:
         self._programs: dict[str, QemuIo] = {}
         self._writable: set[str] = set()
         """The exports whose qemu-io may write."""
+        self.called: dict[str, str] = {}
+        """The names of exports that are not called as they are known here."""
 
     def nbd(self, key: Key) -> NbdClient:
         """The connection; raises ``NbdRefused`` if there is no such export."""
@@ -42,8 +45,8 @@ class Connections:
         if client is None:
             contexts = () if key.context is None else (key.context,)
             client = self._nbd[key] = NbdClient.connect(
-                self._socket, key.export, structured=key.structured, contexts=contexts,
-                timeout=self._timeout)
+                self._socket, self.called.get(key.export, key.export), structured=key.structured,
+                contexts=contexts, timeout=self._timeout)
         return client
 
     def qemu_io(self, export: str, *, writable: bool) -> QemuIo:
@@ -55,8 +58,9 @@ class Connections:
             if self._qemu_io is None:
                 raise LookupError("this build has no qemu-io")
             options = ("-f", "raw", "-d", "unmap", *(() if writable else ("-r",)))
+            name = quote(self.called.get(export, export), safe="")
             client = self._programs[export] = QemuIo(
-                [*self._qemu_io.argv, *options, f"nbd+unix:///{export}?socket={self._socket}"],
+                [*self._qemu_io.argv, *options, f"nbd+unix:///{name}?socket={self._socket}"],
                 self._qemu_io.env, self._timeout)
             if writable:
                 self._writable.add(export)

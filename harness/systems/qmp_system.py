@@ -267,8 +267,9 @@ class QmpSystem:
                 self._filters[node] = file
             case ops.RemoveNode(node):
                 self._filters.pop(node, None)
-            case ops.Export(node, writable):
+            case ops.Export(node, writable, called=called):
                 self._exported[node] = writable
+                self._clients.called[node] = node if called is None else called
             case ops.Unexport(node):
                 self._await_deletion(node)
                 self._exported.pop(node, None)
@@ -292,7 +293,6 @@ class QmpSystem:
         self._clients.drop(export)
 
     def _hear_of_jobs(self) -> None:
-        """Take what has come of events."""
         for event in self.process.qmp.events():
             self._jobs.take(event)
 

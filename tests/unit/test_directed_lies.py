@@ -19,7 +19,15 @@ from harness.lockstep.trace import SystemKind, Trace
 from harness.lockstep.verdict import Conforms, Diverges
 from harness.systems.held_simulated import SimulatedHeld
 from harness.systems.simulated import Simulated
-from model import bitmap_directory, block_copy, filters, links, reopening, successors
+from model import (
+    arguments,
+    bitmap_directory,
+    block_copy,
+    filters,
+    links,
+    reopening,
+    successors,
+)
 from model.backup_job import BackupJob
 from model.bitmap import DirtyBitmap
 from model.block_copy import BlockCopy, CopyCall, CopyTask
@@ -196,6 +204,10 @@ CASES = (
      Lacking(reopening, "_cannot", lambda node: CommandRefused("no"))),
     ("images of every format reopened",
      Lacking(reopening._Reopening, "make_writable", _always_writable)),
+    ("names that exports may have",
+     Lacking(Graph, "_check_called", lambda graph, name: None)),
+    ("names that exports may have",
+     Lacking(arguments, "is_well_formed", lambda name: True)),
     ("names and granularities that bitmaps may have", Lacking(DirtyBitmap, "merge", _overwrites)),
     ("resize of raw with bitmaps of every granularity",
      Lacking(DirtyBitmap, "resize", _resizes_what_records)),

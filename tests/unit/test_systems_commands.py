@@ -38,6 +38,8 @@ FILE = FilePlace("/t/src.raw")
     (ops.RemoveNode("cbw"), "blockdev-del", {"node-name": "cbw"}),
     (ops.Export("cbw"), "block-export-add",
      {"type": "nbd", "id": "cbw", "node-name": "cbw", "name": "cbw", "writable": True}),
+    (ops.Export("cbw", called=""), "block-export-add",
+     {"type": "nbd", "id": "cbw", "node-name": "cbw", "name": "", "writable": True}),
     (ops.Export("s", False, (BitmapRef("src", "b"),), True), "block-export-add",
      {"type": "nbd", "id": "s", "node-name": "s", "name": "s", "writable": False,
       "bitmaps": [{"node": "src", "name": "b"}], "allocation-depth": True}),

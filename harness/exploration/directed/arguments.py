@@ -12,7 +12,7 @@ from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, Fault, Format, Image, RequestKind
 from model.job_operations import Abort, Backup, Sync, Transaction
-from model.operations import BitmapRef
+from model.operations import BitmapRef, Via
 
 SIZE: Final = 256 * KIB
 NUMBERS: Final = (
@@ -28,11 +28,17 @@ BITMAP_NAMES: Final = tuple(
 """Of so many bytes, or near that: of one, two and three bytes a character."""
 
 
+EXPORT_NAMES: Final = (
+    "", "a/b c?d%2f", "src", "n" * 255, "n" * 256, "n" * 4095, "n" * 4096, "n" * 4097,
+    "\u00e9" * 2048, "\u00e9" * 2049)
+
+
 def checks() -> Iterator[Check]:
     """All of them."""
     yield Check("options", "names that nodes may have", _node_names)
     yield Check("options", "numbers that a filter may be given", _filter_numbers)
     yield Check("bitmaps", "names and granularities that bitmaps may have", _bitmaps)
+    yield Check("bitmaps", "names that exports may have", _exports)
     yield Check("jobs", "numbers that a job may be given", _job_numbers)
 
 
@@ -96,6 +102,33 @@ def _bitmaps(plan: Plan) -> Trace:
         ops.BitmapMerge("src", "b", (b, BitmapRef("src", "c"), b)),
         ops.BitmapMerge("src", "b", (b, BitmapRef("small", "s"))),
         Transaction((ops.BitmapMerge("src", "b", (b,)), ops.BitmapMerge("src", "c", (b,))))))
+    return builder.trace()
+
+
+def _exports(plan: Plan) -> Trace:
+    """Clients find an export by its name, and in it bitmaps with the longest names."""
+    builder = Builder(plan, Configuration(_disks()))
+    for name in EXPORT_NAMES:
+        export = ops.Export("qcow", called=name)
+        builder.add_all((
+            ops.Export("small", called=name), export, ops.Unexport("small"), export,
+            ops.Write("qcow", SIZE // 2, 512), ops.Read("qcow", 0, SIZE),
+            ops.Export("small", called=name), ops.Export(name[:32]), ops.Unexport("src"),
+            ops.Unexport("qcow")))
+    longest = BITMAP_NAMES[3:6]
+    builder.add_all(ops.BitmapAdd("qcow", name) for name in longest)
+    shown = tuple(BitmapRef("qcow", name) for name in longest)
+    for name in ("a/b c?d%2f", "n" * 4096):
+        builder.add_all((
+            ops.Export("qcow", called=name, bitmaps=shown), ops.Inspect("qcow"),
+            ops.Write("qcow", 0, 512), ops.Read("qcow", 0, 512, Via.QEMU_IO),
+            *(ops.Status("qcow", 0, SIZE, context=f"qemu:dirty-bitmap:{each}")
+              for each in (*longest, "nope")), ops.Unexport("qcow")))
+    builder.add_all((
+        ops.Export("qcow", called="n", bitmaps=(BitmapRef("qcow", "nope"),)),
+        ops.Export("qcow", called="n" * 4097, bitmaps=(BitmapRef("qcow", "nope"),)),
+        ops.Export("1", called="n" * 4097), ops.Export("nope", called="n" * 4097),
+        ops.Restart(("qcow",)), ops.Export("qcow", called="n" * 4097)))
     return builder.trace()
 
 

@@ -45,6 +45,7 @@ from harness.systems.command import Command as QmpCommand
 from harness.systems.commands import DEVICE
 from harness.systems.requests import changes
 from model import operations as ops
+from model.arguments import is_well_formed
 from model.channels import seen_through
 from model.configuration import Configuration, Image, Protocol
 from model.content import initial_stamp, stamped
@@ -199,6 +200,8 @@ class Writer:
                 images = self.configuration.images
                 yield _command(commands.reopen_command(operation, images, {
                     image.node: self._place(image) for image in images}), outcome)
+            case ops.Export(called=str(name)) if not is_well_formed(name):
+                raise NoReproducer("a name that a shell would have to quote; replay the trace")
             case Start() | Complete() | CompleteAll() | Expire() | Cut():
                 raise NoReproducer(f"{operation.name} is part of a schedule; replay the trace")
             case _:

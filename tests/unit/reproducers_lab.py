@@ -59,7 +59,7 @@ THOROUGH: tuple[Operation, ...] = (
     Unexport("snap"),
     Read("cbw", SIZE, 512, Via.NBD_DF),
     Write("cbw", SIZE - 512, 1024),
-    Export("bad", called="an odd name"),
+    Export("bad", called="odd"),
     Read("bad", 0, 1024),
     Restart(),
     Reopen("src", read_only=True),

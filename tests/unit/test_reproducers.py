@@ -222,6 +222,12 @@ def test_overlap_alone_has_no_reproducer() -> None:
         script_of(trace((Export("src"),), images=held))
 
 
+@pytest.mark.parametrize("name", ["", "an odd name", "\u00e9"])
+def test_names_to_be_quoted_have_no_reproducer(name: str) -> None:
+    with pytest.raises(NoReproducer, match="a shell would have to quote"):
+        script_of(trace((Export("src", called=name),)))
+
+
 def test_a_bad_end_is_asked_for(subject: Subject) -> None:
     what = trace(THOROUGH[:6])
     failure = dataclasses.replace(in_the_end(what), observing=False, ending=True)

@@ -219,7 +219,7 @@ def check_writable(bitmap: DirtyBitmap) -> None:
 
 
 def check_changeable(bitmap: DirtyBitmap) -> None:
-    """Both of these."""
+    """A bitmap whose bits a command may not change, for one of these reasons, is refused."""
     if not bitmap.busy:
         check_writable(bitmap)
     check_usable(bitmap)

@@ -12,7 +12,7 @@ from .errors import CommandRefused, Undetermined
 from .graph import Graph
 from .image import Image
 from .node import Node
-from .operations import AddFilter, Reopen, ReopenAs
+from .operations import AddCopyOnRead, AddFilter, AddSnapshot, Reopen, ReopenAs
 from .qcow2 import Qcow2
 from .rules import rule
 
@@ -33,9 +33,11 @@ def reopen_as(graph: Graph, command: ReopenAs) -> None:
     """blockdev-reopen of a node with the options of a filter or of snapshot-access, which cannot
     be: no option may change, and none need."""
     options = command.options
+    if not isinstance(options, (AddFilter, AddSnapshot, AddCopyOnRead)):
+        raise Undetermined("options of no node that could be reopened so")
     if isinstance(options, AddFilter):
         filters.check_options(options, graph.capabilities, "options[0].")
-    node = _find(graph, getattr(options, "node", ""))
+    node = _find(graph, options.node)
     if isinstance(node, Image) and node.spec.format is not Format.PARALLELS:
         raise Undetermined("an image reopened as something else")
     raise _cannot(node)

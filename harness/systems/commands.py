@@ -3,7 +3,7 @@
 
 A real system sends them; the golden log shows them.  Names follow one rule everywhere: an image's
 node has the image's name, its protocol node that name with ``-file``, and the export of a node
-has the node's name as its id and its name.
+has the node's name as its id, and as its name if it is not called otherwise.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 from .errors import CommandRefused
@@ -30,6 +31,16 @@ def align_down(number: int, unit: int) -> int:
 def align_up(number: int, unit: int) -> int:
     """The smallest multiple of ``unit`` that is not below ``number``."""
     return align_down(number + unit - 1, unit)
+
+
+def split(start: int, end: int, unit: int) -> list[tuple[int, int]]:
+    """The range as a partial unit, whole ones and a partial one, those that there are."""
+    first, last = min(align_up(start, unit), end), max(align_down(end, unit), start)
+    if first >= last:
+        cuts = [start, first, end] if first < end else [start, end]
+    else:
+        cuts = [start, first, last, end]
+    return [(low, high) for low, high in pairwise(cuts) if low < high]
 
 
 def divide_up(number: int, unit: int) -> int:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NoReturn, TypeVar
 
-from .bitmap import DirtyBitmap, align_down, align_up
+from .bitmap import DirtyBitmap, align_down, align_up, split
 from .block_copy import BlockCopy, CopyCall
 from .capabilities import Capabilities
 from .content import Content, is_zero, zeroes
@@ -112,9 +112,18 @@ class CopyBeforeWrite(Node):
         yield from self._before_change(start, end)
         yield from self.source.write_zeroes(start, end, how)
 
+    @property
+    def discard_alignment(self) -> int:
+        """The largest of all below."""
+        return max(self.source.discard_alignment, self.target.discard_alignment)
+
+    @rule("cbw.discards-in-pieces", source="pdiscard_alignment of the block layer (experiment)")
     def _discard(self, start: int, end: int) -> Program[None]:
-        yield from self._before_change(start, end)
-        yield from self.source.discard(start, end)
+        """A discard is made of up to three, cut where its first whole cluster of any qcow2 below,
+        target included, begins, and where its last one ends.  Each is copied by itself."""
+        for low, high in split(start, end, self.discard_alignment):
+            yield from self._before_change(low, high)
+            yield from self.source.discard(low, high)
 
     @rule("cbw.unchanged-writes-pass", source="BDRV_REQ_WRITE_UNCHANGED; driver copy-on-read "
           "over a filter (experiment)")

@@ -30,6 +30,11 @@ class CopyOnRead(Node):
         self._by_subclusters = by_subclusters
         self.zeroes_fast = file.zeroes_fast
 
+    @property
+    def discard_alignment(self) -> int:
+        """The file's."""
+        return self.file.discard_alignment
+
     def _read(self, start: int, end: int) -> Program[Content]:
         yield from self._keep(start, end)
         return (yield from self.file.read(start, end))

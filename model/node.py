@@ -204,6 +204,11 @@ class Node:
         stop, status = yield from self.own_status(start, end)
         return stop, bool(status.depth)
 
+    @property
+    def discard_alignment(self) -> int:
+        """What discards had better be aligned to, in bytes; 1: the driver does not say."""
+        return 1
+
     # What drivers do
 
     def _read(self, start: int, end: int) -> Program[Content]:

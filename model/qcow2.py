@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from enum import Enum
-from itertools import pairwise
 from typing import Final
 
 from . import configuration
-from .bitmap import StoredBitmap, align_down, align_up, check_changeable, divide_up
+from .bitmap import StoredBitmap, align_down, align_up, check_changeable, divide_up, split
 from .configuration import KIB, RequestKind
 from .content import ZERO, Content, zeroes
 from .errors import CommandRefused, Errno, RequestFailed, Undetermined
@@ -137,7 +136,7 @@ class Qcow2(Image):
         reads as zero already.  In other cells the zeroes are written as data; a request to zero
         fast ends with ENOTSUP there, and what it has zeroed before stays so."""
         yield self._request(RequestKind.ZERO, start, end)
-        for low, high in self._split(start, end, self.cell):
+        for low, high in split(start, end, self.cell):
             cell_start = align_down(low, self.cell)
             cell_end = min(align_up(high, self.cell), self.size)
             rest = [(yield from self._is_zero(cell_start, low)),
@@ -202,7 +201,7 @@ class Qcow2(Image):
         """Only whole clusters are discarded, the last one of the image being whole up to the end;
         they read as zero.  What is unallocated without a backing file stays so."""
         yield self._request(RequestKind.DISCARD, start, end)
-        for low, high in self._split(start, end, self.cluster):
+        for low, high in split(start, end, self.cluster):
             if low % self.cluster or (high % self.cluster and high != self.size):
                 continue
             self.content.set(low, high, ZERO)
@@ -240,6 +239,11 @@ class Qcow2(Image):
         told to read as zero."""
         stop, reads_zero = self._run_of_zero(start, end)
         return stop, DATA_OR_ZERO if reads_zero else DATA
+
+    @property
+    def discard_alignment(self) -> int:
+        """Clusters."""
+        return self.cluster
 
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """What is not allocated here is a hole of unknown content over a backing file."""
@@ -280,12 +284,3 @@ class Qcow2(Image):
             if before % self.cell:
                 run_to_end(self._store(before, zeroes(min(align_up(before, self.cell), size)
                                                       - before)), lambda request: None)
-
-    def _split(self, start: int, end: int, unit: int) -> list[tuple[int, int]]:
-        """The range as a partial unit, whole ones and a partial one, those that there are."""
-        first, last = min(align_up(start, unit), end), max(align_down(end, unit), start)
-        if first >= last:
-            cuts = [start, first, end] if first < end else [start, end]
-        else:
-            cuts = [start, first, last, end]
-        return [(low, high) for low, high in pairwise(cuts) if low < high]

@@ -27,6 +27,11 @@ class SnapshotAccess(Node):
         self.file = file
         self.reported_cluster_size = None
 
+    @property
+    def discard_alignment(self) -> int:
+        """The filter's."""
+        return self.file.discard_alignment
+
     @rule("snapshot-access.reads-the-point-in-time", source="driver snapshot-access")
     def _read(self, start: int, end: int) -> Program[Content]:
         """A read gives the point in time; an empty one succeeds without asking."""

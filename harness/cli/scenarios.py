@@ -151,6 +151,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         Resize("src", 3 * C), Resize("src", 6 * C)), shown=2),
 
     # The copy-before-write filter
+    "cbw.discards-in-pieces": Scenario(
+        Configuration((_SRC, replace(_TMP, format=Format.QCOW2))),
+        (*_CBW, Discard("cbw", C // 2, 2 * C + C // 2))),
     "cbw.access-starts-as-copy": Scenario(_TWO, (
         *_BITMAP, AddFilter("cbw", "src", "tmp", bitmap=BitmapRef("src", "b")))),
     "cbw.reads-pass": Scenario(_TWO, (*_CBW, Write("cbw", C, C), Read("cbw", 0, _SIZE))),

@@ -33,6 +33,7 @@ from model.bitmap import DirtyBitmap
 from model.block_copy import BlockCopy, CopyCall, CopyTask
 from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import GIB, Configuration, RequestKind
+from model.copy_before_write import CopyBeforeWrite
 from model.copy_on_read import CopyOnRead
 from model.errors import CommandRefused, Errno, RequestFailed
 from model.graph import Graph
@@ -191,6 +192,8 @@ CASES = (
      Lacking(Graph, "_own_bitmap", _shows_what_records)),
     ("a copy-on-read node over subclusters", Lacking(CopyOnRead, "own_status", Node.own_status)),
     ("jobs with a bitmap that does not record", Lacking(successors, "create", _records)),
+    ("discards to a tail that reads as zero, clusters of 65536",
+     Lacking(CopyBeforeWrite, "discard_alignment", 1)),
     ("requests of gibibytes", Lacking(Node, "discard", _in_31_bits)),
     *((name, Lacking(Graph, "check_no_writer", lambda graph, node: None)) for name in (
         "images reopened under whoever uses them", "images of a job reopened",

@@ -13,7 +13,7 @@ from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN, dis
 from harness.exploration.scene import SECTOR
 from harness.lockstep.trace import SystemKind, Trace
 from model import operations as ops
-from model.configuration import Format, Image
+from model.configuration import KIB, MIB, Configuration, Format, Image
 from model.operations import Request, Via
 
 REACH: Final = 3 * CLUSTER
@@ -115,6 +115,9 @@ def _at_the_end(ask: Ask) -> Make:
 
 
 def states() -> Iterator[Check]:
+    for cluster in (4 * KIB, CLUSTER, 2 * MIB):
+        yield Check("tails", f"discards to a tail that reads as zero, clusters of {cluster}",
+                    _discards_to_a_tail(cluster))
     for target in (Format.RAW, Format.QCOW2):
         for touch in ("write", "zero with unmap"):
             yield Check("status", f"looks at clusters in every state, {target}, {touch}",
@@ -150,3 +153,23 @@ def _looks(target: Format, touch: Ask) -> Make:
     return make
 
 
+def _discards_to_a_tail(cluster: int) -> Make:
+    """Whether the last cluster is copied together with those before it, and so as zeroes, or by
+    itself, is up to where the discard is cut."""
+
+    def make(plan: Plan) -> Trace:
+        size = 2 * CLUSTER + 4 * KIB
+        builder = Builder(plan, Configuration((
+            Image("src", size, Format.QCOW2, cluster_size=cluster), Image("tmp", size),
+            Image("fine", size, Format.QCOW2, cluster_size=4 * KIB))))
+        for target in ("tmp", "fine"):
+            builder.add(ops.Export(target))
+            for start in (0, 4 * KIB, CLUSTER, 2 * CLUSTER - 512, 2 * CLUSTER, 2 * CLUSTER + 512):
+                builder.add_all((
+                    ops.AddFilter("cbw", "src", target), ops.Export("cbw"),
+                    ops.Discard("cbw", start, size - start), ops.Status(target, 0, size),
+                    ops.Unexport("cbw"), ops.RemoveNode("cbw"),
+                    ops.Zero(target, 0, size, unmap=True)))
+        return builder.trace()
+
+    return make

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
@@ -38,7 +38,7 @@ from .errors import CommandRefused, Errno, QmpError, RequestFailed, Undetermined
 from .graph import Graph
 from .image import Image
 from .nbd_export import Disconnected, NbdExport, SparseRead
-from .node import Node
+from .node import SECTOR, Node
 from .operations import Operation, Request, Via
 from .outcome import DeviceView, Observation, Outcome, by_job
 from .program import Program, StorageRequest, run_to_end
@@ -156,7 +156,7 @@ class Machine:
                                  "jobs")
             case ops.Attach():
                 unsaid.check_attach(self.graph, operation)
-                self.graph.attach(operation)
+                self._attach(operation)
             case ops.Export():
                 unsaid.check_export(self.graph, operation)
                 unsaid.check_thread(self.configuration, self.capabilities)
@@ -171,6 +171,18 @@ class Machine:
                 raise Impossible(f"{operation.name} is no operation of the sequential model")
         backup_commands.forget_ended(self.graph)
 
+    def _attach(self, command: ops.Attach) -> None:
+        """A disk that is plugged in, not one that is moved, reads its first sector, to guess a
+        geometry; that it cannot does not matter.  (By experiment.)"""
+        if self.graph.device is not None:
+            self.graph.attach(command)
+            return
+        with self._all_or_nothing():
+            self.graph.attach(command)
+            disk = self.graph.node(command.node)
+            with suppress(RequestFailed):
+                self._finish(disk.read(0, min(SECTOR, disk.size)))
+
     def _begin(self, read_only: Collection[str] = ()) -> None:
         """Another QEMU starts over the same images."""
         self.graph = restart.next_graph(self.graph, self.configuration, read_only)
@@ -184,8 +196,8 @@ class Machine:
             self._finish(job.run())
             unsaid.check_failure(job, started)
 
-    def _finish(self, program: Program[None]) -> None:
-        """Have jobs do what they do until they rest."""
+    def _finish(self, program: Program[object]) -> None:
+        """Have done what jobs, or a new disk, do until they rest."""
         try:
             self._answer(program)
         except Undetermined as why:

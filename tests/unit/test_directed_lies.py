@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from harness.exploration.building import Plan
-from harness.exploration.directed import others, telling
+from harness.exploration.directed import devices, others, telling
 from harness.exploration.directed.catalogue import checks
 from harness.lockstep.replay import Stand, replay
 from harness.lockstep.trace import SystemKind, Trace
@@ -44,12 +44,16 @@ from model.job_operations import OnError
 from model.jobs import JobStatus
 from model.machine import Machine
 from model.node import Node, Zeroing
-from model.operations import Operation
+from model.operations import Attach, Operation, Via
 from model.outcome import Outcome
 from model.program import Program
 from model.qcow2 import Qcow2
 
-CHECKS = {check.name: check for check in checks(SystemKind.QSD)}
+CHECKS = {check.name: check for check in (*checks(SystemKind.QSD), *devices.checks())}
+
+
+_PLAN = Plan(SystemKind.QEMU_SYSTEM, channels=tuple(Via))
+"""Also what only a device can be asked is asked."""
 
 
 @dataclass
@@ -180,6 +184,10 @@ def _has_flushed(image: Image) -> Program[None]:
         yield image._request(RequestKind.FLUSH, 0, 0)
 
 
+def _looks_at_no_disk(machine: Machine, command: Attach) -> None:
+    machine.graph.attach(command)
+
+
 CASES = (
     ("jobs that discard what they have copied, zeroes too",
      Lacking(BlockCopy, "_run", _keeps_zeroes)),
@@ -192,6 +200,8 @@ CASES = (
      Lacking(Graph, "_own_bitmap", _shows_what_records)),
     ("a copy-on-read node over subclusters", Lacking(CopyOnRead, "own_status", Node.own_status)),
     ("jobs with a bitmap that does not record", Lacking(successors, "create", _records)),
+    *((name, Lacking(Machine, "_attach", _looks_at_no_disk)) for name in (
+        "a new disk is looked at, one that moves is not", "a new disk that keeps what is read")),
     ("discards to a tail that reads as zero, clusters of 65536",
      Lacking(CopyBeforeWrite, "discard_alignment", 1)),
     ("requests of gibibytes", Lacking(Node, "discard", _in_31_bits)),
@@ -226,14 +236,14 @@ CASES = (
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
 def test_the_truth_conforms(name: str) -> None:
-    verdict = replay(CHECKS[name].make(Plan()), Stand(
+    verdict = replay(CHECKS[name].make(_PLAN), Stand(
         lambda images: Simulated(Machine(images)), Machine))
     assert isinstance(verdict, Conforms), verdict.summary
 
 
 @pytest.mark.parametrize(("name", "lacking"), CASES, ids=lambda each: getattr(each, "name", each))
 def test_who_lacks_the_rule_is_caught(name: str, lacking: Lacking) -> None:
-    verdict = replay(CHECKS[name].make(Plan()), Stand(
+    verdict = replay(CHECKS[name].make(_PLAN), Stand(
         lambda images: Simulated(_forgetful(_Forgetful, lacking, images)), Machine))
     assert isinstance(verdict, Diverges), verdict.summary
 

@@ -10,7 +10,7 @@ from typing import Final
 from harness.exploration.building import Builder, Check, Make, Plan
 from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.configuration import KIB, Configuration, Format, Image
+from model.configuration import KIB, Configuration, Fault, Format, Image, RequestKind
 from model.job_operations import (
     Abort,
     Backup,
@@ -31,6 +31,8 @@ def checks() -> Iterator[Check]:
     """All of them."""
     yield Check("jobs", "a job below the guest's device", _below_the_device)
     yield Check("options", "a device that has to stay where it is", _stays)
+    yield Check("faults", "a new disk is looked at, one that moves is not", _looked_at)
+    yield Check("graph", "a new disk that keeps what is read", _keeps_what_is_read)
     for mode in (None, "existing"):
         yield Check("jobs", f"drive-backup, mode {mode}", _drive_backups(mode))
 
@@ -65,6 +67,28 @@ def _stays(plan: Plan) -> Trace:
     refused = ops.AddSnapshot("snap", "cbw")
     builder.add_all((ops.Attach("src"), ops.AddFilter("cbw", "src", "src"), refused,
                      ops.Attach("cbw"), refused, ops.Attach("tmp"), refused))
+    return builder.trace()
+
+
+def _looked_at(plan: Plan) -> Trace:
+    """The failure that waits for the first read meets the disk's own, if that is new."""
+    fails = (Fault(RequestKind.READ, 0, once=True),)
+    builder = Builder(plan, Configuration((
+        Image("src", SIZE, filled=((0, SIZE),), faults=fails), Image("tmp", SIZE, faults=fails))))
+    for node in ("src", "tmp"):
+        read = ops.Read(node, 0, 512, Via.DEVICE)
+        builder.add_all((ops.Attach(node), read, read))
+    return builder.trace()
+
+
+def _keeps_what_is_read(plan: Plan) -> Trace:
+    builder = Builder(plan, Configuration((
+        Image("base", SIZE, filled=((0, SIZE),)),
+        Image("src", SIZE, Format.QCOW2, backing="base"))))
+    builder.add_all((
+        ops.AddCopyOnRead("cor", "src"), ops.Attach("cor"),
+        ops.Export("src", allocation_depth=True, writable=False),
+        ops.Status("src", 0, SIZE, context=ops.Context.DEPTH)))
     return builder.trace()
 
 

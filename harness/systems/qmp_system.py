@@ -392,8 +392,7 @@ class QmpSystem:
         kept = self._filters.get(node, "")
         if kept and self._jobs.any_started:  # the filters of jobs come and go below snapshots
             kept = child_of(self._block_graph(), node, "file")
-        below = seen.get(kept, {})
-        cluster = cluster_size(bitmaps_of(below))
+        cluster = cluster_size(bitmaps_of(seen.get(kept, {})))
         reader: Reader
         if Via.NBD in self._channels:
             reader = ThroughNbd(self._clients, export)

@@ -22,6 +22,7 @@ from model.operations import (
     Discard,
     Export,
     Flush,
+    Reopen,
     Resize,
     Unexport,
     Via,
@@ -76,6 +77,9 @@ def everything(iotest: Scenario) -> None:
                   Image("tmp", size),
                   *(Image(name, size) for name in ("copy", "other", "copy2")))
     iotest.do(Resize("tmp", 9 * C))
+    iotest.do(Reopen("tmp", read_only=True))
+    iotest.do(Export("tmp"))
+    iotest.do(Reopen("tmp", read_only=False))
     iotest.do(BitmapAdd("src", "dirty", granularity=32 * KIB))
     iotest.do(BitmapAdd("src", "dirty"))
     iotest.export("src")

@@ -32,6 +32,7 @@ from model.operations import (
     Inspect,
     Operation,
     Read,
+    Reopen,
     Resize,
     Status,
     Unexport,
@@ -113,6 +114,8 @@ PLAIN = trace_of(
     Unexport("src"),
     Resize("src", 768 * K),
     Inspect("src"),
+    Reopen("src", read_only=True),
+    Export("src"),
 )
 """Nothing but an image: no bitmap tells what was done to it."""
 

@@ -58,7 +58,7 @@ def test_the_truth_conforms() -> None:
 
 @pytest.mark.parametrize("lie", catalogue().values(), ids=lambda lie: lie.name)
 def test_every_lie_is_caught_by_its_oracle(lie: Lie) -> None:
-    trace = lab.PLAIN if lie.deed and lie.oracle is Oracle.INSPECTION else lab.THOROUGH
+    trace = lab.PLAIN if lie.deed and lie.oracle is not Oracle.BITMAPS else lab.THOROUGH
     verdict = replay(trace, lab.stand(lie))
     if lie.oracle is Oracle.LIFE:
         assert isinstance(verdict, Failed)

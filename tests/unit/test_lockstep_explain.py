@@ -26,6 +26,7 @@ from model.job_operations import Backup, JobFinalize, Transaction
 from model.machine import Machine
 from model.operations import (
     AddFilter,
+    AddSnapshot,
     BitmapAdd,
     BitmapMerge,
     BitmapRef,
@@ -95,7 +96,8 @@ def test_every_operation_has_words() -> None:
     for name, kind in vocabulary().items():
         samples = {"node": "n", "job": "j", "bitmap": "b", "file": "f", "target": "t",
                    "device": "d", "sync": "full", "request": Read("n"), "kind": "read",
-                   "offset": 0, "length": 1, "number": 1, "size": 512}
+                   "offset": 0, "length": 1, "number": 1, "size": 512,
+                   "options": AddSnapshot("n", "f")}
         needed = {field.name: samples[field.name] for field in dataclasses.fields(kind)
                   if field.default is dataclasses.MISSING}
         assert human.operation(kind(**needed)).startswith(name)

@@ -59,17 +59,24 @@ def configuration(choices: Choices, area: Area, scheme: Scheme) -> Configuration
     images = [_complete(choices, shape, source)]
     if source.format is Format.QCOW2 and choices.chance(area.backing):
         base = _image(choices, area, BACKING, choices.weighted(area.sources))
-        images = [_complete(choices, _differing(choices, shape, 4), base),
+        images = [_below(_complete(choices, _differing(choices, shape, 4), base)),
                   dataclasses.replace(images[0], backing=BACKING, preallocation=None)]
     target = _complete(choices, _differing(choices, shape, area.sizes), target)
     if scheme is Scheme.CLASSIC:
         target = dataclasses.replace(target, backing=SOURCE, preallocation=None, filled=())
+        images[-1] = _below(images[-1])
     images.append(target)
     if scheme in _TWO_TARGETS:
         second = _image(choices, area, SECOND_TARGET, choices.weighted(
             {Format.RAW: 2, Format.QCOW2: 2}))
         images.append(_complete(choices, _differing(choices, shape, area.sizes), second))
     return Configuration(tuple(images))
+
+
+def _below(image: Image) -> Image:
+    """The image as a backing file: its block status does not fail, see unsaid.check_request."""
+    return dataclasses.replace(image, faults=tuple(
+        fault for fault in image.faults if fault.kind is not RequestKind.STATUS))
 
 
 def _size(choices: Choices, area: Area, cluster: int, *, odd_bytes: bool) -> int:

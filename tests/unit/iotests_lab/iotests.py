@@ -115,7 +115,8 @@ class QemuStorageDaemon(_Process):
         asked = ['--chardev', 'socket,id=qmp,fd=QMP', '--monitor', 'qmp'] if qmp else []
         pid = os.path.join(test_dir, f'{instance_id}.pid')
         super().__init__([*_program('QSD_PROG'), '--pidfile', pid, *args, *asked], qmp=qmp)
-        while not qmp and not os.path.exists(pid):
+        # Until it is written, QEMU looks at it again, and ends if it is not there.
+        while not qmp and not (os.path.exists(pid) and os.path.getsize(pid)):
             assert self._popen.poll() is None, self._popen.communicate()
         try_remove(pid)
 

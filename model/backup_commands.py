@@ -205,7 +205,7 @@ def find(graph: Graph, command: JobOperation) -> BackupJob:
         raise CommandRefused("The command block-job-change has not been found", "CommandNotFound")
     job = graph.jobs.get(command.job)
     if job is None:
-        if command.block or isinstance(command, (JobSetSpeed, JobChange, BlockJobCancel)):
+        if command.block or isinstance(command, (JobSetSpeed, JobChange)):
             raise CommandRefused(f"Block job '{command.job}' not found", "DeviceNotActive")
         raise CommandRefused("Job not found")
     return job
@@ -222,8 +222,8 @@ def refuse(graph: Graph, command: JobComplete | JobChange) -> NoReturn:
 def find_to_cancel(graph: Graph, command: JobCancel) -> BackupJob:
     """The job that is to be cancelled, by either command."""
     job = find(graph, command)
-    if isinstance(command, BlockJobCancel):
-        job.check_cancel(force=command.force)
+    if command.block:
+        job.check_cancel(force=isinstance(command, BlockJobCancel) and command.force)
     return job
 
 

@@ -133,10 +133,11 @@ class JobCancel(JobOperation):
 
 @dataclass(frozen=True, slots=True)
 class BlockJobCancel(JobCancel):
-    """block-job-cancel, the older command for the same."""
+    """block-job-cancel, the older command for the same, with an option of its own."""
 
     name: ClassVar[str] = "block-job-cancel"
     force: bool = False
+    block: bool = field(default=True, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,8 +70,8 @@ def _about_job(verb: str) -> Callable[[jobs.JobOperation], Command]:
 
 
 def _block_job_cancel(operation: jobs.BlockJobCancel) -> Command:
-    forced = {"force": True} if operation.force else {}
-    return Command("block-job-cancel", {"device": operation.job, **forced})
+    name, arguments = _about_job("cancel")(operation)
+    return Command(name, {**arguments, **({"force": True} if operation.force else {})})
 
 
 def transaction(actions: list[Command], *, grouped: bool) -> Command:

@@ -302,6 +302,7 @@ def _verbs(plan: Plan) -> Trace:
         builder.add_all(older("job", block=True) for older in (
             JobPause, JobPause, JobFinalize, JobDismiss))
         builder.add(BlockJobCancel("job"))
+        builder.add(JobCancel("job", block=True))
         builder.add_all((BlockJobCancel("job", force=True),) if force else (
             JobResume("job", block=True), JobResume("job", block=True), verb("job", block=True)))
         builder.add_all(older("job", block=True) for older in (

@@ -17,9 +17,10 @@ from harness.lockstep import human
 from harness.lockstep.origin import Piece
 from harness.lockstep.ranges import Ranges
 from harness.storage.held import RECONNECT_DELAY
-from harness.storage.place import FilePlace, NbdPlace, Place, path_of
-from harness.systems import commands, job_commands
+from harness.storage.place import FilePlace, NbdPlace, Place
+from harness.systems import commands
 from harness.systems.command import Command
+from harness.systems.spelling import spelled
 from model import operations as ops
 from model.configuration import Configuration, Image, Protocol
 from model.content import ZERO, Stamp
@@ -87,22 +88,11 @@ class Renderer:
             return [self._qmp({"execute": "quit", "arguments": {}})]
         if isinstance(operation, ops.Kill):
             return ["kill -KILL QEMU"]
-        if isinstance(operation, ops.Attach):
-            command = commands.attach_command(operation.node, self._plugged)
-            self._plugged = True
-        elif isinstance(operation, ops.Reopen):
-            command = commands.reopen_command(
-                operation, self._configuration.images, self._places)
-        else:
-            command = job_commands.located(commands.command_of(operation), self._path)
+        images = self._configuration.images
+        command = spelled(operation, images, {image.node: _place(image) for image in images},
+                          plugged=self._plugged)
+        self._plugged |= isinstance(operation, ops.Attach)
         return [self._qmp({"execute": command.name, "arguments": command.arguments})]
-
-    def _path(self, node: str) -> str:
-        return path_of(node, self._places.get(node))
-
-    @property
-    def _places(self) -> dict[str, Place]:
-        return {image.node: _place(image) for image in self._configuration.images}
 
     def _request(self, number: Stamp, request: ops.Request) -> str:
         where = f"{size(request.offset)} {size(request.length)}"

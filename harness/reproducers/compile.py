@@ -40,10 +40,11 @@ from harness.reproducers.script import (
 )
 from harness.storage.held import RECONNECT_DELAY
 from harness.storage.place import FilePlace, NbdPlace, Place
-from harness.systems import commands, job_commands
+from harness.systems import commands
 from harness.systems.command import Command as QmpCommand
 from harness.systems.commands import DEVICE
 from harness.systems.requests import changes
+from harness.systems.spelling import spelled
 from model import operations as ops
 from model.arguments import is_well_formed
 from model.channels import seen_through
@@ -142,10 +143,8 @@ class Writer:
             return NbdPlace(RAW_SOCKET, image.node)
         if image.protocol is Protocol.HELD:
             return NbdPlace(HELD_SOCKET, image.node, RECONNECT_DELAY)
-        return FilePlace(self._file(image.node))
-
-    def _file(self, node: str) -> str:
-        return next((disk.file for disk in self.disks if disk.image.node == node), node)
+        return FilePlace(next(
+            disk.file for disk in self.disks if disk.image.node == image.node))
 
     def part(self, step: Step, failure: Failure | None) -> Part:
         """The operation, and after the last one what must be seen then."""
@@ -193,21 +192,17 @@ class Writer:
             case ops.Kill():
                 self._plugged = False
                 yield Again(kill=True, attach=self.attach())
-            case ops.Attach(node):
-                yield _command(commands.attach_command(node, self._plugged), outcome)
-                self._plugged = self._plugged or outcome.refused is None
-            case ops.Reopen():
-                images = self.configuration.images
-                yield _command(commands.reopen_command(operation, images, {
-                    image.node: self._place(image) for image in images}), outcome)
             case ops.Export(called=str(name)) if not is_well_formed(name):
                 raise NoReproducer("a name that a shell would have to quote; replay the trace")
             case Start() | Complete() | CompleteAll() | Expire() | Cut():
                 raise NoReproducer(f"{operation.name} is part of a schedule; replay the trace")
             case _:
                 gone = operation.node if isinstance(operation, ops.Unexport) else None
-                command = job_commands.located(commands.command_of(operation), self._file)
+                images = self.configuration.images
+                command = spelled(operation, images, {
+                    image.node: self._place(image) for image in images}, plugged=self._plugged)
                 yield _command(command, outcome, gone)
+                self._plugged |= isinstance(operation, ops.Attach) and outcome.refused is None
 
     # Requests
 

@@ -9,9 +9,7 @@ from harness.clients.monitor import MonitorIo
 from harness.clients.qmp import DEFAULT_TIMEOUT
 from harness.processes import Workspace
 from harness.storage.images import ImageStore
-from harness.systems import commands
 from harness.systems.base import Answer
-from harness.systems.command import Command
 from harness.systems.commands import DEVICE
 from harness.systems.qmp_system import QmpSystem
 from harness.systems.requests import by_qemu_io
@@ -46,11 +44,6 @@ class QemuSystem(QmpSystem):
 
     def _channels_of(self, build: Build) -> frozenset[Via]:
         return super()._channels_of(build) | {Via.MONITOR, Via.DEVICE}
-
-    def _spelled(self, operation: Operation) -> Command:
-        if isinstance(operation, ops.Attach):
-            return commands.attach_command(operation.node, plugged=self._attached is not None)
-        return super()._spelled(operation)
 
     def _command(self, operation: Operation) -> Answer:
         answer = super()._command(operation)

@@ -21,9 +21,9 @@ from harness.errors import EnvironmentProblem
 from harness.processes import Workspace
 from harness.storage.images import ImageStore
 from harness.storage.monitored import Monitored
-from harness.storage.place import FilePlace, Place, path_of
+from harness.storage.place import FilePlace, Place
 from harness.storage.raw_server import RawServer
-from harness.systems import commands, image_check, job_commands, post_mortem
+from harness.systems import commands, image_check, post_mortem
 from harness.systems.base import WHOLE, Answer, sent_as
 from harness.systems.command import Command
 from harness.systems.connections import Connections, Key
@@ -34,6 +34,7 @@ from harness.systems.node_names import NodeNames, child_of
 from harness.systems.observation import bitmaps_by_node, bitmaps_of, cluster_size, device_view
 from harness.systems.readers import ThroughNbd, ThroughQemuIo
 from harness.systems.requests import by_nbd, by_qemu_io, changes
+from harness.systems.spelling import spelled
 from harness.systems.verdicts import translated
 from model import operations as ops
 from model.configuration import Configuration, Protocol
@@ -68,7 +69,9 @@ class QmpSystem:
         its stacks are wanted.  Raises EnvironmentProblem.
         """
         self._wants_stacks = core
-        self.build, self.configuration, self.timeout = build, configuration, timeout
+        self.build = build
+        self.configuration = configuration
+        self.timeout = timeout
         self._cleanup = contextlib.ExitStack()
         self._filters: dict[str, str] = {}
         """Of each snapshot-access node, the node below."""
@@ -276,13 +279,9 @@ class QmpSystem:
         return Answer()
 
     def _spelled(self, operation: Operation) -> Command:
-        if isinstance(operation, ops.Attach):
-            return commands.attach_command(operation.node, plugged=False)
-        if isinstance(operation, ops.Reopen):
-            return commands.reopen_command(
-                operation, self.configuration.images, self._image_places)
-        return job_commands.located(commands.command_of(operation), lambda image: path_of(
-            image, self._image_places.get(image)))
+        """The operation as a QMP command."""
+        return spelled(operation, self.configuration.images, self._image_places,
+                       plugged=self._has_device)
 
     def _await_deletion(self, export: str) -> None:
         self.process.qmp.wait_event(
@@ -293,6 +292,7 @@ class QmpSystem:
         self._clients.drop(export)
 
     def _hear_of_jobs(self) -> None:
+        """Take what has come of events."""
         for event in self.process.qmp.events():
             self._jobs.take(event)
 

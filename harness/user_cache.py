@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def folder(name: str) -> Path:
+def place(name: str) -> Path:
     """`$XDG_CACHE_HOME/cbw-lockstep/NAME`; as the XDG specification says, a relative
     `XDG_CACHE_HOME` counts as unset."""
     cache = os.environ.get("XDG_CACHE_HOME", "")

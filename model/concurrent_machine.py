@@ -53,8 +53,7 @@ def _errno(name: str | None) -> Errno | None:
 def _insist_on_apart(asked: list[StorageRequest]) -> None:
     """Of two changes of one place nobody could tell which one came last."""
     for one, other in itertools.combinations(asked, 2):
-        if one.node == other.node and one.offset < other.offset + other.length and (
-                other.offset < one.offset + one.length):
+        if one.node == other.node and requests.overlap(one, other):
             raise Impossible("changes of one place that take effect when QEMU is killed")
 
 
@@ -379,9 +378,7 @@ class ConcurrentMachine(Machine):
         if not self._fleeces(request):
             return False
         others = [self._started[number] for number in self._steps.unanswered]
-        end = request.offset + request.length
-        return any(other.offset < end and request.offset < other.offset + other.length
-                   for other in others
+        return any(requests.overlap(request, other) for other in others
                    if isinstance(other, Request) and self._fleeces(other))
 
     def _fleeces(self, request: Request) -> bool:

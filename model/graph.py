@@ -131,7 +131,7 @@ class Graph:
 
     def check_no_writer(self, node: Node) -> None:
         """Refuse to make a node read-only that somebody may write to."""
-        if any(use.requires & permissions.WRITES for use in self._uses()[node.name]):
+        if self._is_required(permissions.WRITES, node):
             raise CommandRefused(
                 f"Read-only block node '{node.name}' cannot support read-write users")
 
@@ -189,11 +189,10 @@ class Graph:
         if isinstance(node, CopyBeforeWrite):
             self.hide_copy_bitmap(node)
         elif isinstance(node, Image):
-            self.closed[node.name] = node
-        if isinstance(node, Qcow2):
-            bitmap_directory.store(node)
-        if isinstance(node, Image):
+            if isinstance(node, Qcow2):
+                bitmap_directory.store(node)
             node.read_only = node.spec.read_only
+            self.closed[node.name] = node
 
     def check_new(self, name: str) -> None:
         """Refuse a name that a new node cannot have."""
@@ -244,8 +243,7 @@ class Graph:
 
     def is_written(self, node: Node) -> bool:
         """Whether somebody may write to the node."""
-        return any(use.requires & permissions.Permission.WRITE
-                   for use in self._uses()[node.name])
+        return self._is_required(permissions.Permission.WRITE, node)
 
     def insert_filter(self, node: CopyBeforeWrite) -> None:
         """Put a job's filter, not used yet, in the place of its source; or refuse."""
@@ -394,6 +392,10 @@ class Graph:
 
     def _uses(self) -> dict[str, list[permissions.Use]]:
         return permissions.uses(self.nodes.values(), self._outer_uses(), self.capabilities)
+
+    def _is_required(self, wanted: permissions.Permission, node: Node) -> bool:
+        """Whether a user of the node requires any of these permissions."""
+        return any(use.requires & wanted for use in self._uses()[node.name])
 
     def check_permissions(self, changed: Node, more: Iterable[permissions.Use] = ()) -> None:
         """Refuse conflicts on a node that has changed, or below it, given ``more`` users."""

@@ -26,7 +26,7 @@ from .operations import Request
 from .outcome import Outcome
 from .permissions import parents_first
 from .program import Program
-from .requests import CHANGES
+from .requests import CHANGES, overlap
 from .unsaid import Impossible
 
 UNLIMITED: Final = 1 << 40
@@ -94,9 +94,7 @@ def _check_end(graph: Graph, *requests: Request) -> None:
     if requests and not _all_wait(graph):
         raise Impossible("a job ends beside requests that do not go through its filter")
     for one, other in itertools.combinations(requests, 2):
-        if (isinstance(one, CHANGES) or isinstance(other, CHANGES)) and (
-                one.offset < other.offset + other.length
-                and other.offset < one.offset + one.length):
+        if (isinstance(one, CHANGES) or isinstance(other, CHANGES)) and overlap(one, other):
             raise Impossible("a job ends beside a change that overlaps another request")
 
 

@@ -7,6 +7,8 @@ and then the server; one through the human monitor goes to the node directly.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from . import operations as ops
 from .channels import seen_through
 from .content import stamped
@@ -16,6 +18,25 @@ from .node import Node, Zeroing
 from .operations import Request, Via
 from .outcome import Outcome
 from .program import Program
+
+
+class Ranged(Protocol):
+    """A request of a client or to storage."""
+
+    @property
+    def offset(self) -> int:
+        """Where it begins, in bytes."""
+
+    @property
+    def length(self) -> int:
+        """How many bytes it is about."""
+
+
+def overlap(one: Ranged, other: Ranged) -> bool:
+    """Whether two requests have bytes in common."""
+    return (one.offset < other.offset + other.length
+            and other.offset < one.offset + one.length)
+
 
 CHANGES = (ops.Write, ops.Zero, ops.Discard)
 """The requests that change a node."""

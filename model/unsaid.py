@@ -52,9 +52,8 @@ def check_request(configuration: Configuration, request: Request) -> None:
             request.one or request.context == Context.DEPTH):
         raise Impossible("what storage that is held is asked for these answers, and which of its "
                          "own answers QEMU remembers then")
-    below = {image.backing for image in images}
     if isinstance(request, CHANGES) and any(
-            image.node in below and fault.kind is RequestKind.STATUS
+            fault.kind is RequestKind.STATUS and any(each.backing == image.node for each in images)
             for image in images for fault in image.faults):
         raise Impossible("when a format asks its backing file's block status before it writes "
                          "nobody has found out")

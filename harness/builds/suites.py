@@ -19,7 +19,7 @@ SUITES: Final = (
 
 def directory_of(suite: str, cache: Path | None = None) -> Path:
     """Where `suite` (one of SUITES) is unpacked, whether it is there or not."""
-    return (cache or user_cache.folder("builds")) / suite.removeprefix("debian:")
+    return (cache or user_cache.place("builds")) / suite.removeprefix("debian:")
 
 
 def fetched() -> list[str]:

@@ -21,7 +21,7 @@ Confirmed: TypeAlias = dict[str, Counter[str]]
 
 def file() -> Path:
     """Where it is kept."""
-    return user_cache.folder("rules.json")
+    return user_cache.place("rules.json")
 
 
 def load() -> Confirmed:

@@ -40,7 +40,7 @@ class Kept:
 
 def default_folder() -> Path:
     """In the user's cache."""
-    return user_cache.folder("corpus")
+    return user_cache.place("corpus")
 
 
 def name_of(find: Find) -> str:

@@ -7,11 +7,11 @@ A worker opens a ground once, for all the traces it does there.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeVar
 
 from harness.builds import ON_PATH, STORAGE_DAEMON, SYSTEM, Build
 from harness.exploration.building import Plan
@@ -29,6 +29,8 @@ from harness.systems.lies import (
     catalogue,
     texts,
 )
+from harness.systems.lies.forgotten import Forgotten
+from harness.systems.lies.held import Misdeed, Misreport
 from harness.systems.simulated import Simulated
 from harness.systems.starting import TIMEOUT, starter
 from model.capabilities import Capabilities
@@ -45,6 +47,8 @@ HASTE: Final = 2.0
 The limit says only how long the shrinker waits for each try; whatever it comes to is done once
 more with the full limit, so on a busy machine a hang may stay longer than it need be, and none is
 reported that is not one."""
+
+_Lie = TypeVar("_Lie", Forgotten, Misreport, Misdeed)
 
 
 class Ground(Protocol):
@@ -116,19 +120,18 @@ class SimulatedGround:
             machine = machine_for(configuration, capabilities)
             channels = self.plan.channels
             if isinstance(machine, ConcurrentMachine):
-                rules = {each.name: each for each in FORGOTTEN}
-                steered = {each.name: each for each in FORGOTTEN_WHEN_STEERED}
-                reports = {each.name: each for each in MISREPORTS}
-                deeds = {each.name: each for each in MISDEEDS}
-                lie = self.lie or ""
-                return SimulatedHeld(machine, forgotten=rules.get(lie),
-                                     forgotten_by_jobs=steered.get(lie),
-                                     misreport=reports.get(lie), misdeed=deeds.get(lie),
-                                     channels=channels)
+                return SimulatedHeld(machine, forgotten=self._told_to(FORGOTTEN),
+                                     forgotten_by_jobs=self._told_to(FORGOTTEN_WHEN_STEERED),
+                                     misreport=self._told_to(MISREPORTS),
+                                     misdeed=self._told_to(MISDEEDS), channels=channels)
             return Simulated(machine, catalogue().get(self.lie or ""),
                              truthful_for=self.truthful_for, channels=channels)
 
         yield Stand(start, model_of(capabilities))
+
+    def _told_to(self, lies: Iterable[_Lie]) -> _Lie | None:
+        """That of these lies which it is to tell."""
+        return next((each for each in lies if each.name == self.lie), None)
 
     def planned(self, plan: Plan) -> Self:
         """See :meth:`Ground.planned`."""

@@ -185,7 +185,6 @@ class Schedule(Builder):
             self.scene.follow(self.held)
 
 
-
 class Drawer:
     """Draws bursts: from the first request until nothing is under way any more."""
 

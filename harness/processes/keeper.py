@@ -70,7 +70,7 @@ cd / && rm -rf -- "$1"
 
 def cut_off() -> Path:
     """Where the traces are that killed processes were in the middle of: in the user's cache."""
-    return user_cache.folder("cut-off")
+    return user_cache.place("cut-off")
 
 
 class Keeper:

@@ -122,11 +122,12 @@ class ImageStore:
             return path
         tool = self._build.tool("qemu-img")
         what = [*user_cache.identity(tool.path, tool.version), LUKS_PASSPHRASE]
-        kept = user_cache.folder("luks") / user_cache.key(what)
+        kept = user_cache.place("luks") / user_cache.key(what)
         with suppress(OSError):
             copy_sparse(kept, path)
-            if path.read_bytes().startswith(_LUKS_MAGIC):
-                return path
+            with path.open("rb") as header:
+                if header.read(len(_LUKS_MAGIC)) == _LUKS_MAGIC:
+                    return path
         path.unlink(missing_ok=True)
         self._make_luks_header(path)
         user_cache.save(kept, path.read_bytes())

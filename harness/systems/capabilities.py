@@ -217,7 +217,7 @@ def _cache_file(build: Build) -> Path:
         if build.has(name):
             tool = build.tool(name)
             seen += user_cache.identity(tool.path, tool.version)
-    return user_cache.folder("probes") / f"{user_cache.key(seen)}.json"
+    return user_cache.place("probes") / f"{user_cache.key(seen)}.json"
 
 
 def _load(path: Path) -> list[Found] | None:

@@ -122,7 +122,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     cache = tmp_path_factory.mktemp("cache")
     (cache / "cbw-lockstep").mkdir()
     for name in ("builds", "probes"):
-        (cache / "cbw-lockstep" / name).symlink_to(user_cache.folder(name))
+        (cache / "cbw-lockstep" / name).symlink_to(user_cache.place(name))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
         yield

@@ -7,16 +7,16 @@ What storage then holds must be exactly what it had completed; with that the nex
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 from harness.exploration.building import Plan
-from harness.exploration.directed.script import CLUSTER, ROOM, Play, Script, disks
+from harness.exploration.directed.script import CLUSTER, JOB, ROOM, Play, Script, disks, overlays
 from harness.exploration.images import SOURCE, TARGET
 from harness.exploration.openings import FILTER
 from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.configuration import Configuration, Format, Image, Protocol, RequestKind
-from model.job_operations import Backup, OnError, Sync
+from model.configuration import RequestKind
 from model.operations import Operation
 from model.schedule import Start
 
@@ -93,10 +93,7 @@ def backing_up(plan: Plan) -> Trace:
 
 def _backed_up(script: Script) -> None:
     script.guest = SOURCE
-    script.must(Start(Backup(
-        "job", SOURCE, TARGET, Sync.FULL, filter_node="job-filter", auto_finalize=False,
-        on_source_error=OnError.STOP, on_target_error=OnError.STOP, max_workers=1,
-        max_chunk=CLUSTER)))
+    script.must(Start(replace(JOB, max_workers=1, max_chunk=CLUSTER)))
     script.write(0, 0.5)
     script.write(2)
     script.done(READ, SOURCE, 2)
@@ -109,10 +106,7 @@ def bitmaps(plan: Plan) -> Trace:
     """A qcow2 image over the source, with persistent bitmaps: one that the image had, which is
     inconsistent after a kill, and a new one, of which it knows nothing.  What a good end stored
     is there."""
-    size = ROOM * CLUSTER
-    script = Script(plan, Configuration((
-        Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
-        Image(TARGET, size, Format.QCOW2, backing=SOURCE))))
+    script = Script(plan, overlays(ROOM))
     kept = ops.BitmapAdd(TARGET, "p0", CLUSTER, persistent=True)
     script.must(kept, ops.Restart())
     for landed in (False, True):

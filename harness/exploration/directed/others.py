@@ -4,16 +4,16 @@ that do not free space, a job of several tasks that fail."""
 
 from __future__ import annotations
 
-import itertools
+from dataclasses import replace
 
 from harness.exploration.building import Plan
-from harness.exploration.directed.script import CLUSTER, Script
+from harness.exploration.directed.script import CLUSTER, JOB, Script, overlays
 from harness.exploration.images import SOURCE, TARGET
 from harness.exploration.openings import FILTER, SNAPSHOT
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import Configuration, Format, Image, Protocol, RequestKind
-from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
+from model.job_operations import JobFinalize, JobResume, OnError, Sync
 from model.schedule import Start
 
 READ, WRITE, STATUS = RequestKind.READ, RequestKind.WRITE, RequestKind.STATUS
@@ -22,12 +22,7 @@ READ, WRITE, STATUS = RequestKind.READ, RequestKind.WRITE, RequestKind.STATUS
 def shown(plan: Plan, *between: str) -> Trace:
     """The target's readers see the source where nothing is copied yet, also through overlays
     ``between`` the two: copies wait for them, but not for readers of what is beside."""
-    size = 6 * CLUSTER
-    overlays = (*between, TARGET)
-    script = Script(plan, Configuration((
-        Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
-        *(Image(node, size, Format.QCOW2, backing=below)
-          for below, node in itertools.pairwise((SOURCE, *overlays))))))
+    script = Script(plan, overlays(6, *between))
     script.must(ops.AddFilter(FILTER, SOURCE, TARGET), ops.Export(FILTER),
                 ops.Export(TARGET, writable=False))
     script.read(0, node=TARGET)
@@ -52,15 +47,9 @@ def shown(plan: Plan, *between: str) -> Trace:
 
 def job(plan: Plan) -> Trace:
     """A job's filter copies as one of the user's does, whatever options the job has."""
-    size = 6 * CLUSTER
-    script = Script(plan, Configuration((
-        Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
-        Image(TARGET, size, Format.QCOW2, backing=SOURCE))))
+    script = Script(plan, overlays(6))
     script.guest = SOURCE
-    script.must(ops.Export(SOURCE), Start(Backup("job", SOURCE, TARGET, Sync.NONE,
-                                                 filter_node="filter", auto_finalize=False,
-                                                 on_source_error=OnError.STOP,
-                                                 on_target_error=OnError.STOP)),
+    script.must(ops.Export(SOURCE), Start(replace(JOB, sync=Sync.NONE)),
                 ops.Export(TARGET, writable=False))
     script.read(0, node=TARGET)
     script.write(0, 0.5)
@@ -125,10 +114,8 @@ def failing(plan: Plan) -> Trace:
     script = Script(plan, Configuration(tuple(
         Image(node, size, protocol=Protocol.HELD, filled=((0, size),))
         for node in (SOURCE, TARGET))))
-    script.must(ops.Export(SOURCE), Start(Backup(
-        "job", SOURCE, TARGET, Sync.FULL, filter_node="filter", auto_finalize=False,
-        max_workers=3, max_chunk=CLUSTER, on_source_error=OnError.STOP,
-        on_target_error=OnError.IGNORE)))
+    script.must(ops.Export(SOURCE), Start(replace(
+        JOB, max_workers=3, max_chunk=CLUSTER, on_target_error=OnError.IGNORE)))
     script.done(READ, SOURCE, 1)
     script.done(WRITE, TARGET, 1, error="ENOSPC")
     script.done(READ, SOURCE, 2, error="EIO")

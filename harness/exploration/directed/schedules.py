@@ -20,14 +20,14 @@ from harness.exploration.directed import (
     steering,
     telling,
 )
-from harness.exploration.directed.script import CLUSTER, Script, disks, look, side_by_side
+from harness.exploration.directed.script import CLUSTER, JOB, Script, disks, look, side_by_side
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT, SNAPSHOT
 from harness.lockstep.simplify import with_configuration
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import MIB, Configuration, Image, Protocol, RequestKind
-from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
+from model.job_operations import JobFinalize, JobResume, OnError
 from model.schedule import Start
 
 READ, WRITE = RequestKind.READ, RequestKind.WRITE
@@ -282,10 +282,8 @@ def _jobs(plan: Plan) -> Trace:
     """A job and a guest on the same clusters."""
     script = Script(plan, disks(5))
     script.guest = SOURCE
-    script.must(ops.Export(SOURCE), Start(Backup(
-        "job", SOURCE, TARGET, Sync.FULL, filter_node="filter", auto_finalize=False,
-        max_workers=2, max_chunk=CLUSTER, on_source_error=OnError.STOP,
-        on_target_error=OnError.IGNORE)))
+    script.must(ops.Export(SOURCE), Start(replace(
+        JOB, max_workers=2, max_chunk=CLUSTER, on_target_error=OnError.IGNORE)))
     script.write(0, 0.5)
     script.write(1, 2.5)
     script.write(4)

@@ -6,6 +6,7 @@ The model says what is pending, so that a script names a storage request by node
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
@@ -17,7 +18,8 @@ from harness.exploration.schedules import Schedule
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.concurrent_machine import MOST_IN_FLIGHT
-from model.configuration import KIB, Configuration, Image, Protocol, RequestKind
+from model.configuration import KIB, Configuration, Format, Image, Protocol, RequestKind
+from model.job_operations import Backup, OnError, Sync
 from model.operations import OnCbwError, Operation, Request, Via
 from model.program import StorageRequest
 from model.schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
@@ -43,6 +45,22 @@ def disks(clusters: float, *more: str) -> Configuration:
     return Configuration((
         Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
         *(Image(node, size, protocol=Protocol.HELD) for node in (TARGET, *more))))
+
+
+def overlays(clusters: float, *between: str) -> Configuration:
+    """A full source on held storage, and a target that shows it where nothing is copied yet, also
+    through overlays ``between`` the two."""
+    size = int(clusters * CLUSTER)
+    chain = itertools.pairwise((SOURCE, *between, TARGET))
+    return Configuration((
+        Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),)),
+        *(Image(node, size, Format.QCOW2, backing=below) for below, node in chain)))
+
+
+JOB: Final = Backup(
+    "job", SOURCE, TARGET, Sync.FULL, filter_node="filter", auto_finalize=False,
+    on_source_error=OnError.STOP, on_target_error=OnError.STOP)
+"""One that may be started beside requests, or with other options."""
 
 
 class Script(Schedule):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Plan
-from harness.exploration.directed.script import CLUSTER, Script, disks
+from harness.exploration.directed.script import CLUSTER, JOB, Script, disks
 from harness.exploration.images import SOURCE, TARGET
 from harness.lockstep.trace import Trace
 from model import operations as ops
@@ -24,16 +24,13 @@ from model.job_operations import (
     JobPause,
     JobResume,
     JobSetSpeed,
-    OnError,
     Sync,
 )
 from model.job_steering import UNLIMITED
 from model.schedule import CompleteAll, Start
 
 READ, WRITE = RequestKind.READ, RequestKind.WRITE
-_JOB: Final = Backup(
-    "job", SOURCE, TARGET, Sync.FULL, filter_node="filter", auto_finalize=False, max_workers=2,
-    max_chunk=CLUSTER, on_source_error=OnError.STOP, on_target_error=OnError.STOP)
+_JOB: Final = replace(JOB, max_workers=2, max_chunk=CLUSTER)
 _BITMAP: Final = "b0"
 
 

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.exploration.building import Plan
 from harness.exploration.directed.script import (
     CLUSTER,
+    JOB,
     ROOM,
     Play,
     Script,
@@ -19,7 +21,7 @@ from harness.exploration.openings import FILTER
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import Configuration, Image, Protocol, RequestKind
-from model.job_operations import Backup, JobFinalize, OnError, Sync
+from model.job_operations import JobFinalize, Sync
 from model.operations import Via
 from model.schedule import Start
 
@@ -286,9 +288,7 @@ def jobs(plan: Plan) -> Trace:
     script.guest = SOURCE
     script.must(ops.Export(SOURCE))
     for sync in (Sync.FULL, Sync.TOP):
-        script.must(Start(Backup(
-            "job", SOURCE, TARGET, sync, filter_node="filter", auto_finalize=False,
-            max_workers=1, on_source_error=OnError.STOP, on_target_error=OnError.STOP)))
+        script.must(Start(replace(JOB, sync=sync, max_workers=1)))
         script.write(2, 0.5)
         script.write(3, 0.5)
         script.done(STATUS, SOURCE, 0)

@@ -82,6 +82,15 @@ def _caught(stand: Stand, areas: tuple[str, ...] = ("concurrency", "failures")) 
     pytest.fail("not caught")
 
 
+def _caught_on_purpose(stand: Stand) -> Trace:
+    """The first directed check that does it, shrunk."""
+    trace = next(trace for trace in (check.make(Plan()) for check in CHECKS)
+                 if not isinstance(replay(trace, stand), Conforms))
+    shrunk = shrink(trace, stand, budget=Budget(seconds=60, executions=1500), attempts=1)
+    assert isinstance(shrunk.verdict, Diverges)
+    return shrunk.trace
+
+
 @pytest.mark.parametrize("area", ["concurrency", "failures", "timeouts"])
 def test_the_truth_conforms(area: str) -> None:
     stand = _stand(SimulatedHeld)
@@ -101,22 +110,14 @@ def test_the_truth_conforms_to_what_is_directed(check: Check) -> None:
 def test_a_forgotten_rule_is_caught_on_purpose_and_the_schedule_is_shrunk(
         forgotten: Forgotten) -> None:
     stand = _stand(lambda machine: SimulatedHeld(machine, forgotten=forgotten))
-    trace = next(trace for trace in (check.make(Plan()) for check in CHECKS)
-                 if not isinstance(replay(trace, stand), Conforms))
-    shrunk = shrink(trace, stand, budget=Budget(seconds=60, executions=1500), attempts=1)
-    assert isinstance(shrunk.verdict, Diverges)
-    assert len(shrunk.trace.steps) <= LENGTHS[forgotten.name]
+    assert len(_caught_on_purpose(stand).steps) <= LENGTHS[forgotten.name]
 
 
 @pytest.mark.parametrize("forgotten", FORGOTTEN_WHEN_STEERED, ids=lambda each: each.name)
 def test_what_a_steered_job_forgets_is_caught_on_purpose_and_the_schedule_is_shrunk(
         forgotten: Forgotten) -> None:
     stand = _stand(lambda machine: SimulatedHeld(machine, forgotten_by_jobs=forgotten))
-    trace = next(trace for trace in (check.make(Plan()) for check in CHECKS)
-                 if not isinstance(replay(trace, stand), Conforms))
-    shrunk = shrink(trace, stand, budget=Budget(seconds=60, executions=1500), attempts=1)
-    assert isinstance(shrunk.verdict, Diverges)
-    assert len(shrunk.trace.steps) <= STEERED[forgotten.name]
+    assert len(_caught_on_purpose(stand).steps) <= STEERED[forgotten.name]
 
 
 @pytest.mark.parametrize(

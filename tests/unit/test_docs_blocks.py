@@ -46,7 +46,7 @@ NOT_RUN: Final[Mapping[tuple[str, str], str]] = MappingProxyType({
     ("README.md", "tox -e harness -- builds fetch debian:trixie-backports"):
         "needs a network; test_builds_fetch.py does it where there is one",
     ("README.md", "tox -e verify -- --qemu-build debian:trixie-backports"):
-        "takes a minute; .ci/run does it",
+        "takes two minutes; .ci/run does it",
     ("docs/architecture.md", "            operations: what a guest, a backup client or a QMP "
      "client can do"): "is a drawing",
     ("docs/contributing.md", WHOLE): OURS,

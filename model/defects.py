@@ -182,6 +182,9 @@ def _past_an_end(node: Node, end: int) -> Iterable[str]:
             yield "resized_filter_snapshot_aborts"
         yield from _past_an_end(kept, end)
         yield from _past_an_end(kept.target, min(end, kept.target.size))
+    elif isinstance(node, Qcow2) and node.backing is not None:
+        # A write reads up to the end of a cluster, be it past that of the image.
+        yield from _past_an_end(node.backing, min(align_up(end, node.cluster), node.backing.size))
 
 
 def _asks_status(request: Request) -> bool:

@@ -191,6 +191,7 @@ class Graph:
         elif isinstance(node, Image):
             if isinstance(node, Qcow2):
                 bitmap_directory.store(node)
+                node.backing, node.link_ages = None, {}
             node.read_only = node.spec.read_only
             self.closed[node.name] = node
 

@@ -18,6 +18,7 @@ from . import (
     defects,
     filters,
     inspection,
+    overlays,
     reopening,
     requests,
     resizing,
@@ -238,7 +239,7 @@ class Machine:
         unsaid.check_pieces(self.configuration, export.node, request)
         # To be able to go back takes time, and few requests may have to.
         doubtful = (isinstance(request, ops.Zero) and request.fast) or (
-            isinstance(request, ops.Read) and any(self._faults.values())) or any(
+            any(self._faults.values()) or overlays.shows_snapshot(export.node)) or any(
                 job.is_held for job in self.graph.jobs.values())
         with self._all_or_nothing() if doubtful else nullcontext():
             try:
@@ -359,6 +360,7 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddFilter: filters.add_filter,
     ops.AddSnapshot: Graph.add_snapshot,
     ops.AddCopyOnRead: Graph.add_copy_on_read,
+    ops.AddOverlay: overlays.add_overlay,
     ops.ReopenAs: reopening.reopen_as,
     ops.Unexport: Graph.remove_export,
     **transactions.BITMAP_COMMANDS,

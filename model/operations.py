@@ -168,6 +168,16 @@ class AddCopyOnRead(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class AddOverlay(Operation):
+    """blockdev-add of an image whose node was removed, with the node ``backing``, a
+    snapshot-access, as its backing file."""
+
+    name: ClassVar[str] = "add-overlay"
+    node: str
+    backing: str
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveNode(Operation):
     """blockdev-del."""
 

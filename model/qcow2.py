@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from enum import Enum
-from typing import Final
+from typing import Final, NoReturn
 
 from . import configuration
 from .bitmap import StoredBitmap, align_down, align_up, check_changeable, divide_up, split
@@ -38,6 +38,8 @@ ENTRY: Final = 8
 """Bytes of a cluster's entry in its table; twice that with subclusters."""
 LARGEST_TABLE: Final = 64 * KIB
 """Bytes of a table that are looked at together."""
+LITTLE: Final = 16 * KIB
+"""Of a write of at most so many bytes, what is kept before and after it is read at once."""
 SUBCLUSTERS: Final = 32
 """Subclusters of a cluster with ``extended_l2``."""
 
@@ -120,15 +122,58 @@ class Qcow2(Image):
 
     def _store(self, start: int, content: Content) -> Program[None]:
         end = start + content.size
-        for edge in (align_down(start, self.cell), align_down(end - 1, self.cell)):
-            stop = min(edge + self.cell, self.size)
-            kept = edge < start or end < stop  # something of what the backing file shows there
-            if kept and self.cells.at(edge // self.cell) is Cell.UNALLOCATED and (
-                    self.backing is not None):
-                self.content.paste(edge, (yield from self._assemble(edge, stop)))
-                self._mark(edge, stop, Cell.DATA)
+        shown = []
+        for low, high in self._shown_beside(start, end):
+            try:
+                shown.append((low, (yield from self._below(low, high))))
+            except RequestFailed as why:
+                self._cannot_fill(start, end, why.error, before=low < start)
+        for low, piece in shown:
+            self.content.paste(low, piece.slice(0, min(piece.size, self.size - low)))
         self.content.paste(start, content)
         self._mark(start, end, Cell.DATA)
+
+    @rule("qcow2.unfilled-writes-nothing", source="an overlay of a snapshot of which a "
+          "part may not be read (experiment)")
+    def _cannot_fill(self, start: int, end: int, error: Errno, *, before: bool) -> NoReturn:
+        """A write that cannot read what is to be kept of its first or last cell fails with that
+        errno and stores nothing, also of the cells that it would have filled."""
+        first, last = start // self.cluster, (end - 1) // self.cluster
+        if not before and first != last and not self._is_new(first, last):
+            raise Undetermined("how much is stored of a write that fails at its end depends on "
+                               "where in the file its clusters lie")
+        raise RequestFailed(error)
+
+    def _is_new(self, first: int, last: int) -> bool:
+        """Whether these clusters take their space together, none of them having any."""
+        cells = self.cluster // self.cell
+        new = (Cell.UNALLOCATED,) if self.spec.subclusters else (Cell.UNALLOCATED, Cell.ZERO)
+        return not self.spec.preallocation and (
+            first * self.cluster // self.table == last * self.cluster // self.table) and all(
+            run.value in new for run in self.cells.runs(first * cells, (last + 1) * cells))
+
+    def _shown_beside(self, start: int, end: int) -> list[tuple[int, int]]:
+        """What the backing file shows beside a range in the cells at its ends: before it, after
+        it, the end of the image being no limit, or both at once and all between if that is
+        little."""
+        low, high = align_down(start, self.cell), align_up(end, self.cell)
+        before = low < start and self._is_shown(low)
+        after = end < high and self._is_shown(high - self.cell)
+        if before and after and end - start <= LITTLE:
+            return [(low, high)]
+        return [(low, start)] * before + [(end, high)] * after
+
+    def _is_shown(self, place: int) -> bool:
+        return self.backing is not None and (
+            self.cells.at(place // self.cell) is Cell.UNALLOCATED)
+
+    def _below(self, start: int, end: int) -> Program[Content]:
+        """What the backing file has there, zeroes being past its end."""
+        assert self.backing is not None
+        stop = min(end, self.backing.size)
+        content = (yield from self.backing.read(start, stop)) if start < stop else zeroes(0)
+        content.resize(end - start, ZERO)
+        return content
 
     @rule("qcow2.zeroes", source="docs/interop/qcow2.txt; experiment")
     def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
@@ -189,7 +234,10 @@ class Qcow2(Image):
         """Whether the range, inside one cell, reads as zero by its status; None: undecided."""
         undecided = False
         while start < end:
-            start, status = yield from self._look_up(start, end)
+            try:
+                start, status = yield from self._look_up(start, end)
+            except RequestFailed:
+                return False
             if status.is_zero is False:
                 return False
             undecided = undecided or status.is_zero is None

@@ -27,12 +27,14 @@ from .image import Image as ImageNode
 from .job_operations import FAST, SLOWEST, Sync
 from .node import PERHAPS_HOLE, Node
 from .operations import Context, Request, Via
+from .overlays import shows_snapshot
 from .permissions import parents_first
 from .program import run_to_end
 from .qcow2 import Qcow2
 from .requests import CHANGES
 from .snapshot_access import SnapshotAccess
 
+FAST_IS_UNSAID: Final = "whether such an image zeroes fast is up to the storage below it"
 MOST_RESIZED: Final = 64 * MIB
 """Bytes; no image that may be resized becomes larger."""
 
@@ -65,7 +67,7 @@ def check_request(configuration: Configuration, request: Request) -> None:
         _check_discard(images, request)
     if isinstance(request, ops.Zero) and request.fast and (
             aligned or any(image.backing for image in images)):
-        raise Impossible("whether such an image zeroes fast is up to the storage below it")
+        raise Impossible(FAST_IS_UNSAID)
     if _is_durable(request) and any(
             fault.kind is RequestKind.FLUSH for image in images for fault in image.faults):
         raise Impossible("whether a durable write flushes differs between formats and builds")
@@ -79,9 +81,12 @@ def check_pieces(configuration: Configuration, node: Node, request: Request) -> 
             bitmap.read_only for below in parents_first([node])[1:] for bitmap in below.bitmaps):
         raise Impossible("whether a write of nothing is passed on differs between nodes")
     if isinstance(request, ops.Discard) and any(
-            isinstance(each, CopyBeforeWrite) and isinstance(each.source, SnapshotAccess)
+            isinstance(each, CopyBeforeWrite) and (
+                isinstance(each.source, SnapshotAccess) or shows_snapshot(each.source))
             for each in parents_first([node])):
         _check_uncut(configuration.images, request)
+    if isinstance(request, ops.Zero) and request.fast and shows_snapshot(node):
+        raise Impossible(FAST_IS_UNSAID)
 
 
 def monitored(graph: Graph, request: Request) -> Node:
@@ -122,6 +127,9 @@ def check_order(node: Node, request: Request) -> None:
     """Refuse, over storage that fails, a change that copies more than one cluster, or one that
     may be copied as zeroes: how the storage's block status cuts the copy up, and what it says of
     zeroes, decides which requests are made, and so which one fails."""
+    if isinstance(request, CHANGES) and shows_snapshot(node):
+        raise Impossible("what an overlay reads of its backing file before it writes is up to the "
+                         "storage below")
     start, end = request.offset, min(request.offset + request.length, node.size)
     while isinstance(node, CopyBeforeWrite) and isinstance(request, CHANGES) and start < end:
         low = align_down(start, node.cluster_size)
@@ -285,8 +293,8 @@ def check_resize(graph: Graph, configuration: Configuration, command: ops.Resize
         raise Impossible("blkdebug's alignment is that of its image's size")
     if image.spec.subclusters and image.spec.preallocation:
         raise Impossible("which clusters have space cannot be seen of subclusters")
-    if isinstance(image, Qcow2) and image.backing is not None and any(
-            each.faults for each in configuration.images):
+    if isinstance(image, Qcow2) and image.backing is not None and (shows_snapshot(image) or any(
+            each.faults for each in configuration.images)):
         raise Impossible("growing an overlay may read a backing file that fails")
 
 

@@ -38,6 +38,7 @@ from model.job_operations import (
 from model.operations import (
     AddCopyOnRead,
     AddFilter,
+    AddOverlay,
     AddSnapshot,
     BitmapAdd,
     BitmapClear,
@@ -232,6 +233,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         (BitmapAdd("src", "b"), Export("src"), Discard("src", 0, 2 * C))),
     "qcow2.backing-shows-through": Scenario(_OVERLAY, (Export("src"), Read("src", 0, _SIZE))),
     "qcow2.write-fills-cells": Scenario(_OVERLAY, (Export("src"), Write("src", 2 * C, 512))),
+    "qcow2.unfilled-writes-nothing": Scenario(
+        Configuration((_SRC, _TMP, Image("over", _SIZE, Format.QCOW2))),
+        (*_CBW, *_SNAP, RemoveNode("over"), AddOverlay("over", "snap"), Export("over"),
+         Discard("snap", C, C), Write("over", C // 2, C))),
     "qcow2.zeroes": Scenario(_OVERLAY, (Export("src"), Zero("src", C // 2, 2 * C))),
     "qcow2.status": Scenario(_OVERLAY, (
         Export("src", allocation_depth=True),

@@ -15,6 +15,7 @@ from typing import Final
 from harness.exploration import openings, ranges
 from harness.exploration.areas import Action, Area
 from harness.exploration.choices import Choices
+from harness.exploration.images import OVERLAY
 from harness.exploration.scene import SECTOR, Kind, Place, Scene
 from model import operations as ops
 from model.bitmap import align_down
@@ -212,6 +213,15 @@ class Drawer:
         return ops.AddSnapshot(name, file,
                                discard=not self.choices.chance(self.area.undiscarded))
 
+    def overlay(self) -> Operation | None:
+        """An image that is to be over a snapshot is opened so, or closed again."""
+        if OVERLAY not in self.scene.images:
+            return None
+        snapshots = self.scene.of_kind(Kind.SNAPSHOT)
+        if OVERLAY in self.scene.nodes or not snapshots:
+            return ops.RemoveNode(OVERLAY)
+        return ops.AddOverlay(OVERLAY, self.choices.pick(snapshots).name)
+
     def _new_name(self, names: Sequence[str]) -> str | None:
         """A name for a new node; if wrong names are wanted, perhaps one that is taken."""
         unused = self.scene.unused_names(names)
@@ -300,6 +310,7 @@ _MAKERS: Final[dict[Action, Callable[[Drawer], Operation | None]]] = {
     Action.BITMAP_MERGE: Drawer.bitmap_merge,
     Action.ADD_FILTER: Drawer.add_filter,
     Action.ADD_SNAPSHOT: Drawer.add_snapshot,
+    Action.OVERLAY: Drawer.overlay,
     Action.REMOVE_NODE: Drawer.remove_node,
     Action.RESIZE: Drawer.resize,
     Action.REOPEN: Drawer.reopen,

@@ -41,6 +41,8 @@ class Scheme(Enum):
     """A disk that the guest is on, and two images to copy it to."""
     PUSH = auto()
     """A filter and a snapshot, and an image to copy the snapshot to."""
+    OVERLAY = auto()
+    """A filter, a snapshot, and an image that has the snapshot as backing file."""
 
 
 class Action(Enum):
@@ -65,6 +67,7 @@ class Action(Enum):
     BITMAP_MERGE = auto()
     ADD_FILTER = auto()
     ADD_SNAPSHOT = auto()
+    OVERLAY = auto()
     REMOVE_NODE = auto()
     RESIZE = auto()
     REOPEN = auto()
@@ -96,7 +99,7 @@ _REST: Final = MappingProxyType({
 _USUAL: Final = MappingProxyType({**_REQUESTS, **_REST})
 _SCHEMES: Final = MappingProxyType({
     Scheme.FLEECING: 10, Scheme.CLASSIC: 2, Scheme.TWO_VIEWS: 2, Scheme.STACKED: 2,
-    Scheme.TWINS: 1, Scheme.NESTED: 1, Scheme.BARE: 1, Scheme.LOOSE: 1})
+    Scheme.TWINS: 1, Scheme.NESTED: 1, Scheme.OVERLAY: 1, Scheme.BARE: 1, Scheme.LOOSE: 1})
 _SOURCES: Final = MappingProxyType({Format.RAW: 3, Format.QCOW2: 3})
 _TARGETS: Final = MappingProxyType({
     Format.RAW: 8, Format.QCOW2: 8, Format.QED: 1, Format.VDI: 1, Format.VMDK: 1, Format.VHDX: 1,
@@ -171,7 +174,7 @@ _WITH_JOBS: Final = MappingProxyType({Scheme.DISK: 8, Scheme.PUSH: 4, Scheme.STA
 _FEW_TARGETS: Final = MappingProxyType({Format.RAW: 2, Format.QCOW2: 2})
 _EVERY_ACTION: Final = MappingProxyType({
     **_USUAL, Action.BACKUP: 4, Action.JOB_VERB: 6, Action.TRANSACTION: 2,
-    Action.PERSISTENT_BITMAP: 1, Action.RESTART: 1, Action.REOPEN: 1})
+    Action.PERSISTENT_BITMAP: 1, Action.RESTART: 1, Action.REOPEN: 1, Action.OVERLAY: 1})
 
 EVERYTHING: Final = Area("everything", "all of it", _EVERY_ACTION,
                          MappingProxyType({**_SCHEMES, Scheme.DISK: 3, Scheme.PUSH: 2}))
@@ -197,6 +200,10 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
     Area("stacked", "filters over filters, twins, snapshots of snapshots",
          schemes=MappingProxyType({Scheme.STACKED: 3, Scheme.TWINS: 2, Scheme.NESTED: 2,
                                    Scheme.TWO_VIEWS: 2})),
+    Area("overlays", "an image that has the snapshot as its backing file, written to or the "
+         "target of another filter", MappingProxyType({
+             **_tilted(anyone=40, fleece_discard=10, inspect=3), Action.OVERLAY: 2}),
+         _ONE_SCHEME[Scheme.OVERLAY], sizes=4, filter_bitmap=10),
     Area("options", "options of the filter, right ones and wrong ones",
          _tilted(add_filter=14, add_snapshot=4, remove_node=10, unexport=5, export=5),
          MappingProxyType({Scheme.LOOSE: 2, Scheme.FLEECING: 1}), options=10, bad_options=5),

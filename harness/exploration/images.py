@@ -27,6 +27,8 @@ SOURCE: Final = "src"
 TARGET: Final = "tmp"
 SECOND_TARGET: Final = "tmp2"
 BACKING: Final = "base"
+OVERLAY: Final = "over"
+"""The image whose backing file is a snapshot."""
 
 _TAILS: Final = (SECTOR, 4 * KIB, 4 * KIB + SECTOR, 32 * KIB, 64 * KIB - SECTOR)
 _BYTE_TAILS: Final = (1, 511, 513, 4 * KIB - 1)
@@ -70,6 +72,10 @@ def configuration(choices: Choices, area: Area, scheme: Scheme) -> Configuration
         second = _image(choices, area, SECOND_TARGET, choices.weighted(
             {Format.RAW: 2, Format.QCOW2: 2}))
         images.append(_complete(choices, _differing(choices, shape, area.sizes), second))
+    if scheme is Scheme.OVERLAY:
+        over = _image(choices, area, OVERLAY, Format.QCOW2)
+        over = _complete(choices, _differing(choices, shape, area.sizes), over)
+        images.append(dataclasses.replace(over, faults=(), request_alignment=None))
     return Configuration(tuple(images))
 
 

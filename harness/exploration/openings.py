@@ -8,7 +8,7 @@ from typing import Final
 from harness.exploration import ranges
 from harness.exploration.areas import Area, Scheme
 from harness.exploration.choices import Choices
-from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
+from harness.exploration.images import OVERLAY, SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.scene import SECTOR
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration
@@ -66,6 +66,11 @@ def opening(choices: Choices, area: Area, scheme: Scheme,
                            keep(SECOND_FILTER, SNAPSHOT, SECOND_TARGET),
                            view(SECOND_SNAPSHOT, SECOND_FILTER)]
             served += [SECOND_FILTER, SECOND_SNAPSHOT]
+        case Scheme.OVERLAY:
+            operations += [keep(FILTER, SOURCE, TARGET, bitmap), view(SNAPSHOT, FILTER),
+                           ops.RemoveNode(OVERLAY), ops.AddOverlay(OVERLAY, SNAPSHOT)]
+            operations += choices.some([keep(SECOND_FILTER, FILTER, OVERLAY)])
+            served = [*choices.some([FILTER, SECOND_FILTER], 1), SNAPSHOT, OVERLAY]
         case Scheme.BARE:
             operations += [view(SNAPSHOT, SOURCE)]
             served = [SOURCE, SNAPSHOT]

@@ -19,6 +19,7 @@ from model.jobs import JobStatus
 from model.machine import Machine
 from model.node import Node
 from model.operations import BitmapRef, Operation
+from model.qcow2 import Qcow2
 from model.snapshot_access import SnapshotAccess
 
 SECTOR: Final = 512
@@ -100,7 +101,10 @@ class Scene:
                          (node.source.name, node.target.name))
         if isinstance(node, (SnapshotAccess, CopyOnRead)):  # below may have been a job's filter
             return replace(self.nodes[node.name], users=(node.file.name,))
-        return self.images[node.name]
+        place = self.images[node.name]
+        if isinstance(node, Qcow2) and node.backing is not None:
+            place = replace(place, users=(node.backing.name,))
+        return place
 
     def after(self, operation: Operation) -> None:
         """Take on what an operation, which the model did not refuse, has changed."""
@@ -115,6 +119,8 @@ class Scene:
                 self.nodes[name] = Place(name, Kind.SNAPSHOT, below.size, below.cluster, (file,))
             case ops.AddCopyOnRead(node=name, file=file):
                 self.nodes[name] = replace(self.nodes[file], name=name, users=(file,))
+            case ops.AddOverlay(node=name, backing=backing):
+                self.nodes[name] = replace(self.images[name], users=(backing,))
             case ops.RemoveNode(node=name):
                 del self.nodes[name]
                 for bitmap in [each for each in self.bitmaps if each.node == name]:

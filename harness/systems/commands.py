@@ -81,12 +81,23 @@ def reopen_command(operation: ops.Reopen, images: Iterable[Image],
                    places: Mapping[str, Place]) -> Command:
     """Reopen an image's topmost node, with the options that it was attached with; the options of
     whatever else are of no matter."""
-    options: Arguments = {"driver": Format.RAW.value, "node-name": operation.node,
-                          "file": f"{operation.node}-file"}
-    for image in images:
-        if image.node == operation.node:
-            options = image_nodes(image, places[image.node])[-1]
+    options = _options(operation.node, images, places)
     return _reopening({**options, "read-only": operation.read_only})
+
+
+def overlay_command(operation: ops.AddOverlay, images: Iterable[Image],
+                    places: Mapping[str, Place]) -> Command:
+    """Open an image's topmost node again, over another backing file: what is below it is still
+    there; the options of whatever else are of no matter."""
+    options = _options(operation.node, images, places)
+    return Command("blockdev-add", {**options, "backing": operation.backing})
+
+
+def _options(node: str, images: Iterable[Image], places: Mapping[str, Place]) -> Arguments:
+    for image in images:
+        if image.node == node:
+            return image_nodes(image, places[node])[-1]
+    return {"driver": Format.RAW.value, "node-name": node, "file": f"{node}-file"}
 
 
 def _reopening(options: Arguments) -> Command:

@@ -22,5 +22,7 @@ def spelled(operation: Operation, images: Iterable[Image], places: Mapping[str, 
         return commands.attach_command(operation.node, plugged)
     if isinstance(operation, ops.Reopen):
         return commands.reopen_command(operation, images, places)
+    if isinstance(operation, ops.AddOverlay):
+        return commands.overlay_command(operation, images, places)
     return job_commands.located(commands.command_of(operation),
                                 lambda image: path_of(image, places.get(image)))

@@ -25,14 +25,16 @@ from model import (
     block_copy,
     filters,
     links,
+    qcow2,
     reopening,
     successors,
 )
 from model.backup_job import BackupJob
-from model.bitmap import DirtyBitmap
+from model.bitmap import DirtyBitmap, align_down, align_up, split
 from model.block_copy import BlockCopy, CopyCall, CopyTask
 from model.concurrent_machine import ConcurrentMachine, machine_for
-from model.configuration import GIB, Configuration, RequestKind
+from model.configuration import GIB, KIB, Configuration, RequestKind
+from model.content import Content, zeroes
 from model.copy_before_write import CopyBeforeWrite
 from model.copy_on_read import CopyOnRead
 from model.errors import CommandRefused, Errno, RequestFailed
@@ -98,6 +100,8 @@ _own_bitmap = Graph._own_bitmap
 _resize = DirtyBitmap.resize
 _on_error = BackupJob._on_error
 _wake = JobLife._wake
+_store = Qcow2._store
+_shown_beside = Qcow2._shown_beside
 _wait_for_readers = BlockCopy._wait_for_readers
 
 
@@ -188,7 +192,41 @@ def _looks_at_no_disk(machine: Machine, command: Attach) -> None:
     machine.graph.attach(command)
 
 
+def _stores_what_it_can(image: Qcow2, start: int, content: Content) -> Program[None]:
+    end = start + content.size
+    for low, high in split(start, end, image.cell):
+        if not (low % image.cell or high % image.cell):
+            yield from _store(image, low, content.slice(low - start, high - start))
+    yield from _store(image, start, content)
+
+
+def _all_of_its_cells(image: Qcow2, start: int, end: int) -> list[tuple[int, int]]:
+    return [(align_down(start, image.cell), align_up(end, image.cell))][:len(
+        _shown_beside(image, start, end))]
+
+
+def _up_to_its_end(image: Qcow2, start: int, end: int) -> list[tuple[int, int]]:
+    return [(low, min(high, image.size)) for low, high in _shown_beside(image, start, end)
+            if low < image.size]
+
+
+def _sees_zeroes(image: Qcow2, start: int, end: int) -> Program[Content]:
+    return zeroes(end - start)
+    yield
+
+
 CASES = (
+    *(("an overlay of a snapshot, " + name, Lacking(Qcow2, *lacking)) for name, *lacking in (
+        ("clusters of 64 KiB", "_store", _stores_what_it_can),
+        ("clusters of 128 KiB", "_store", _stores_what_it_can),
+        ("clusters of 4 KiB", "_shown_beside", _all_of_its_cells),
+        ("clusters of 64 KiB with subclusters", "_shown_beside", _all_of_its_cells),
+        ("its end", "_shown_beside", _up_to_its_end))),
+    *(("an overlay of a snapshot, read at once", Lacking(qcow2, "LITTLE", little))
+      for little in (0, 16 * KIB - 1, 16 * KIB + 512)),
+    ("an overlay of a snapshot, opened, used and closed",
+     Lacking(bitmap_directory, "load", lambda image: None)),
+    ("the classic scheme over a snapshot", Lacking(Qcow2, "_below", _sees_zeroes)),
     ("jobs that discard what they have copied, zeroes too",
      Lacking(BlockCopy, "_run", _keeps_zeroes)),
     ("backups into an overlay of the backup before",

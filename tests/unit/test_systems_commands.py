@@ -13,6 +13,7 @@ from harness.systems.commands import (
     image_commands,
     image_nodes,
     needs_secret,
+    overlay_command,
     reopen_command,
     serves_raw_bytes,
 )
@@ -63,7 +64,8 @@ def test_every_operation_is_a_command_or_known_not_to_be():
     for kind in (*requests, ops.Inspect, ops.Attach, ops.Reopen):
         with pytest.raises(NoSuchCommand):
             command_of(kind("src"))
-    without = {*requests, ops.Inspect, ops.Attach, ops.Reopen, ops.Restart, ops.Kill}
+    without = {*requests, ops.Inspect, ops.Attach, ops.Reopen, ops.AddOverlay, ops.Restart,
+               ops.Kill}
     basic = {kind for kind in ops.vocabulary().values() if kind.__module__ == ops.__name__}
     assert set(commands._MAKERS) >= basic - without
 
@@ -81,6 +83,14 @@ def test_an_image_is_reopened_with_the_options_it_was_attached_with():
     given = ops.AddFilter("cbw", "src", "tmp", cbw_timeout=3)
     assert command_of(ops.ReopenAs(given)) == Command("blockdev-reopen", {
         "options": [command_of(given).arguments]})
+
+
+def test_an_image_is_opened_again_over_another_backing_file():
+    image = Image("over", 1024, Format.QCOW2, discard=False)
+    places = {"over": FilePlace("/x/over.qcow2")}
+    assert overlay_command(ops.AddOverlay("over", "snap"), (image,), places) == Command(
+        "blockdev-add", {"driver": "qcow2", "node-name": "over", "file": "over-file",
+                         "backing": "snap"})
 
 
 def test_the_device_is_plugged_once_and_then_moved():

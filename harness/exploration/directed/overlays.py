@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directed checks of an image that has a snapshot as its backing file: what the snapshot denies,
+it denies to who reads and to who writes a part of a cluster."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Final
+
+from harness.exploration.building import Builder, Check, Make, Plan
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH
+from harness.lockstep.trace import Trace
+from model import operations as ops
+from model.bitmap import align_down
+from model.configuration import KIB, Configuration, Format, Image
+from model.job_operations import Backup, JobCancel, Sync
+from model.operations import BitmapRef, Context, OnCbwError, Via
+
+_OPENED: Final = (ops.RemoveNode("over"), ops.AddOverlay("over", "snap"),
+                  ops.Export("over", allocation_depth=True))
+
+
+def checks() -> Iterator[Check]:
+    """All of them."""
+    for cluster, subclusters in ((CLUSTER, False), (2 * CLUSTER, False), (4 * KIB, False),
+                                 (CLUSTER, True)):
+        name = f"clusters of {cluster // KIB} KiB{' with subclusters' if subclusters else ''}"
+        yield Check("overlays", f"an overlay of a snapshot, {name}", _denied(cluster, subclusters))
+    yield Check("overlays", "an overlay of a snapshot, its end", _ends)
+    yield Check("overlays", "an overlay of a snapshot, read at once", _at_once)
+    yield Check("overlays", "an overlay of a snapshot, opened, used and closed", _life)
+    yield Check("overlays", "the classic scheme over a snapshot", _classic)
+
+
+def _denied(cluster: int, subclusters: bool) -> Make:
+    """Pairs of clusters of which none, or some part, is denied, and changes that begin or end
+    inside them."""
+    unit = max(cluster, CLUSTER)
+    pair = 2 * unit
+    spans = ((512, 512), (unit - 512, 1024), (unit // 2, unit), (0, unit + 512),
+             (unit - 512, unit + 512), (0, pair))
+    changes = ((ops.Write, spans), (ops.Zero, spans), (ops.Discard, spans[2:]))
+    cases = [(denied, change, span) for change, each in changes for denied, span in
+             itertools.product((None, *range(0, pair, CLUSTER)), each)]
+    size = len(cases) * pair
+
+    def make(plan: Plan) -> Trace:
+        builder = Builder(plan, Configuration((
+            Image("src", size, filled=((0, size),)), Image("tmp", size),
+            Image("over", size, Format.QCOW2, cluster_size=cluster, subclusters=subclusters))))
+        builder.add_all((*GRAPH, *_OPENED))
+        for number, (denied, change, (offset, length)) in enumerate(cases):
+            start = number * pair
+            if denied is not None:
+                builder.add(ops.Discard("snap", start + denied, CLUSTER))
+            builder.add(change("over", start + offset, length))
+            builder.add_all(ops.Read("over", place, CLUSTER, Via.NBD_DF)
+                            for place in range(start, start + pair, CLUSTER))
+            builder.add_all(ops.Status("over", place, unit, context=Context.DEPTH)
+                            for place in range(start, start + pair, unit))
+        builder.add_all((ops.Inspect("snap"), ops.Restart(), ops.Inspect("over")))
+        return builder.trace()
+
+    return make
+
+
+_LAST: Final = ((CLUSTER + 20 * KIB, 2 * CLUSTER, (1, 0)), (CLUSTER + 20 * KIB, CLUSTER, (1,)),
+                (2 * CLUSTER + 20 * KIB, 4 * CLUSTER, (3, 2, 1, 0)),
+                (4 * CLUSTER + 20 * KIB, 2 * CLUSTER, ()), (4 * CLUSTER, CLUSTER, (3,)))
+"""Sizes of images and of their clusters, and what a snapshot may have in the last of these."""
+
+
+def _ends(plan: Plan) -> Trace:
+    """A change reads up to the end of its last cluster, which may be past that of the image, but
+    nothing past that of the snapshot."""
+    cases = [(size, cluster, denied, change, where) for size, cluster, places in _LAST
+             for denied in (4, *places) for change, where in (
+                 (ops.Zero, (size - 512, 512)), (ops.Write, (size - 512, 512)),
+                 (ops.Write, (size - 17 * KIB, 17 * KIB - 512)),
+                 (ops.Write, (align_down(size - 1, cluster), (size - 1) % cluster + 1)))]
+    builder = Builder(plan, Configuration((
+        Image("src", 4 * CLUSTER, filled=((0, 4 * CLUSTER),)), Image("tmp", 4 * CLUSTER),
+        *(Image(f"over{number}", size, Format.QCOW2, cluster_size=cluster)
+          for number, (size, cluster, *_) in enumerate(cases)))))
+    builder.add_all(GRAPH)
+    for denied in (4, 3, 2, 1, 0):
+        if denied < 4:
+            builder.add(ops.Discard("snap", denied * CLUSTER, CLUSTER))
+        for number, (size, _, when, change, where) in enumerate(cases):
+            if when == denied:
+                name = f"over{number}"
+                builder.add_all((
+                    ops.RemoveNode(name), ops.AddOverlay(name, "snap"), ops.Export(name),
+                    change(name, *where), ops.Read(name, size - 512, 512, Via.NBD_DF),
+                    ops.Read(name, where[0], 512, Via.NBD_DF)))
+    return builder.trace()
+
+
+def _at_once(plan: Plan) -> Trace:
+    """A write of all that a snapshot denies needs nothing of it; but if it is of 16 KiB at most,
+    and not at the start of its cluster, it is read with what is before and after it."""
+    sizes = tuple(5 * CLUSTER + tail for tail in (4 * KIB, 16 * KIB, 16 * KIB + 512))
+    builder = Builder(plan, Configuration(tuple(
+        image for index, size in enumerate(sizes) for image in (
+            Image(f"src{index}", size, filled=((0, size),)), Image(f"tmp{index}", size),
+            Image(f"over{index}", size, Format.QCOW2, cluster_size=4 * CLUSTER)))))
+    for index, size in enumerate(sizes):
+        source, keeps, snapshot, over = (
+            f"{each}{index}" for each in ("src", "cbw", "snap", "over"))
+        builder.add_all((
+            ops.BitmapAdd(source, "dirty", CLUSTER), ops.Export(source),
+            ops.Write(source, 0, 5 * CLUSTER), ops.Unexport(source),
+            ops.AddFilter(keeps, source, f"tmp{index}", BitmapRef(source, "dirty")),
+            ops.AddSnapshot(snapshot, keeps), ops.RemoveNode(over),
+            ops.AddOverlay(over, snapshot), ops.Export(over, allocation_depth=True),
+            ops.Write(over, 5 * CLUSTER, size - 5 * CLUSTER - 512),
+            ops.Write(over, 5 * CLUSTER, size - 5 * CLUSTER),
+            ops.Read(over, 5 * CLUSTER, 512, Via.NBD_DF), ops.Read(over, 4 * CLUSTER, CLUSTER)))
+    return builder.trace()
+
+
+def _life(plan: Plan) -> Trace:
+    """A snapshot of which only a part may be read, and which then breaks, under an image that is
+    closed and opened again."""
+    size = 8 * CLUSTER + 512
+    builder = Builder(plan, Configuration((
+        Image("base", size, filled=((0, 4 * CLUSTER),)),
+        Image("src", size, Format.QCOW2, backing="base", filled=((2 * CLUSTER, CLUSTER),)),
+        Image("tmp", size - CLUSTER), Image("over", size, Format.QCOW2), Image("copy", size))))
+    again = (ops.AddOverlay("over", "snap"), ops.Export("over", allocation_depth=True))
+    looks = (*(ops.Read("over", place, CLUSTER, via) for place in range(0, size, 2 * CLUSTER)
+               for via in (Via.NBD, Via.NBD_DF)),
+             *(ops.Status("over", place, 2 * CLUSTER, context=context)
+               for place in (0, 2 * CLUSTER, 5 * CLUSTER)
+               for context in (Context.ALLOCATION, Context.DEPTH)))
+    builder.add_all((
+        ops.BitmapAdd("src", "dirty", CLUSTER), ops.Export("src"),
+        ops.Write("src", 2 * CLUSTER, 4 * CLUSTER), ops.Unexport("src"),
+        ops.AddFilter("cbw", "src", "tmp", BitmapRef("src", "dirty"),
+                      OnCbwError.BREAK_SNAPSHOT.value), *GRAPH[1:],
+        ops.AddOverlay("over", "snap"), ops.RemoveNode("over"),
+        ops.AddOverlay("over", "none"), *again, ops.AddOverlay("over", "snap"),
+        ops.BitmapAdd("over", "changed", 512), ops.BitmapAdd("over", "kept", persistent=True)))
+    builder.add_all(looks)
+    builder.add_all((
+        ops.Write("cbw", 2 * CLUSTER, CLUSTER), ops.Write("over", 2 * CLUSTER + 512, 512),
+        ops.Write("over", CLUSTER, 512), ops.Discard("over", 3 * CLUSTER, CLUSTER),
+        ops.Zero("over", 4 * CLUSTER, CLUSTER, unmap=True), *looks,
+        Backup("job", "over", "copy", Sync.TOP), ops.Inspect("copy"),
+        Backup("job", "over", "copy", Sync.FULL), Backup("job", "snap", "copy", Sync.NONE),
+        *looks, JobCancel("job"), ops.Resize("snap", size), ops.Resize("over", size + 512),
+        ops.RemoveNode("snap"), ops.Unexport("snap"), ops.RemoveNode("snap"),
+        ops.RemoveNode("cbw"), ops.Unexport("over"), ops.Resize("over", size - CLUSTER),
+        ops.RemoveNode("over"), ops.RemoveNode("over"), *again, *looks,
+        ops.Write("cbw", size - 512, 512), *looks, ops.Write("over", 5 * CLUSTER, 512),
+        ops.Write("over", 2 * CLUSTER, 512), ops.Inspect("over"), ops.Restart(),
+        ops.Inspect("over")))
+    return builder.trace()
+
+
+def _classic(plan: Plan) -> Trace:
+    """The target of a filter shows a snapshot where nothing is copied yet: another filter's, or
+    its own source."""
+    size = 9 * CLUSTER + 512
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, 6 * CLUSTER),)), Image("tmp", size),
+        Image("over", size, Format.QCOW2), Image("over2", size, Format.QCOW2))))
+    builder.add_all((
+        *GRAPH, *_OPENED, ops.Write("cbw", 0, CLUSTER), ops.Unexport("cbw"),
+        ops.AddFilter("cbw2", "cbw", "over"), ops.AddSnapshot("snap2", "cbw2"),
+        ops.Export("cbw2"), ops.Export("snap2"), ops.RemoveNode("over2"),
+        ops.AddOverlay("over2", "snap2"), ops.Export("over2", allocation_depth=True)))
+    for place in (0, 1, 6):
+        builder.add_all((ops.Write("cbw2", place * CLUSTER + 512, CLUSTER),
+                         ops.Discard("cbw2", (place + 2) * CLUSTER, CLUSTER)))
+    builder.add_all((ops.Write("cbw2", size - 1, 1), ops.Discard("snap", 4 * CLUSTER, CLUSTER),
+                     ops.Discard("snap2", 5 * CLUSTER, CLUSTER)))
+    for node in ("over", "over2"):
+        builder.add_all((
+            *(ops.Read(node, place, CLUSTER) for place in range(0, size - 512, CLUSTER)),
+            *(ops.Status(node, place, CLUSTER, context=Context.DEPTH)
+              for place in range(0, size - 512, CLUSTER)),
+            ops.Write(node, 4 * CLUSTER + 512, 512), ops.Write(node, 5 * CLUSTER + 512, 512)))
+    builder.add_all((
+        ops.AddFilter("cbw3", "snap2", "over2"), ops.Export("cbw3"),
+        ops.Discard("cbw3", 6 * CLUSTER, CLUSTER), ops.Read("over2", 6 * CLUSTER, CLUSTER),
+        *(ops.Inspect(node) for node in ("snap", "snap2", "over", "over2"))))
+    return builder.trace()

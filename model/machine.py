@@ -345,8 +345,11 @@ class Machine:
                 for node in self.graph.nodes.values() if isinstance(node, CopyBeforeWrite)]
 
     def content_of(self, node: str) -> Content:
-        """What the node reads as; raises RequestFailed if it cannot be read whole."""
+        """What the node reads as; of an overlay of a snapshot, which may be denied, what it holds
+        itself.  Raises RequestFailed if it cannot be read whole."""
         found = self.graph.nodes[node]
+        if isinstance(found, Image) and overlays.shows_snapshot(found):
+            return found.content.slice(0, found.size)
         return run_to_end(found.read(0, found.size), lambda request: None)
 
     def deadly(self, operation: Operation) -> str | None:

@@ -9,13 +9,13 @@ draws again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from harness.exploration import openings, ranges
 from harness.exploration.areas import Action, Area
 from harness.exploration.choices import Choices
-from harness.exploration.images import OVERLAY
+from harness.exploration.images import OVERLAY, SOURCE
 from harness.exploration.scene import SECTOR, Kind, Place, Scene
 from model import operations as ops
 from model.bitmap import align_down
@@ -23,6 +23,7 @@ from model.operations import BitmapRef, Context, Operation, Via
 
 FILTERS: Final = (openings.FILTER, openings.SECOND_FILTER, "cbw3")
 SNAPSHOTS: Final = (openings.SNAPSHOT, openings.SECOND_SNAPSHOT, "snap3")
+COPIERS: Final = (openings.COPIER, "cor2")
 BITMAPS: Final = ("b0", "b1", "b2", "b3")
 BY_LIBNBD: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
 """Channels that can ask for zeroes fast or not at all."""
@@ -40,6 +41,8 @@ class Drawer:
     scene: Scene
     channels: Sequence[Via]
     """The channels that this trace uses."""
+    planned: list[Operation] = field(default_factory=list)
+    """What comes next without being drawn."""
 
     def operation(self) -> Operation | None:
         """An operation; None if what was drawn makes no sense here."""
@@ -213,6 +216,18 @@ class Drawer:
         return ops.AddSnapshot(name, file,
                                discard=not self.choices.chance(self.area.undiscarded))
 
+    def copy_on_read(self) -> Operation | None:
+        """A copy-on-read node, over a filter or a disk as a rule, and an export of it."""
+        name = self._new_name(COPIERS)
+        if name is None:
+            return None
+        files = [place.name for place in self.scene.of_kind(Kind.FILTER)]
+        if not files or self.choices.chance(4):
+            files = [SOURCE] if self.choices.chance(12) else list(self.scene.nodes)
+        if name not in self.scene.exports:
+            self.planned.append(ops.Export(name))
+        return ops.AddCopyOnRead(name, self.choices.pick(files))
+
     def overlay(self) -> Operation | None:
         """An image that is to be over a snapshot is opened so, or closed again."""
         if OVERLAY not in self.scene.images:
@@ -310,6 +325,7 @@ _MAKERS: Final[dict[Action, Callable[[Drawer], Operation | None]]] = {
     Action.BITMAP_MERGE: Drawer.bitmap_merge,
     Action.ADD_FILTER: Drawer.add_filter,
     Action.ADD_SNAPSHOT: Drawer.add_snapshot,
+    Action.COPY_ON_READ: Drawer.copy_on_read,
     Action.OVERLAY: Drawer.overlay,
     Action.REMOVE_NODE: Drawer.remove_node,
     Action.RESIZE: Drawer.resize,

@@ -67,6 +67,7 @@ class Action(Enum):
     BITMAP_MERGE = auto()
     ADD_FILTER = auto()
     ADD_SNAPSHOT = auto()
+    COPY_ON_READ = auto()
     OVERLAY = auto()
     REMOVE_NODE = auto()
     RESIZE = auto()
@@ -76,6 +77,8 @@ class Action(Enum):
     ATTACH = auto()
     INSPECT = auto()
     BACKUP = auto()
+    DRIVE_BACKUP = auto()
+    """Where there is a qemu-system."""
     JOB_VERB = auto()
     TRANSACTION = auto()
     PERSISTENT_BITMAP = auto()
@@ -174,7 +177,8 @@ _WITH_JOBS: Final = MappingProxyType({Scheme.DISK: 8, Scheme.PUSH: 4, Scheme.STA
 _FEW_TARGETS: Final = MappingProxyType({Format.RAW: 2, Format.QCOW2: 2})
 _EVERY_ACTION: Final = MappingProxyType({
     **_USUAL, Action.BACKUP: 4, Action.JOB_VERB: 6, Action.TRANSACTION: 2,
-    Action.PERSISTENT_BITMAP: 1, Action.RESTART: 1, Action.REOPEN: 1, Action.OVERLAY: 1})
+    Action.PERSISTENT_BITMAP: 1, Action.RESTART: 1, Action.REOPEN: 1, Action.OVERLAY: 1,
+    Action.COPY_ON_READ: 1, Action.DRIVE_BACKUP: 1})
 
 EVERYTHING: Final = Area("everything", "all of it", _EVERY_ACTION,
                          MappingProxyType({**_SCHEMES, Scheme.DISK: 3, Scheme.PUSH: 2}))
@@ -200,10 +204,16 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
     Area("stacked", "filters over filters, twins, snapshots of snapshots",
          schemes=MappingProxyType({Scheme.STACKED: 3, Scheme.TWINS: 2, Scheme.NESTED: 2,
                                    Scheme.TWO_VIEWS: 2})),
+    Area("copy-on-read", "reads that put into a disk what only its backing file had, below a "
+         "filter and above", MappingProxyType({
+             **_tilted(guest_read=20, guest_write=8, anyone=12, guest_status=5),
+             Action.COPY_ON_READ: 4}),
+         MappingProxyType({Scheme.FLEECING: 5, Scheme.DISK: 3, Scheme.STACKED: 1}),
+         sources=MappingProxyType({Format.QCOW2: 1}), backing=14, subclusters=6),
     Area("overlays", "an image that has the snapshot as its backing file, written to or the "
          "target of another filter", MappingProxyType({
-             **_tilted(anyone=40, fleece_discard=10, inspect=3), Action.OVERLAY: 2}),
-         _ONE_SCHEME[Scheme.OVERLAY], sizes=4, filter_bitmap=10),
+             **_tilted(anyone=44, fleece_discard=16, inspect=3), Action.OVERLAY: 2}),
+         _ONE_SCHEME[Scheme.OVERLAY], sizes=4, filter_bitmap=12),
     Area("options", "options of the filter, right ones and wrong ones",
          _tilted(add_filter=14, add_snapshot=4, remove_node=10, unexport=5, export=5),
          MappingProxyType({Scheme.LOOSE: 2, Scheme.FLEECING: 1}), options=10, bad_options=5),
@@ -219,6 +229,12 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
     Area("transactions", "bitmap commands and jobs, all or none of them",
          MappingProxyType({**_JOBS, Action.TRANSACTION: 24, Action.BACKUP: 4}), _WITH_JOBS,
          targets=_FEW_TARGETS, user_bitmap=15, filter_bitmap=14, bad_options=1),
+    Area("drives", "backup jobs to files that they open, or make, by themselves",
+         MappingProxyType({**_JOBS, Action.DRIVE_BACKUP: 12, Action.BACKUP: 3, Action.RESTART: 3,
+                           Action.PERSISTENT_BITMAP: 2}),
+         _ONE_SCHEME[Scheme.DISK], targets=_FEW_TARGETS, cluster_sizes=MappingProxyType(
+             {64 * KIB: 6, 4 * KIB: 1, 256 * KIB: 1}), sizes=1, subclusters=0, nbd=0, alignment=0,
+         backing=5, user_bitmap=12, bad_options=1),
     Area("persistence", "bitmaps that images keep, over restarts and kills",
          MappingProxyType({
              **_tilted(bitmap_add=4, bitmap_remove=4, bitmap_merge=4, bitmap_switch=5,

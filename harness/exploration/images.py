@@ -125,7 +125,7 @@ def _image(choices: Choices, area: Area, node: str, wanted: Format) -> Image:
 def _complete(choices: Choices, shape: _Shape, image: Image) -> Image:
     size = shape.size
     filled = ((0, size),) if choices.chance(6) else ranges.several(choices, size, shape.units, 4)
-    if image.node != SOURCE and choices.chance(10):
+    if image.node not in (SOURCE, BACKING) and choices.chance(10):
         filled = ()  # a temporary image is fresh as a rule
     faults: tuple[Fault, ...] = ()
     alignment = None

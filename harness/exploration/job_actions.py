@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from harness.exploration import openings
@@ -15,7 +15,15 @@ from harness.exploration.scene import Kind
 from model import job_operations as jobs
 from model import operations as ops
 from model.configuration import KIB, MIB
-from model.job_operations import Backup, BitmapMode, JobOperation, OnError, Sync
+from model.job_operations import (
+    Backup,
+    BitmapMode,
+    DriveBackup,
+    JobOperation,
+    NewImage,
+    OnError,
+    Sync,
+)
 from model.jobs import JobStatus
 from model.operations import Operation
 
@@ -46,8 +54,8 @@ _SENSIBLE: Final[dict[JobStatus, tuple[type[JobOperation], ...]]] = {
 class JobDrawer(Drawer):
     """Draws these operations too."""
 
-    planned: list[Operation] = field(default_factory=list)
-    """What comes next without being drawn."""
+    has_drives: bool = False
+    """Whether the system has the command drive-backup."""
 
     def operation(self) -> Operation | None:
         """An operation; None if what was drawn makes no sense here."""
@@ -59,11 +67,11 @@ class JobDrawer(Drawer):
 
     # Jobs
 
-    def backup(self, rank: int | None = None) -> Operation | None:
+    def backup(self, rank: int | None = None, device: str | None = None) -> Backup:
         """blockdev-backup; ``rank``: so many actions are before it in a transaction, in which
         filters have names, since a refusal may speak of any of them."""
         choices = self.choices
-        device, target = self._device(), self._target()
+        device, target = device or self._device(), self._target()
         sync = choices.weighted(_SYNCS)
         bitmap, mode = self._bitmap_of(device, sync)
         failing = choices.chance(self.area.faults)
@@ -86,6 +94,26 @@ class JobDrawer(Drawer):
             max_chunk=chunk, min_cluster_size=self._cluster(), discard_source=choices.chance(2),
             speed=speed, use_copy_range=choices.pick((None, None, None, False, True, True)),
             on_cbw_error=choices.pick(list(ops.OnCbwError)) if choices.chance(1) else None)
+
+    def drive_backup(self) -> Operation | None:
+        """drive-backup of the disk to the file of an image that nothing is built over, whose node
+        is removed; what has come of the file shows when another QEMU opens it."""
+        choices, scene = self.choices, self.scene
+        used = {below for place in scene.nodes.values() for below in place.users}
+        targets = [name for name in scene.images if name != SOURCE and name not in used]
+        if not targets or not self.has_drives:
+            return None
+        target = choices.pick(targets)
+        modes = (None, NewImage.ABSOLUTE_PATHS, NewImage.EXISTING, NewImage.EXISTING)
+        self.planned += [ops.Unexport(target)] * (target in scene.exports)
+        self.planned += [ops.RemoveNode(target)] * (target in scene.nodes)
+        self.planned.append(DriveBackup(**{
+            **asdict(self.backup(device=SOURCE)), "target": target, "mode": choices.pick(modes),
+            "format": scene.formats[target] if choices.chance(13) else None}))
+        if choices.chance(6):
+            self.planned.append(ops.Restart())
+            self._plan_start()
+        return self.planned.pop(0)
 
     def _device(self) -> str:
         """What is backed up: the disk as a rule; a snapshot of it, or anything."""
@@ -196,6 +224,7 @@ class JobDrawer(Drawer):
 
 _MAKERS: Final[dict[Action, Callable[[JobDrawer], Operation | None]]] = {
     Action.BACKUP: JobDrawer.backup,
+    Action.DRIVE_BACKUP: JobDrawer.drive_backup,
     Action.JOB_VERB: JobDrawer.verb,
     Action.TRANSACTION: JobDrawer.transaction,
     Action.PERSISTENT_BITMAP: JobDrawer.persistent_bitmap,

@@ -18,6 +18,8 @@ FILTER: Final = "cbw"
 SECOND_FILTER: Final = "cbw2"
 SNAPSHOT: Final = "snap"
 SECOND_SNAPSHOT: Final = "snap2"
+COPIER: Final = "cor"
+"""A copy-on-read node."""
 GRANULARITIES: Final = (None, 512, 1 * KIB, 4 * KIB, 16 * KIB, 64 * KIB, 128 * KIB, 256 * KIB,
                         1 * MIB, 32 * MIB)
 MIN_CLUSTERS: Final = (0, 1, 512, 64 * KIB, 128 * KIB, 256 * KIB, 1 * MIB, 4 * MIB)

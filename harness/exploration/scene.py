@@ -66,11 +66,13 @@ class Scene:
     jobs: dict[str, JobStatus] = field(default_factory=dict)
     images: dict[str, Place] = field(default_factory=dict)
     """The nodes that a QEMU begins with."""
+    formats: dict[str, Format] = field(default_factory=dict)
+    """What these are."""
 
     @classmethod
     def of(cls, configuration: Configuration) -> Scene:
         """The scene before the first operation."""
-        scene = cls()
+        scene = cls(formats={image.node: image.format for image in configuration.images})
         for image in configuration.images:
             size = -(-image.size // SECTOR) * SECTOR
             below = (image.backing,) if image.backing else ()

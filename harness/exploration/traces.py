@@ -25,7 +25,7 @@ from harness.exploration.images import configuration as draw_configuration
 from harness.exploration.job_actions import JobDrawer
 from harness.exploration.openings import opening
 from harness.exploration.sweep import sweep
-from harness.lockstep.trace import Origin, Trace
+from harness.lockstep.trace import Origin, SystemKind, Trace
 from model.configuration import Configuration
 from model.operations import Attach, Via
 
@@ -64,7 +64,8 @@ def _trace(draw: Draw, plan: Plan, area: Area, start: Start) -> Trace:
     builder = Builder(plan, start.configuration)
     builder.add_all(opening(choices, area, start.scheme, start.configuration))
     channels = _channels(choices, plan.channels)
-    drawer = JobDrawer(choices, area, builder.scene, channels)
+    drawer = JobDrawer(choices, area, builder.scene, channels,
+                       has_drives=plan.system is not SystemKind.QSD)
     if Via.DEVICE in channels and builder.scene.exports:
         builder.add(Attach(next(iter(builder.scene.exports))))
     for _ in range(choices.integer(SHORTEST, LONGEST)):

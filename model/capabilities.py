@@ -82,6 +82,8 @@ class Capabilities:
     attaching_again_aborts: bool = _deviation()
     failed_target_status_aborts: bool = _deviation()
     qed_parallel_allocation_aborts: bool = _deviation()
+    uneven_copy_on_read_aborts: bool = _deviation()
+    empty_copy_on_read_aborts: bool = _deviation()
     empty_merge_crashes: bool = _deviation()
     refused_enable_crashes: bool = _deviation()
     refused_enable_disables: bool = _deviation()

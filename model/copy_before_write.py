@@ -24,7 +24,7 @@ from typing import NoReturn, TypeVar
 from .bitmap import DirtyBitmap, align_down, align_up, split
 from .block_copy import BlockCopy, CopyCall
 from .capabilities import Capabilities
-from .content import Content, is_zero, zeroes
+from .content import Content, zeroes
 from .errors import Errno, RequestFailed
 from .node import SECTOR, Node, Status, Zeroing
 from .operations import OnCbwError
@@ -129,10 +129,9 @@ class CopyBeforeWrite(Node):
           "over a filter (experiment)")
     def write_unchanged(self, start: int, content: Content) -> Program[None]:
         """A write that changes nothing, as of a copy-on-read node above, goes to the source at
-        once: nothing is copied, no bitmap of the filter changes and no read is waited for."""
-        if is_zero(content):
-            return self.source.write_zeroes(start, start + content.size, Zeroing())
-        return self.source.write(start, content)
+        once, through other filters too: nothing is copied, no bitmap of the filter changes and no
+        read is waited for."""
+        return self.source.take_unchanged(start, content)
 
     @rule("cbw.flush-source-only", source="the temporary image need not survive (experiment)")
     def _flush(self) -> Program[None]:

@@ -11,7 +11,7 @@ from collections import Counter
 
 from .bitmap import align_down, align_up
 from .content import Content
-from .node import Node, Status, Zeroing
+from .node import HOLE, Node, Status, Zeroing
 from .program import Program
 from .rules import rule
 
@@ -35,19 +35,29 @@ class CopyOnRead(Node):
         """The file's."""
         return self.file.discard_alignment
 
+    @property
+    def unit(self) -> int:
+        """Bytes of what is kept together."""
+        finest = self.file.finest if self._by_subclusters else None
+        return finest or self.file.reported_cluster_size or 1
+
     def _read(self, start: int, end: int) -> Program[Content]:
-        yield from self._keep(start, end)
+        stop, status = start, HOLE
+        if start < end:
+            stop, status = yield from self.file.own_status(start, end)
+        if status.depth == 0 or stop < end:
+            yield from self._keep(start, end)
         return (yield from self.file.read(start, end))
 
     @rule("copy-on-read.keeps-what-was-read", source="driver copy-on-read; experiment")
     def _keep(self, start: int, end: int) -> Program[None]:
-        """Whatever the image below has not allocated itself in the clusters that are read, or in
-        the subclusters if it has any, is written to it as it reads: as zeroes if it is all zero.
+        """If the image below has not allocated itself all that is read, then what it has not of
+        these clusters, or subclusters if it has any, is written to it as it reads: as zeroes if it
+        is all zero.  An empty read inside a cluster is none of what is allocated, so that it keeps
+        all of the cluster.
         The dirty bitmaps of the node right below record nothing, those of the nodes below that
         do."""
-        finest = self.file.finest if self._by_subclusters else None
-        cluster = finest or self.file.reported_cluster_size or 1
-        start, end = align_down(start, cluster), min(align_up(end, cluster), self.size)
+        start, end = align_down(start, self.unit), min(align_up(end, self.unit), self.size)
         while start < end:
             stop, status = yield from self.file.own_status(start, end)
             if status.depth == 0:
@@ -57,6 +67,10 @@ class CopyOnRead(Node):
 
     def _write(self, start: int, content: Content) -> Program[None]:
         return self.file.write(start, content)
+
+    def write_unchanged(self, start: int, content: Content) -> Program[None]:
+        """Passed on, as what changes nothing."""
+        return self.file.take_unchanged(start, content)
 
     def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         return self.file.write_zeroes(start, end, how)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from . import operations as ops
 from . import resizing
 from .bitmap import align_down, align_up
-from .block_copy import MEMORY
+from .block_copy import DEFAULT_CLUSTER, MEMORY
 from .configuration import Format, RequestKind
 from .copy_before_write import CopyBeforeWrite
 from .copy_on_read import CopyOnRead
@@ -88,6 +88,7 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
         node = graph.nodes.get(operation.node)
         if node is not None:
             yield from _past_an_end(node, node.size)
+            yield from _copy_on_read_triggers(node)
     elif isinstance(operation, ops.RemoveNode):
         node = graph.nodes.get(operation.node)
         if node is not None and any(bitmap.busy for bitmap in node.bitmaps):
@@ -95,6 +96,9 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
     elif isinstance(operation, ops.Attach):
         if graph.device is not None and graph.device.name == operation.node:
             yield "attaching_again_aborts"
+        node = graph.nodes.get(operation.node)
+        if node is not None and graph.device is None:
+            yield from _copy_on_read_triggers(node, (0, SECTOR), aligned=False)
     elif isinstance(operation, Request):
         yield from _request_triggers(graph, operation)
 
@@ -124,7 +128,11 @@ def _is_huge(min_cluster_size: int | None) -> bool:
 
 def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
     node = graph.nodes.get(request.node)
-    if node is None or not request.length:
+    if node is None:
+        return
+    if isinstance(request, ops.Read) and request.offset <= node.size:
+        yield from _read_triggers(node, request)
+    if not request.length:
         return
     start, end = request.offset, min(request.offset + request.length, node.size)
     if start >= end:
@@ -144,6 +152,8 @@ def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
         yield "preallocated_status_aborts"
     if isinstance(request, CHANGES):
         yield from _change_triggers(node, start, end)
+    if not isinstance(request, ops.Read):
+        yield from _copy_on_read_triggers(node)
 
 
 def _job_triggers(*nodes: Node | None) -> Iterable[str]:
@@ -153,6 +163,7 @@ def _job_triggers(*nodes: Node | None) -> Iterable[str]:
         if node is not None:
             yield from _past_an_end(node, node.size)
             yield from _change_triggers(node, 0, node.size)
+            yield from _copy_on_read_triggers(node)
 
 
 def _resize_triggers(graph: Graph, command: ops.Resize) -> Iterable[str]:
@@ -185,6 +196,51 @@ def _past_an_end(node: Node, end: int) -> Iterable[str]:
     elif isinstance(node, Qcow2) and node.backing is not None:
         # A write reads up to the end of a cluster, be it past that of the image.
         yield from _past_an_end(node.backing, min(align_up(end, node.cluster), node.backing.size))
+
+
+def _read_triggers(node: Node, read: ops.Read) -> Iterable[str]:
+    """By a read through copy-on-read: over subclusters, or of nothing at an end that is inside a
+    cluster."""
+    start, end = read.offset, min(read.offset + read.length, node.size)
+    plain = not read.length or read.via not in (Via.NBD, Via.QEMU_IO)
+    yield from _copy_on_read_triggers(node, (start, end) if plain else None, aligned=False)
+    while not read.length and isinstance(node, (CopyBeforeWrite, CopyOnRead)):
+        if isinstance(node, CopyOnRead) and start == node.size and start % node.unit:
+            yield "empty_copy_on_read_aborts"
+        node = node.source if isinstance(node, CopyBeforeWrite) else node.file
+
+
+def _copy_on_read_triggers(node: Node, read: tuple[int, int] | None = None, *,
+                           aligned: bool = True) -> Iterable[str]:
+    """By a ``read`` through copy-on-read of an image with subclusters, or by reads somewhere, of
+    whole clusters of 64 KiB if they are ``aligned``."""
+    while isinstance(node, CopyBeforeWrite):
+        node = node.source
+    for each in parents_first([node]):
+        if not isinstance(each, CopyOnRead) or not each.size:
+            continue
+        cluster = each.file.reported_cluster_size or 1
+        if each.file.finest in (None, cluster) or (aligned and cluster <= DEFAULT_CLUSTER):
+            continue
+        places = [read] if read is not None and each is node else [
+            (start + cluster // 2, start + cluster // 2) for start in range(0, each.size, cluster)]
+        if any(_is_uneven(each, cluster, *place) for place in places):
+            yield "uneven_copy_on_read_aborts"
+
+
+def _is_uneven(copier: CopyOnRead, cluster: int, start: int, end: int) -> bool:
+    """Whether something, that is allocated or not, begins in the clusters that are read, before
+    what is read of them or after it; which matters unless all that is read is allocated."""
+    if start < end:
+        whole, status = run_to_end(copier.file.own_status(start, end), lambda request: None)
+        if status.depth and whole >= end:
+            return False
+    place, stop = align_down(start, cluster), min(align_up(end, cluster), copier.size)
+    while place < stop:
+        place, _ = run_to_end(copier.file.own_status(place, stop), lambda request: None)
+        if place < stop and not start < place < end:
+            return True
+    return False
 
 
 def _asks_status(request: Request) -> bool:

@@ -149,6 +149,13 @@ class Node:
             return self._write_zeroes(start, start + content.size, Zeroing())
         return self._write(start, content)
 
+    def take_unchanged(self, start: int, content: Content) -> Program[None]:
+        """The same from a node above: the node's bitmaps record it as any other write."""
+        end = start + content.size
+        self._check_change(start, end)
+        yield from self._dirtying(*self._aligned(start, end),
+                                  self.write_unchanged(start, content))
+
     def write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         """Make the range read as zero."""
         self._check(start, end)

@@ -237,6 +237,11 @@ CASES = (
     ("bitmaps shown of which only the name is given",
      Lacking(Graph, "_own_bitmap", _shows_what_records)),
     ("a copy-on-read node over subclusters", Lacking(CopyOnRead, "own_status", Node.own_status)),
+    *(("copy-on-read nodes over one another and over two filters",
+       Lacking(kind, "write_unchanged", Node.write_unchanged))
+      for kind in (CopyOnRead, CopyBeforeWrite)),
+    ("copy-on-read nodes over one another and over two filters",
+     Lacking(Node, "take_unchanged", Node.write_unchanged)),
     ("jobs with a bitmap that does not record", Lacking(successors, "create", _records)),
     *((name, Lacking(Machine, "_attach", _looks_at_no_disk)) for name in (
         "a new disk is looked at, one that moves is not", "a new disk that keeps what is read")),

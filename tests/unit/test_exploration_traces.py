@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from harness.exploration.areas import AREAS, EVERYTHING, UnknownArea, chosen, named
 from harness.exploration.building import Plan
 from harness.exploration.traces import TraceSource, traces
-from harness.lockstep.trace import Trace, header_line, parse, step_line
+from harness.lockstep.trace import SystemKind, Trace, header_line, parse, step_line
 from model import operations as ops
 from model.capabilities import Capabilities
 from model.concurrent_machine import machine_for
+from model.job_operations import DriveBackup
 from model.operations import Via
 from model.rules import RULES
 
@@ -26,10 +27,9 @@ OLD = Capabilities(
     unaligned_snapshot_discard_aborts=True)
 
 _NOT_YET_DRAWN = ("backup.", "job.", "storage.", "block-copy.memory",
-                  "block-copy.past-a-shrunk-end", "drive-backup.", "copy-on-read.",
-                  "cbw.unchanged-writes-pass")
+                  "block-copy.past-a-shrunk-end", "drive-backup.")
 """So many large copies at a time, and copies of a cluster that was whole before, are not drawn
-within a few traces; drive-backup and copy-on-read nodes are a matter of directed checks."""
+within a few traces; drive-backup only where there is a qemu-system."""
 
 
 def _drawn(area: str, count: int, plan: Plan | None = None, seed: int = 1) -> list[Trace]:
@@ -94,6 +94,17 @@ def test_the_device_is_attached_only_where_there_is_one() -> None:
         attached = any(isinstance(step.operation, ops.Attach)
                        for trace in _drawn("everything", 10, plan) for step in trace.steps)
         assert attached is expected
+
+
+def test_drive_backup_is_drawn_where_there_is_one() -> None:
+    for system, expected in ((SystemKind.QSD, set()), (SystemKind.QEMU_SYSTEM, {True, False})):
+        accepted = set()
+        for trace in _drawn("drives", 12, Plan(system)):
+            machine = machine_for(trace.configuration, trace.header.capabilities)
+            accepted |= {outcome.refused is None for step in trace.steps
+                         for outcome in [machine.apply(step.number, step.operation)]
+                         if isinstance(step.operation, DriveBackup)}
+        assert accepted == expected
 
 
 def test_every_rule_is_reached() -> None:

@@ -21,6 +21,7 @@ def checks() -> Iterator[Check]:
     """All of them."""
     yield Check("access", "a copy-on-read node above a filter", _above_a_filter)
     yield Check("access", "a copy-on-read node over subclusters", _over_subclusters)
+    yield Check("access", "copy-on-read nodes over one another and over two filters", _over_others)
 
 
 def _above_a_filter(plan: Plan) -> Trace:
@@ -58,7 +59,8 @@ def _over_subclusters(plan: Plan) -> Trace:
         builder.add_all((ops.AddCopyOnRead("cor", below), ops.Export("cor")))
         place = CLUSTER if below == "cbw" else 0
         builder.add_all((
-            _read(place + 512, 512), _read(place + 3 * unit - 1, 2),
+            _read(2 * CLUSTER + 4 * unit, 3 * unit), _read(place + 512, 512),
+            _read(place + 3 * unit - 1, 2),
             _read(2 * CLUSTER + 3 * unit + place // 8, 6 * unit),
             _read(6 * CLUSTER + place // 2, 5 * unit + 1), _read(SIZE - 512, 512),
             ops.Unexport("cor"), ops.RemoveNode("cor"), ops.Export(below, allocation_depth=True),
@@ -68,6 +70,26 @@ def _over_subclusters(plan: Plan) -> Trace:
         ops.AddCopyOnRead("cor", "src"), ops.AddCopyOnRead("top", "cor"), ops.Export("top"),
         ops.BitmapAdd("src", "dirty", 512), ops.Read("top", 4 * CLUSTER + 512, 512, Via.NBD_DF),
         Backup("job", "cor", "tmp2", Sync.TOP), ops.Inspect("tmp2")))
+    return builder.trace()
+
+
+def _over_others(plan: Plan) -> Trace:
+    """What changes nothing changes nothing for whatever it passes through."""
+    builder = Builder(plan, Configuration((
+        Image("base", SIZE, filled=((0, SIZE),)),
+        Image("src", SIZE, Format.QCOW2, backing="base", filled=((2 * CLUSTER, CLUSTER),)),
+        Image("tmp", SIZE), Image("tmp2", SIZE))))
+    builder.add_all((
+        ops.AddFilter("cbw", "src", "tmp"), ops.AddFilter("cbw2", "cbw", "tmp2"),
+        ops.AddCopyOnRead("below", "cbw2"), ops.AddCopyOnRead("cor", "below"),
+        *(ops.BitmapAdd(node, "dirty", 4 * KIB)
+          for node in ("src", "cbw", "cbw2", "below", "cor")),
+        ops.AddSnapshot("snap", "cbw"), ops.AddSnapshot("snap2", "cbw2"), ops.Export("cor"),
+        _read(CLUSTER + 1, 512), _read(2 * CLUSTER, CLUSTER), _read(3 * CLUSTER - 1, 2),
+        ops.Write("cor", 5 * CLUSTER, 512), _read(4 * CLUSTER, 2 * CLUSTER),
+        _read(6 * CLUSTER, 0), _read(8 * CLUSTER + 512, 0),
+        _read(SIZE - 512, 512), _read(SIZE, 0),
+        *(ops.Inspect(node) for node in ("snap", "snap2", "tmp", "tmp2"))))
     return builder.trace()
 
 

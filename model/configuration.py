@@ -89,6 +89,8 @@ class Image:
     request_alignment: int | None = None
     """The alignment that a ``blkdebug`` above the image asks for; None: no such node for that."""
     read_only: bool = False
+    detect_zeroes: str | None = None
+    """``detect-zeroes`` of the image's node: on, unmap; None: the default, off."""
     tells_status: bool = False
     """Of an image on held storage: it is asked for its block status.  Else all of it is data."""
 

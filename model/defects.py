@@ -233,12 +233,13 @@ def _is_uneven(copier: CopyOnRead, cluster: int, start: int, end: int) -> bool:
     what is read of them or after it; which matters unless all that is read is allocated."""
     if start < end:
         whole, status = run_to_end(copier.file.own_status(start, end), lambda request: None)
-        if status.depth and whole >= end:
+        if status.depth and whole >= end and not status.pieces:
             return False
     place, stop = align_down(start, cluster), min(align_up(end, cluster), copier.size)
-    while place < stop:
-        place, _ = run_to_end(copier.file.own_status(place, stop), lambda request: None)
-        if place < stop and not start < place < end:
+    aligned = start == place and end == stop
+    while place < stop and not aligned:
+        place, status = run_to_end(copier.file.own_status(place, stop), lambda request: None)
+        if status.pieces or (place < stop and not start < place < end):
             return True
     return False
 

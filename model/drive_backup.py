@@ -2,7 +2,8 @@
 """drive-backup: the older command for a backup, which opens its target, or makes it, by itself.
 
 Here a target is an image of the configuration whose node has been removed: its file.  The node
-that QEMU opens over it has no name that anybody could use, and is gone when the job has ended.
+that QEMU opens over it has no name that anybody could use, frees space and detects zeroes, and is
+gone when the job has ended.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def open_target(graph: Graph, command: DriveBackup, device: Node) -> Node:
         _make(graph, command, device, image)
     elif command.sync == Sync.NONE:
         raise Undetermined("a target that has its source as backing file")
+    image.detects = "unmap"
     return graph.open_target(image, command.job)
 
 

@@ -218,7 +218,7 @@ class Graph:
     def _close_target(self, name: str) -> None:
         image = self.nodes.pop(name)
         assert isinstance(image, Image)
-        image.name = self.targets.pop(name)
+        image.name, image.detects = self.targets.pop(name), image.spec.detect_zeroes
         self.closed[image.name] = image
 
     def check_unblocked(self, node: Node) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from . import configuration
 from .bitmap import align_down, align_up
 from .configuration import KIB, MIB, Format, RequestKind
-from .content import ZERO, Content, initial_stamp, zeroes
+from .content import ZERO, Content, initial_stamp, is_zero, zeroes
 from .errors import CommandRefused
 from .node import DATA, PERHAPS_HOLE, SECTOR, Node, Status, Zeroing
 from .program import Program, StorageRequest
@@ -73,6 +73,8 @@ class Image(Node):
             self.traits.request_alignment if self.format_node == self.name
             else spec.request_alignment or 1)
         self.reported_cluster_size = spec.cluster_size or self.traits.cluster
+        self.detects = spec.detect_zeroes
+        """``detect-zeroes`` as the image is open now."""
         self.zeroes_fast = spec.format in (Format.RAW, Format.QCOW2)
         self._flushed = 0
         """What :attr:`changes` was at the last flush that succeeded."""
@@ -111,6 +113,17 @@ class Image(Node):
     def _read(self, start: int, end: int) -> Program[Content]:
         yield self._request(RequestKind.READ, start, end)
         return self.content.slice(start, end)
+
+    def _changed_by(self, start: int, content: Content) -> Program[None]:
+        if self.detects and is_zero(content):
+            return self._detected(start, start + content.size)
+        return self._write(start, content)
+
+    @rule("image.detects-zeroes", source="option detect-zeroes of blockdev-add; experiment")
+    def _detected(self, start: int, end: int) -> Program[None]:
+        """Data that are nothing but zeroes are written as zeroes, of which with ``unmap`` the
+        space may be freed; to the bitmaps it is a write like any other."""
+        return self._write_zeroes(start, end, Zeroing(unmap=self.detects == "unmap"))
 
     def _write(self, start: int, content: Content) -> Program[None]:
         yield self._request(RequestKind.WRITE, start, start + content.size)

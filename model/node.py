@@ -128,11 +128,14 @@ class Node:
         end = start + content.size
         self._check_change(start, end)
         if start < end:
-            change = self._write(start, content)
+            change = self._changed_by(start, content)
             yield from self._dirtying(*self._aligned(start, end),
                                       self._lasting(change) if durable else change)
         elif durable:
             yield from self.flush()
+
+    def _changed_by(self, start: int, content: Content) -> Program[None]:
+        return self._write(start, content)
 
     @rule("node.durable-by-flush", source="FUA of the block layer over storage that has none "
           "(experiment)")

@@ -92,10 +92,12 @@ class Read(Request):
 
 @dataclass(frozen=True, slots=True)
 class Write(Request):
-    """Write a range with data of this operation's own; ``fua``: durable when answered."""
+    """Write a range with data of this operation's own, or with ``zeroes`` for data; ``fua``:
+    durable when answered."""
 
     name: ClassVar[str] = "write"
     fua: bool = False
+    zeroes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from . import operations as ops
 from .channels import seen_through
-from .content import stamped
+from .content import ZERO, Stamp, stamped
 from .errors import Errno, RequestFailed
 from .nbd_export import Disconnected, NbdExport
 from .node import Node, Zeroing
@@ -42,6 +42,11 @@ CHANGES = (ops.Write, ops.Zero, ops.Discard)
 """The requests that change a node."""
 
 
+def stamp_of(number: int, write: ops.Write) -> Stamp:
+    """What a write, operation ``number``, writes."""
+    return ZERO if write.zeroes else number
+
+
 def program(number: int, request: Request, export: NbdExport) -> Program[Outcome]:
     """What the request does; writes carry ``number`` as their stamp.
 
@@ -70,7 +75,8 @@ def _change(number: int, request: Request, export: NbdExport) -> Program[None]:
     node = export.node
     start, end = request.offset, request.offset + request.length
     if isinstance(request, ops.Write):
-        yield from node.write(start, stamped(end - start, number), durable=request.fua)
+        yield from node.write(start, stamped(end - start, stamp_of(number, request)),
+                              durable=request.fua)
     elif isinstance(request, ops.Zero):
         fast = request.fast and request.via.is_nbd
         yield from node.write_zeroes(start, end, Zeroing(

@@ -59,6 +59,8 @@ def check_request(configuration: Configuration, request: Request) -> None:
             for image in images for fault in image.faults):
         raise Impossible("when a format asks its backing file's block status before it writes "
                          "nobody has found out")
+    if any(image.detect_zeroes and (image.faults or image.request_alignment) for image in images):
+        raise Impossible("what is detected as zeroes by a node over which requests are widened")
     aligned = [image.request_alignment for image in images if image.request_alignment]
     if isinstance(request, ops.Discard) and any(
             (request.offset | request.length) % alignment for alignment in aligned):
@@ -182,6 +184,8 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
                              "of which nobody has found out how many")
         others = any(export.node is target and export.writable
                      for export in graph.exports.values())
+        if job.command.use_copy_range and isinstance(target, ImageNode) and target.detects:
+            raise Impossible("whether storage copies by itself, in which nobody detects zeroes")
         if job.command.compress and not (
                 isinstance(target, Qcow2) and target.is_fresh and not others):
             raise Impossible("what fits into fewer bytes cannot be written over other data")

@@ -53,8 +53,8 @@ class Drawing:
         """Do the operation; it and what came of it, in words."""
         self._number += 1
         words = human.operation(operation).replace(" file=src target=tmp", "")
-        wrote = isinstance(request_of(operation), Write)
-        if wrote:
+        request = request_of(operation)
+        if isinstance(request, Write) and not request.zeroes:
             letter = chr(ord("A") + sum(each.isupper() for each in self._writers.values()))
             self._writers[self._number] = letter
             words += f" of {letter}"

@@ -217,6 +217,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
 
     # Images
     "image.discarded-reads-as-zero": Scenario(_TWO, (Export("src"), Discard("src", 512, 2 * C))),
+    "image.detects-zeroes": Scenario(
+        Configuration((replace(_HELD_SRC.images[0], detect_zeroes="on"),)),
+        (BitmapAdd("src", "b"), Export("src"), Start(Write("src", C, C, zeroes=True)),
+         Complete("src", RequestKind.ZERO, C, C)), shown=2),
     "image.flushed-already": Scenario(
         Configuration((replace(_SRC, protocol=Protocol.HELD, request_alignment=512),)),
         (Export("src"), Start(Write("src", C, C)), Complete("src", RequestKind.WRITE, C, C),

@@ -100,7 +100,8 @@ class Drawer:
         if who is None:
             return None
         offset, length = self.span(who[0])
-        return ops.Write(who[0].name, offset, length, who[1], fua=self.choices.chance(1))
+        return ops.Write(who[0].name, offset, length, who[1], fua=self.choices.chance(1),
+                         zeroes=self.choices.chance(self.area.zero_data))
 
     def zero(self, who: tuple[Place, Via] | None) -> Operation | None:
         """A write of zeroes."""

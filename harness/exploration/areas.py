@@ -149,6 +149,10 @@ class Area:
     """Chance that an option, a reference or a name is wrong."""
     faults: int = 0
     """Chance, image by image, of injected errors."""
+    detecting: int = 1
+    """Chance that an image detects zeroes."""
+    zero_data: int = 1
+    """Chance that what is written is zeroes, but as data."""
     alignment: int = 1
     """Chance, image by image, of a request alignment."""
     weight: int = 1
@@ -192,7 +196,7 @@ AREAS: Final[Mapping[str, Area]] = MappingProxyType({area.name: area for area in
          _tilted(fleece_discard=10, resize=3), _NEW, tail=16, sizes=6, alignment=3),
     Area("zeroes", "writes of zeroes, with and without unmap, and block status of the result",
          _tilted(guest_zero=18, guest_status=8, fleece_status=16), _NEW, backing=6,
-         subclusters=6),
+         subclusters=6, detecting=7, zero_data=6),
     Area("bitmaps", "dirty bitmaps of every granularity, and commands about them",
          _tilted(bitmap_add=8, bitmap_remove=4, bitmap_clear=5, bitmap_switch=7, bitmap_merge=8,
                  export=4, unexport=4, resize=4, reopen=2), sizes=4, user_bitmap=13,

@@ -135,8 +135,11 @@ def _complete(choices: Choices, shape: _Shape, image: Image) -> Image:
         alignment = choices.pick((SECTOR, 4 * KIB) if size % (4 * KIB) == 0 else (SECTOR,))
     # blkdebug divides by zero on a discard that is not aligned, in every QEMU so far.
     discard = image.discard and alignment is None
+    detects = None
+    if not faults and alignment is None and choices.chance(shape.area.detecting):
+        detects = choices.pick(("on", "unmap")) if discard else "on"
     return dataclasses.replace(image, size=size, filled=filled, faults=faults, discard=discard,
-                               request_alignment=alignment)
+                               request_alignment=alignment, detect_zeroes=detects)
 
 
 def _smallest_cell(image: Image) -> int:

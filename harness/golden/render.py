@@ -75,7 +75,7 @@ class Renderer:
             return [f"{line} &  # [{number}]"
                     for line in self.operation(number, operation.request)]
         if isinstance(operation, ops.Write):
-            self._patterns[number] = len(self._patterns) + 1
+            self._patterns[number] = 0 if operation.zeroes else len(self._patterns) + 1
         if isinstance(operation, Complete):
             return [human.operation(operation)]
         if isinstance(operation, ops.Status) and operation.via is not Via.MONITOR:

@@ -180,6 +180,8 @@ def image(what: Image) -> str:
         words.append(f"backing={what.backing}")
     if what.request_alignment is not None:
         words.append(f"request-alignment={size(what.request_alignment)}")
+    if what.detect_zeroes is not None:
+        words.append(f"detect-zeroes={what.detect_zeroes}")
     if not what.discard:
         words.append("no-discard")
     if what.filled:

@@ -56,6 +56,7 @@ from model.job_operations import Backup, JobOperation, Transaction
 from model.machine import Impossible, Machine
 from model.operations import Operation, Request, Via
 from model.outcome import BitmapView, JobView, Observation, Outcome
+from model.requests import stamp_of
 from model.schedule import Complete, CompleteAll, Cut, Expire, Start
 from model.snapshot_access import SnapshotAccess
 
@@ -275,8 +276,9 @@ class Writer:
                       request.via is not Via.NBD_SIMPLE or bool(context), context, tuple(flags),
                       pieces, runs)
 
-    def _written(self, number: int, request: Request) -> tuple[Piece, ...]:
-        return self.patterns.pieces(stamped(request.length, number), request.offset)
+    def _written(self, number: int, request: ops.Write) -> tuple[Piece, ...]:
+        return self.patterns.pieces(stamped(request.length, stamp_of(number, request)),
+                                    request.offset)
 
     def _checked(self, request: Request, outcome: Outcome) -> tuple[Piece, ...]:
         """What must be read, without the places of which either of two things is right."""

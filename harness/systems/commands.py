@@ -149,6 +149,8 @@ def _format(image: Image, name: str) -> Arguments:
         options["key-secret"] = LUKS_SECRET
     if image.backing is not None:
         options["backing"] = image.backing
+    if image.detect_zeroes is not None:
+        options["detect-zeroes"] = image.detect_zeroes
     return options
 
 

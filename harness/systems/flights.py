@@ -18,6 +18,7 @@ from harness.clients.nbd_types import Completion
 from harness.systems.base import Answer
 from model import operations as ops
 from model.operations import Request, Via
+from model.requests import stamp_of
 
 
 class _Key(NamedTuple):
@@ -105,7 +106,8 @@ def _submit(client: NbdClient, number: int, request: Request) -> None:
         case ops.Read():
             client.submit_read(offset, length, df=request.via is Via.NBD_DF)
         case ops.Write(fua=fua):
-            client.submit_write(offset, stamps.data(number, offset, length), fua=fua)
+            client.submit_write(offset, stamps.data(stamp_of(number, request), offset, length),
+                                fua=fua)
         case ops.Zero(unmap=unmap, fast=fast):
             client.submit_zero(offset, length, no_hole=not unmap, fast=fast)
         case ops.Discard():

@@ -10,6 +10,7 @@ from harness.clients.qemu_io import QemuIo
 from harness.systems.base import Answer
 from model import operations as ops
 from model.operations import Request, Via
+from model.requests import stamp_of
 
 
 def by_nbd(client: NbdClient, number: int, request: Request) -> Answer:
@@ -19,7 +20,8 @@ def by_nbd(client: NbdClient, number: int, request: Request) -> Answer:
         case ops.Read():
             return Answer(data=client.read(offset, length, df=request.via is Via.NBD_DF))
         case ops.Write():
-            client.write(offset, stamps.data(number, offset, length), fua=request.fua)
+            client.write(offset, stamps.data(stamp_of(number, request), offset, length),
+                         fua=request.fua)
         case ops.Zero():
             client.zero(offset, length, no_hole=not request.unmap, fast=request.fast)
         case ops.Discard():
@@ -40,7 +42,8 @@ def by_qemu_io(client: QemuIo | MonitorIo, number: int, request: Request) -> Ans
         case ops.Read():
             return Answer(data=client.read(offset, length))
         case ops.Write():
-            client.write(offset, stamps.data(number, offset, length), fua=request.fua)
+            client.write(offset, stamps.data(stamp_of(number, request), offset, length),
+                         fua=request.fua)
         case ops.Zero():
             client.zero(offset, length, unmap=request.unmap)
         case ops.Discard():

@@ -215,6 +215,10 @@ def _sees_zeroes(image: Qcow2, start: int, end: int) -> Program[Content]:
     yield
 
 
+def _frees_nothing(image: Image, start: int, end: int) -> Program[None]:
+    return image._write_zeroes(start, end, Zeroing())
+
+
 CASES = (
     *(("an overlay of a snapshot, " + name, Lacking(Qcow2, *lacking)) for name, *lacking in (
         ("clusters of 64 KiB", "_store", _stores_what_it_can),
@@ -227,6 +231,8 @@ CASES = (
     ("an overlay of a snapshot, opened, used and closed",
      Lacking(bitmap_directory, "load", lambda image: None)),
     ("the classic scheme over a snapshot", Lacking(Qcow2, "_below", _sees_zeroes)),
+    *((name, Lacking(Image, "_changed_by", Node._changed_by)) for name in (
+        "data that is zero, detected (on)", "copies that are zero, detected by their target")),
     ("jobs that discard what they have copied, zeroes too",
      Lacking(BlockCopy, "_run", _keeps_zeroes)),
     ("backups into an overlay of the backup before",
@@ -307,6 +313,8 @@ HELD = (
     (telling.telling, Lacking(HeldImage, "_write_zeroes", _remembers_zeroed)),
     (others.job, Lacking(BlockCopy, "_wait_for_readers", lambda copy, start, end: iter(()))),
     (others.failing, Lacking(BlockCopy, "_put_back", _counts_failures)),
+    (others.detecting, Lacking(Image, "_changed_by", Node._changed_by)),
+    (others.detecting, Lacking(Image, "_detected", _frees_nothing)),
     (others.keeping, Lacking(Image, "_may_unmap", lambda node, how: True)),
     (CHECKS["schedule: the source shows through two overlays"].make,
      Lacking(block_copy, "_shows_through",

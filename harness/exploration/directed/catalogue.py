@@ -10,6 +10,7 @@ from harness.exploration.building import Check
 from harness.exploration.directed import (
     arguments,
     bitmaps,
+    detection,
     devices,
     extents,
     graphs,
@@ -45,7 +46,7 @@ def checks(system: SystemKind) -> list[Check]:
         (40, bitmaps.checks()), (100, lengths.checks()), (100, sizes.checks()),
         (150, graphs.options()), (80, graphs.granularities()), (60, graphs.formats()),
         (250, neighbours.checks()), (100, words.checks()), (60, unchanged.checks()),
-        (300, overlays.checks()),
+        (300, overlays.checks()), (60, detection.checks()),
         (60, arguments.checks()), (60, reopening.checks()),
         (600, interleavings.checks()), (200, requests.states())])
 

@@ -88,6 +88,24 @@ def zeroes_shown(plan: Plan) -> Trace:
     return script.trace()
 
 
+def detecting(plan: Plan) -> Trace:
+    """Disks that detect zeroes are asked to write zeroes, whoever writes them: a guest, or a copy
+    of what no block status told to be zero."""
+    size = 8 * CLUSTER
+    script = Script(plan, Configuration((
+        Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, CLUSTER),), detect_zeroes="unmap"),
+        Image(TARGET, size, protocol=Protocol.HELD, detect_zeroes="on"))))
+    script.must(ops.BitmapAdd(SOURCE, "b0", CLUSTER))
+    script.fleecing()
+    for cluster, count in ((0, 1), (0.5, 1), (2, 0.5), (4, 2)):
+        script.start(ops.Write(FILTER, int(cluster * CLUSTER), int(count * CLUSTER), zeroes=True))
+        script.finish()
+    script.write(6)
+    script.finish()
+    script.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))
+    return script.trace()
+
+
 def keeping(plan: Plan) -> Trace:
     """Of disks that free no space, zeroes that may do so do not ask for it, and discards ask for
     nothing at all; what is copied before is no other."""

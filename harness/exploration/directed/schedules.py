@@ -45,6 +45,7 @@ def checks() -> Iterator[Check]:
             ("concurrency", "a job and guest writes", _jobs),
             ("failures", "a job of several tasks that fail", others.failing),
             ("concurrency", "disks that free no space", others.keeping),
+            ("zeroes", "data that is zero", others.detecting),
             *steering.makers(),
             ("failures", "storage that is lost and found", losing.lost),
             ("concurrency", "block status under way", telling.telling),

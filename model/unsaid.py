@@ -129,9 +129,11 @@ def check_order(node: Node, request: Request) -> None:
     """Refuse, over storage that fails, a change that copies more than one cluster, or one that
     may be copied as zeroes: how the storage's block status cuts the copy up, and what it says of
     zeroes, decides which requests are made, and so which one fails."""
-    if any(isinstance(each, CopyOnRead) for each in parents_first([node])):
+    below = parents_first([node])
+    fails = any(isinstance(each, ImageNode) and each.spec.faults for each in below)
+    if fails and any(isinstance(each, CopyOnRead) for each in below):
         raise Impossible("what copy-on-read makes of failures nobody has found out")
-    if isinstance(request, CHANGES) and shows_snapshot(node):
+    if fails and isinstance(request, CHANGES) and shows_snapshot(node):
         raise Impossible("what an overlay reads of its backing file before it writes is up to the "
                          "storage below")
     start, end = request.offset, min(request.offset + request.length, node.size)

@@ -10,6 +10,7 @@ from model.configuration import Configuration, Fault, Format, Image, Protocol, R
 from model.job_operations import Backup, Sync
 from model.operations import (
     AddFilter,
+    AddOverlay,
     AddSnapshot,
     Attach,
     BitmapAdd,
@@ -20,6 +21,7 @@ from model.operations import (
     Kill,
     Operation,
     Read,
+    RemoveNode,
     Reopen,
     ReopenAs,
     Restart,
@@ -35,6 +37,7 @@ SIZE = 256 * K
 IMAGES = Configuration((
     Image("src", SIZE, filled=((0, SIZE),)),
     Image("tmp", SIZE, Format.QCOW2, cluster_size=64 * K),
+    Image("over", SIZE, Format.QCOW2, detect_zeroes="unmap"),
     Image("far", SIZE, protocol=Protocol.NBD),
     Image("bad", SIZE, filled=((0, SIZE),), faults=(Fault(RequestKind.READ, 512),)),
 ))
@@ -56,6 +59,11 @@ THOROUGH: tuple[Operation, ...] = (
     Inspect("snap"),
     Inspect("tmp"),
     Flush("cbw"),
+    RemoveNode("over"),
+    AddOverlay("over", "snap"),
+    Export("over"),
+    Write("over", 128 * K, 64 * K, zeroes=True),
+    Read("over", 0, 512, Via.NBD_DF),
     Unexport("snap"),
     Read("cbw", SIZE, 512, Via.NBD_DF),
     Write("cbw", SIZE - 512, 1024),

@@ -97,7 +97,7 @@ def test_every_operation_has_words() -> None:
         samples = {"node": "n", "job": "j", "bitmap": "b", "file": "f", "target": "t",
                    "device": "d", "sync": "full", "request": Read("n"), "kind": "read",
                    "offset": 0, "length": 1, "number": 1, "size": 512,
-                   "options": AddSnapshot("n", "f")}
+                   "options": AddSnapshot("n", "f"), "backing": "b"}
         needed = {field.name: samples[field.name] for field in dataclasses.fields(kind)
                   if field.default is dataclasses.MISSING}
         assert human.operation(kind(**needed)).startswith(name)

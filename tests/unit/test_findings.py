@@ -169,7 +169,8 @@ def test_lines_that_are_shown_come_in_their_order(lines: list[str], expected: bo
 RACES = {"qed-parallel-allocation-aborts"}
 """Two requests must meet: not every run of such a reproducer shows the defect."""
 SLOW = {"aborted-group-hangs", "client-that-does-not-read-hangs", "client-while-draining-hangs",
-        "ignored-error-hangs", "ignored-error-hangs-1", "mirror-of-compress-filter-hangs"}
+        "ignored-error-hangs", "ignored-error-hangs-1", "mirror-of-compress-filter-hangs",
+        "threaded-export-removal-hangs"}
 """They wait until a QEMU that hangs is killed."""
 MOUNTS = {"snapshot-status-hides-backing-data-4"}
 """They export by FUSE."""

@@ -63,6 +63,7 @@ class CopyBeforeWrite(Node):
     """The filter node.  Its size is the source's size when it was opened."""
 
     driver = "copy-before-write"
+    heeds_nothing = True
 
     def __init__(self, name: str, source: Node, target: Node, block_copy: BlockCopy,
                  options: CbwOptions, capabilities: Capabilities, *, discard: bool,

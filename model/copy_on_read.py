@@ -20,6 +20,7 @@ class CopyOnRead(Node):
     """A filter: all but reads go to its ``file`` as they are.  Length: the file's."""
 
     driver = "copy-on-read"
+    heeds_nothing = True
 
     def __init__(self, name: str, file: Node, *, by_subclusters: bool,
                  fired: Counter[str]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Final, NoReturn
+from typing import ClassVar, Final, NoReturn
 
 from .bitmap import DirtyBitmap, align_down, align_up
 from .content import ZERO, Content, is_zero
@@ -86,6 +86,8 @@ class Node:
     """One node of the block graph."""
 
     driver = ""
+    heeds_nothing: ClassVar[bool] = False
+    """Whether a write of no bytes reaches the driver, or what is below it."""
 
     def __init__(self, name: str, size: int, *, discard: bool, fired: Counter[str]) -> None:
         self.name = name
@@ -131,7 +133,10 @@ class Node:
             change = self._changed_by(start, content)
             yield from self._dirtying(*self._aligned(start, end),
                                       self._lasting(change) if durable else change)
-        elif durable:
+            return
+        if self.heeds_nothing:
+            yield from self._write(start, content)
+        if durable:
             yield from self.flush()
 
     def _changed_by(self, start: int, content: Content) -> Program[None]:

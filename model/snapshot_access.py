@@ -21,6 +21,7 @@ class SnapshotAccess(Node):
     """What a fleecing client reads, asks the status of and discards.  Length: the child's."""
 
     driver = "snapshot-access"
+    heeds_nothing = True
 
     def __init__(self, name: str, file: Node, *, discard: bool, fired: Counter[str]) -> None:
         super().__init__(name, file.size, discard=discard, fired=fired)

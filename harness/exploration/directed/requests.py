@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from harness.exploration.building import Builder, Check, Make, Plan
@@ -14,7 +15,7 @@ from harness.exploration.scene import SECTOR
 from harness.lockstep.trace import SystemKind, Trace
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration, Format, Image
-from model.operations import Request, Via
+from model.operations import BitmapRef, Request, Via
 
 REACH: Final = 3 * CLUSTER
 """Requests of one case stay within so much."""
@@ -109,6 +110,55 @@ def _at_the_end(ask: Ask) -> Make:
         return builder.trace()
 
     return make
+
+
+# What may not be read, and what is not even there.
+
+
+def edges() -> Iterator[Check]:
+    yield Check("access", "requests at the edges of what may be read", _edges)
+    yield Check("access", "requests of no bytes", _no_bytes)
+
+
+def _edges(plan: Plan) -> Trace:
+    """A byte of a cluster that may not be read makes all of a request an error, whatever is
+    copied of it; and a snapshot is not written to.  Clusters are (a) as they were, (b) copied, (c)
+    not in the bitmap, (d) copied and given up: each beside each."""
+    states = "aabacadbbcbdccdda"
+    places = {state: [index * CLUSTER for index, each in enumerate(states) if each == state]
+              for state in "abcd"}
+    size = len(states) * CLUSTER
+    builder = Builder(plan, disks(size))
+    builder.add_all((ops.BitmapAdd("src", "b0", CLUSTER), ops.Export("src")))
+    builder.add_all(ops.Write("src", offset, 1) for state in "abd" for offset in places[state])
+    builder.add_all((ops.Unexport("src"), replace(GRAPH[0], bitmap=BitmapRef("src", "b0")),
+                     *GRAPH[1:]))
+    builder.add_all(ops.Write("cbw", offset, CLUSTER) for offset in places["b"] + places["d"])
+    builder.add_all(ops.Discard("snap", offset, CLUSTER) for offset in places["d"])
+    for edge, (before, after) in itertools.product(
+            range(CLUSTER, size, CLUSTER), ((512, 1), (1, 512))):
+        builder.add_all((ops.Read("snap", edge - before, before + after, Via.NBD_DF),
+                         ops.Status("snap", edge - before, before + after)))
+    builder.add_all(ask(state[0], 512, Via.NBD) for state in places.values()
+                    for ask in _changes("snap").values())
+    builder.add_all(ops.Inspect(node) for node in ("src", "tmp", "snap"))
+    return builder.trace()
+
+
+def _no_bytes(plan: Plan) -> Trace:
+    """At any place, up to the end and beyond it, and whatever has become of that place."""
+    size = 3 * CLUSTER + TAIL
+    builder = Builder(plan, disks(size))
+    builder.add_all((ops.BitmapAdd("src", "b0", 512), *GRAPH, ops.Write("cbw", CLUSTER, CLUSTER),
+                     ops.Discard("snap", 2 * CLUSTER, CLUSTER)))
+    for node, place in itertools.product(
+            ("cbw", "snap"), (0, 1, CLUSTER, 2 * CLUSTER, size - 1, size, size + 512)):
+        builder.add_all(ops.Read(node, place, 0, via)
+                        for via in (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE))
+        builder.add_all((ops.Write(node, place, 0, Via.QEMU_IO), ops.Status(node, place, 0),
+                         *(ask(place, 0, Via.NBD) for ask in _changes(node).values())))
+    builder.add_all(ops.Inspect(node) for node in ("src", "tmp", "snap"))
+    return builder.trace()
 
 
 # Every way to look at clusters in every state.

@@ -50,19 +50,22 @@ def _size(unit: int, cluster: int) -> int:
 
 
 def _top(cell: int, cluster: int) -> Callable[[Plan], Trace]:
+    """With the end of the disk allocated, and not."""
     def make(plan: Plan) -> Trace:
         size = _size(cell, cluster)
-        filled = (*_places(cell, cluster), (size - 512, 512))
+        places = (*_places(cell, cluster), (size - 512, 512))
+        disks = (("src", "tmp", places), ("src2", "tmp2", places[:-1]))
         builder = Builder(plan, Configuration((
-            Image("base", size, filled=((0, size),)),
-            Image("src", size, Format.QCOW2, backing="base", cluster_size=cell, filled=filled),
-            Image("tmp", size, Format.QCOW2, cluster_size=cluster))))
-        builder.add_all((
-            ops.BitmapAdd("src", "dirty"), ops.Export("src"),
-            Backup("job", "src", "tmp", Sync.TOP, "dirty", BitmapMode.ALWAYS,
-                   filter_node="filter", auto_finalize=False),
-            ops.Inspect("tmp"), ops.Export("tmp", writable=False),
-            ops.Status("tmp", 0, size)))
+            Image("base", size, filled=((0, size),)), *(image for name, copy, filled in disks
+            for image in (Image(name, size, Format.QCOW2, backing="base", cluster_size=cell,
+                                filled=filled),
+                          Image(copy, size, Format.QCOW2, cluster_size=cluster))))))
+        for name, copy, _ in disks:
+            builder.add_all((
+                ops.BitmapAdd(name, "dirty"), ops.Export(name),
+                Backup(copy, name, copy, Sync.TOP, "dirty", BitmapMode.ALWAYS,
+                       filter_node=f"filter-{copy}", auto_finalize=False),
+                ops.Inspect(copy), ops.Export(copy, writable=False), ops.Status(copy, 0, size)))
         return builder.trace()
 
     return make

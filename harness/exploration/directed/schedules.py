@@ -94,7 +94,7 @@ def _locking(plan: Plan) -> Trace:
         _write_meets_read, _second_cluster, _beginning_overlaps, _several_reads,
         _several_reads_latest_last, _several_writers, _copy_in_flight, _writers_share_a_copy,
         _partly_copied, _overlapping_reads, _other_changes, _zeroes, _give_up_meets_copy,
-        _give_up_meets_read, _give_up_parts, _flushes))
+        _give_up_meets_read, _give_up_parts, _flushes, _no_bytes))
 
 
 def _write_meets_read(script: Script) -> None:
@@ -274,6 +274,16 @@ def _flushes(script: Script) -> None:
     script.write(0, 0.5)
     script.flush()
     script.done(RequestKind.FLUSH, SOURCE)
+
+
+def _no_bytes(script: Script) -> None:
+    """A write of no bytes inside a cluster has it copied and waits, though nothing is written; at
+    the start of one it touches none."""
+    script.read(0)
+    script.write(0, 0)
+    script.write(0.5, 0)
+    script.copy(0, nth=1)
+    script.done(READ, SOURCE, 0)
 
 
 # Larger graphs

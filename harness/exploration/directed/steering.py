@@ -32,6 +32,8 @@ from model.schedule import CompleteAll, Start
 READ, WRITE = RequestKind.READ, RequestKind.WRITE
 _JOB: Final = replace(JOB, max_workers=2, max_chunk=CLUSTER)
 _BITMAP: Final = "b0"
+_FINE: Final = CLUSTER // 16
+"""Its granularity: not what the job copies at a time, nor counts in."""
 
 
 def makers() -> Iterator[tuple[str, str, Callable[[Plan], Trace]]]:
@@ -52,7 +54,7 @@ def _begun(plan: Plan, job: Backup) -> Script:
     """The job has begun to copy; its disk has a bitmap with something in it."""
     script = Script(plan, disks(6))
     script.guest = SOURCE
-    script.must(ops.BitmapAdd(SOURCE, _BITMAP, CLUSTER), ops.Export(SOURCE),
+    script.must(ops.BitmapAdd(SOURCE, _BITMAP, _FINE), ops.Export(SOURCE),
                 *(ops.Write(SOURCE, cluster * CLUSTER, 512) for cluster in (0, 1, 2, 3, 5)),
                 Start(job))
     return script

@@ -211,7 +211,7 @@ def _given_up_meanwhile(script: Script) -> None:
 
 def failing(plan: Plan) -> Trace:
     """Block status that fails, or whose connection is lost."""
-    return _played(plan, (_copy_knows_nothing, _client_hears, _target_fails, _lost))
+    return _played(plan, (_copy_knows_nothing, _client_hears, _target_fails, _zeroes_fail, _lost))
 
 
 def _copy_knows_nothing(script: Script) -> None:
@@ -243,6 +243,18 @@ def _target_fails(script: Script) -> None:
     script.done(STATUS, TARGET, 0, error="ENOMEM")
     script.read(0, via=Via.NBD)
     script.done(STATUS, TARGET, 0, error="EIO")
+
+
+def _zeroes_fail(script: Script) -> None:
+    """What could not be copied as zeroes is not done either, and is copied the next time."""
+    script.write(2, 0.5)
+    script.done(STATUS, SOURCE, 2)
+    script.done(ZERO, TARGET, 2, error="ENOSPC")
+    script.read(2)
+    script.done(READ, SOURCE, 2)
+    script.write(2, 0.5)
+    script.done(STATUS, SOURCE, 2)
+    script.done(ZERO, TARGET, 2)
 
 
 def _lost(script: Script) -> None:

@@ -169,7 +169,8 @@ class CopyBeforeWrite(Node):
         """Before a write, a write of zeroes or a discard: every cluster it touches that is still
         to be copied is copied to the target; then *all* clusters it touches are done, also those
         that were not to be copied; then the change waits for the fleecing reads of the source
-        that are under way in these clusters."""
+        that are under way in these clusters.  A write of no bytes touches the cluster that it is
+        inside of, or none."""
         if self.snapshot_error is not None:
             return
         start = align_down(start, self.cluster_size)

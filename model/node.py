@@ -145,8 +145,8 @@ class Node:
     @rule("node.durable-by-flush", source="FUA of the block layer over storage that has none "
           "(experiment)")
     def _lasting(self, change: Program[None]) -> Program[None]:
-        """A durable write is a write and then a flush of the node; before that has ended too,
-        the write is not recorded."""
+        """A durable write, also one of zeroes, is a write and then a flush of the node; before
+        that has ended too, the write is not recorded."""
         yield from change
         yield from self.flush()
 
@@ -164,8 +164,9 @@ class Node:
         yield from self._dirtying(*self._aligned(start, end),
                                   self.write_unchanged(start, content))
 
-    def write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
-        """Make the range read as zero."""
+    def write_zeroes(self, start: int, end: int, how: Zeroing, *,
+                     durable: bool = False) -> Program[None]:
+        """Make the range read as zero; ``durable``: as of :meth:`write`."""
         self._check(start, end)
         if start == end:
             return
@@ -174,7 +175,8 @@ class Node:
             how = replace(how, unmap=self._may_unmap(how), insists=False)
         change = (self._zero_aligned(start, end, how) if self.zeroes_fast or not how.fast
                   else self._cannot_zero_fast())
-        yield from self._dirtying(*self._aligned(start, end), change)
+        yield from self._dirtying(*self._aligned(start, end),
+                                  self._lasting(change) if durable else change)
 
     def _zero_aligned(self, start: int, end: int, how: Zeroing) -> Program[None]:
         """Parts of a block of the request alignment are zeroed by writing the block as data.  The

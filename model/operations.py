@@ -102,11 +102,13 @@ class Write(Request):
 
 @dataclass(frozen=True, slots=True)
 class Zero(Request):
-    """Write zeroes; ``unmap``: the space may be freed; ``fast``: ENOTSUP rather than slowly."""
+    """Write zeroes; ``unmap``: the space may be freed; ``fast``: ENOTSUP rather than slowly;
+    ``fua``: durable when answered."""
 
     name: ClassVar[str] = "zero"
     unmap: bool = False
     fast: bool = False
+    fua: bool = False
 
 
 @dataclass(frozen=True, slots=True)

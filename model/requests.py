@@ -82,7 +82,7 @@ def _change(number: int, request: Request, export: NbdExport) -> Program[None]:
     elif isinstance(request, ops.Zero):
         fast = request.fast and request.via.is_nbd
         yield from node.write_zeroes(start, end, Zeroing(
-            request.unmap, fast, insists=not export.heeds_unmap))
+            request.unmap, fast, insists=not export.heeds_unmap), durable=request.fua)
     else:
         yield from node.discard(start, end)
 

@@ -109,7 +109,7 @@ def _is_durable(request: Request) -> bool:
     writes is."""
     if request.via is Via.QEMU_IO:
         return isinstance(request, (ops.Write, ops.Zero))
-    return isinstance(request, ops.Write) and request.fua
+    return isinstance(request, (ops.Write, ops.Zero)) and request.fua
 
 
 def _check_discard(images: tuple[Image, ...], discard: ops.Discard) -> None:

@@ -329,7 +329,8 @@ class Drawer:
         if what < 16:
             return ops.Write(place.name, offset, length, via, fua=choices.chance(1))
         if what < 20:
-            return ops.Zero(place.name, offset, length, via, unmap=choices.chance(8))
+            return ops.Zero(place.name, offset, length, via, unmap=choices.chance(8),
+                            fua=choices.chance(1))
         if what < 26 and not self._classic:  # it is split at the clusters of a qcow2 target
             if place.size > _LARGEST_REQUEST and choices.chance(8):
                 offset, length = 0, place.size

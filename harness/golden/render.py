@@ -102,7 +102,8 @@ class Renderer:
             case ops.Write():
                 return f"write {'-f ' if request.fua else ''}-P {self._patterns[number]} {where}"
             case ops.Zero():
-                flags = ("-u " if request.unmap else "") + ("-n " if request.fast else "")
+                flags = "".join(f"-{letter} " for letter, given in (
+                    ("u", request.unmap), ("n", request.fast), ("f", request.fua)) if given)
                 return f"write -z {flags}{where}"
             case ops.Discard():
                 return f"discard {where}"

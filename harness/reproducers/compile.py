@@ -239,7 +239,8 @@ class Writer:
                 pattern = self._written(number, request)[0].pattern if request.length else 1
                 return (f"write {'-f ' if request.fua else ''}-P {pattern} {where}",)
             case ops.Zero():
-                return (f"write -z {'-u ' if request.unmap else ''}{where}",)
+                flags = ("-u " if request.unmap else "") + ("-f " if request.fua else "")
+                return (f"write -z {flags}{where}",)
             case ops.Discard():
                 return (f"discard {where}",)
             case _:
@@ -259,10 +260,11 @@ class Writer:
             case ops.Write(fua=fua):
                 verb, pieces = "write", self._written(number, request)
                 flags += ["FUA"] if fua else []
-            case ops.Zero(unmap=unmap, fast=fast):
+            case ops.Zero(unmap=unmap, fast=fast, fua=fua):
                 verb = "zero"
                 flags += ["NO_HOLE"] if not unmap else []
                 flags += ["FAST_ZERO"] if fast else []
+                flags += ["FUA"] if fua else []
             case ops.Discard():
                 verb = "trim"
             case ops.Status(context=context, one=one):

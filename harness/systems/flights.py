@@ -108,8 +108,8 @@ def _submit(client: NbdClient, number: int, request: Request) -> None:
         case ops.Write(fua=fua):
             client.submit_write(offset, stamps.data(stamp_of(number, request), offset, length),
                                 fua=fua)
-        case ops.Zero(unmap=unmap, fast=fast):
-            client.submit_zero(offset, length, no_hole=not unmap, fast=fast)
+        case ops.Zero(unmap=unmap, fast=fast, fua=fua):
+            client.submit_zero(offset, length, no_hole=not unmap, fast=fast, fua=fua)
         case ops.Discard():
             client.submit_discard(offset, length)
         case ops.Flush():

@@ -23,7 +23,8 @@ def by_nbd(client: NbdClient, number: int, request: Request) -> Answer:
             client.write(offset, stamps.data(stamp_of(number, request), offset, length),
                          fua=request.fua)
         case ops.Zero():
-            client.zero(offset, length, no_hole=not request.unmap, fast=request.fast)
+            client.zero(offset, length, no_hole=not request.unmap, fast=request.fast,
+                        fua=request.fua)
         case ops.Discard():
             client.discard(offset, length)
         case ops.Flush():
@@ -45,7 +46,7 @@ def by_qemu_io(client: QemuIo | MonitorIo, number: int, request: Request) -> Ans
             client.write(offset, stamps.data(stamp_of(number, request), offset, length),
                          fua=request.fua)
         case ops.Zero():
-            client.zero(offset, length, unmap=request.unmap)
+            client.zero(offset, length, unmap=request.unmap, fua=request.fua)
         case ops.Discard():
             client.discard(offset, length)
         case ops.Flush():

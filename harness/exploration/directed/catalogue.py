@@ -43,13 +43,12 @@ def checks(system: SystemKind) -> list[Check]:
         return _in_turn([*own, (30, devices.checks())])
     return _in_turn([
         (30, schedules.checks()), (10, jobs.checks()), (20, speeds.checks()),
-        (20, extents.checks()), (30, graphs.faults()),
-        (60, requests.edges()), *own,
-        (40, bitmaps.checks()), (60, merging.checks()), (100, lengths.checks()), (100, sizes.checks()),
-        (150, graphs.options()), (80, graphs.granularities()), (60, graphs.formats()),
-        (250, neighbours.checks()), (100, words.checks()), (60, unchanged.checks()),
-        (300, overlays.checks()), (60, detection.checks()),
-        (60, arguments.checks()), (60, reopening.checks()),
+        (20, extents.checks()), (30, graphs.faults()), (50, requests.edges()), *own,
+        (40, bitmaps.checks()), (60, merging.checks()), (100, lengths.checks()),
+        (100, sizes.checks()), (150, graphs.options()), (80, graphs.granularities()),
+        (60, graphs.formats()), (250, neighbours.checks()), (100, words.checks()),
+        (60, unchanged.checks()), (300, overlays.checks()), (60, detection.checks()),
+        (60, arguments.checks()), (120, reopening.checks()),
         (600, interleavings.checks()), (200, requests.states())])
 
 

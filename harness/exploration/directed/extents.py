@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from harness.exploration.building import Builder, Check, Plan
+from harness.exploration.directed.fleecing import GRAPH
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration, Format, Image
@@ -22,7 +23,8 @@ CLUSTERS = (64 * KIB, 256 * KIB)
 
 
 def checks() -> Iterator[Check]:
-    """Every pair of units."""
+    """Every pair of units, after what matters most."""
+    yield Check("zeroes", "clusters of the copy that are holes in part", _holes)
     for cell, cluster in itertools.product(CELLS, CLUSTERS):
         yield Check("jobs", f"sync top: disk allocates {cell // KIB} KiB, copies are of "
                     f"{cluster // KIB} KiB", _top(cell, cluster))
@@ -69,6 +71,23 @@ def _top(cell: int, cluster: int) -> Callable[[Plan], Trace]:
         return builder.trace()
 
     return make
+
+
+def _holes(plan: Plan) -> Trace:
+    """What is not a hole in all of a cluster is copied with its data, by a job and by a filter."""
+    cell, cluster = 4 * KIB, 64 * KIB
+    size = _size(cell, cluster)
+    builder = Builder(plan, Configuration((
+        Image("src", size, Format.QCOW2, cluster_size=cell,
+              filled=(*_places(cell, cluster), (size - 512, 512))),
+        Image("tmp", size), Image("old", size))))
+    builder.add_all((Backup("job", "src", "tmp", Sync.FULL), ops.Inspect("tmp"),
+                     ops.AddFilter("cbw", "src", "old"), *GRAPH[1:]))
+    builder.add_all(ops.Write("cbw", offset, 1) for offset in range(0, size, 2 * cluster))
+    builder.add_all((
+        ops.Zero("cbw", cluster, 5 * cluster), ops.Discard("cbw", 6 * cluster, size // 2),
+        ops.Read("snap", 0, size), ops.Inspect("snap"), ops.Inspect("old")))
+    return builder.trace()
 
 
 def _dirty(granularity: int, cluster: int) -> Callable[[Plan], Trace]:

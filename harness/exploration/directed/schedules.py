@@ -44,11 +44,11 @@ def checks() -> Iterator[Check]:
             ("failures", "copies of several tasks, of which some fail", _failing_tasks),
             ("concurrency", "a job and guest writes", _jobs),
             ("failures", "a job of several tasks that fail", others.failing),
+            ("concurrency", "block status under way", telling.telling),
             ("concurrency", "disks that free no space", others.keeping),
             ("zeroes", "data that is zero", others.detecting),
             *steering.makers(),
             ("failures", "storage that is lost and found", losing.lost),
-            ("concurrency", "block status under way", telling.telling),
             ("failures", "block status that fails", telling.failing),
             ("concurrency", "block status for jobs", telling.jobs),
             ("timeouts", "block status out of time", telling.late),
@@ -274,6 +274,11 @@ def _flushes(script: Script) -> None:
     script.write(0, 0.5)
     script.flush()
     script.done(RequestKind.FLUSH, SOURCE)
+    script.finish()
+    script.zero(0, 0.5, fua=True)
+    script.zero(1, 0.5, fua=True, unmap=True)
+    script.copy(1)
+    script.done(RequestKind.ZERO, SOURCE, 0)
 
 
 def _no_bytes(script: Script) -> None:

@@ -108,10 +108,11 @@ class Script(Schedule):
         """The guest discards."""
         self.start(ops.Discard(self.guest, int(cluster * CLUSTER), int(count * CLUSTER)))
 
-    def zero(self, cluster: float, count: float = 1, *, unmap: bool = False) -> None:
+    def zero(self, cluster: float, count: float = 1, *, unmap: bool = False,
+             fua: bool = False) -> None:
         """The guest writes zeroes."""
         self.start(ops.Zero(self.guest, int(cluster * CLUSTER), int(count * CLUSTER),
-                            unmap=unmap))
+                            unmap=unmap, fua=fua))
 
     def read(self, cluster: float, count: float = 1, node: str = SNAPSHOT, *,
              via: Via = Via.NBD_DF) -> None:

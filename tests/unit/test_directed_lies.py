@@ -45,11 +45,12 @@ from model.job_life import JobLife
 from model.job_operations import OnError
 from model.jobs import JobStatus
 from model.machine import Machine
-from model.node import Node, Zeroing
+from model.node import Node, Status, Zeroing
 from model.operations import Attach, Operation, Via
 from model.outcome import Outcome
 from model.program import Program
 from model.qcow2 import Qcow2
+from model.snapshot_access import SnapshotAccess
 
 CHECKS = {check.name: check for check in (*checks(SystemKind.QSD), *devices.checks())}
 
@@ -103,6 +104,10 @@ _wake = JobLife._wake
 _store = Qcow2._store
 _shown_beside = Qcow2._shown_beside
 _wait_for_readers = BlockCopy._wait_for_readers
+_may_access = CopyBeforeWrite._may_access
+_zero = Node.write_zeroes
+_status = BlockCopy._status
+_choose_clusters = BackupJob._choose_clusters
 
 
 def _keeps_zeroes(copy: BlockCopy, task: CopyTask, is_zero: bool | None,
@@ -186,6 +191,38 @@ def _has_flushed(image: Image) -> Program[None]:
     was, image._flushed = image._is_flushed(), image.changes
     if not was:
         yield image._request(RequestKind.FLUSH, 0, 0)
+
+
+def _asks_less_of_the_end(node: CopyBeforeWrite, start: int, end: int) -> None:
+    _may_access(node, start, end - 512 if end - start > 512 else end)
+
+
+def _replaces(bitmap: DirtyBitmap, source: DirtyBitmap) -> None:
+    if not source.count:
+        bitmap.clear()
+    _merge(bitmap, source)
+
+
+def _allocated_at_the_end(node: Node, start: int, end: int) -> Program[tuple[int, bool]]:
+    stop, status = yield from node.own_status(start, end)
+    return stop, bool(status.depth) or stop == node.size
+
+
+def _goes_by_the_first_byte(copy: BlockCopy, start: int, end: int) -> Program[tuple[int, Status]]:
+    stop, status = yield from _status(copy, start, end)
+    return max(stop, min(start + copy.cluster_size, end)), status
+
+
+def _not_durable(node: Node, start: int, end: int, how: Zeroing, *,
+                 durable: bool = False) -> Program[None]:
+    del durable
+    yield from _zero(node, start, end, how)
+
+
+def _counts_the_bitmap(job: BackupJob) -> Program[None]:
+    yield from _choose_clusters(job)
+    assert job.sync_bitmap is not None
+    job.progress.set_remaining(job.sync_bitmap.bitmap.count)
 
 
 def _looks_at_no_disk(machine: Machine, command: Attach) -> None:
@@ -280,6 +317,18 @@ CASES = (
      Lacking(BackupJob, "_on_error", _fails_for_any_reason)),
     ("a slow job, full, paused and resumed", Lacking(JobLife, "_wake", _stays_paused)),
     ("flushes fail", Lacking(Image, "_flush", _has_flushed)),
+    ("requests at the edges of what may be read",
+     Lacking(CopyBeforeWrite, "_may_access", _asks_less_of_the_end)),
+    ("requests at the edges of what may be read",
+     Lacking(SnapshotAccess, "_write_zeroes", lambda node, start, end, how: iter(()))),
+    *(("requests of no bytes", Lacking(kind, "heeds_nothing", False))
+      for kind in (CopyBeforeWrite, SnapshotAccess)),
+    ("merges into a bitmap of granularity 128 sectors",
+     Lacking(DirtyBitmap, "merge", _replaces)),
+    ("sync top: disk allocates 64 KiB, copies are of 64 KiB",
+     Lacking(Node, "is_allocated", _allocated_at_the_end)),
+    ("clusters of the copy that are holes in part",
+     Lacking(BlockCopy, "_status", _goes_by_the_first_byte)),
 )
 
 
@@ -308,6 +357,11 @@ def _waits_for_neighbours(copy: BlockCopy, start: int, end: int) -> Program[None
 
 
 HELD = (
+    (CHECKS["schedule: guest writes and fleecing reads"].make,
+     Lacking(Node, "write_zeroes", _not_durable)),
+    (telling.failing, Lacking(BlockCopy, "_failed", BlockCopy._end)),
+    (CHECKS["schedule: a job is cancelled in the middle, bitmap mode never"].make,
+     Lacking(BackupJob, "_choose_clusters", _counts_the_bitmap)),
     (others.zeroes_shown,
      Lacking(BlockCopy, "_wait_for_readers", lambda copy, start, end: iter(()))),
     (telling.telling, Lacking(HeldImage, "_write_zeroes", _remembers_zeroed)),

@@ -131,11 +131,14 @@ class JobWatch:
         return any(job.is_slow and not job.progressed and job.command.sync != Sync.NONE
                    for job in self._jobs.values())
 
-    def look(self, views: Iterable[JobView]) -> None:
-        """Take note of how far jobs are."""
-        for view in views:
-            if view.job in self._jobs and view.done:
-                self._jobs[view.job].progressed = True
+    def look(self, views: Iterable[JobView]) -> bool:
+        """Take note of how far jobs are.  True: one counts as done what it may still be discarding
+        of its source, which nothing tells of; a transaction, even of nothing, waits for it."""
+        begun = [self._jobs[view.job] for view in views if view.job in self._jobs and view.done]
+        discards = any(job.command.discard_source and not job.progressed for job in begun)
+        for job in begun:
+            job.progressed = True
+        return discards
 
     def _rests(self, job: _Job) -> bool:
         if job.status == JobStatus.CONCLUDED:

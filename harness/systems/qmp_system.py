@@ -302,7 +302,8 @@ class QmpSystem:
         deadline = Deadline(self.timeout)
         while moving := list(self._jobs.moving()):
             if self._jobs.must_be_asked and deadline.left() > 0:
-                self._jobs.look(job_views(*map(self._shown, _JOB_QUERIES)))
+                if self._jobs.look(job_views(*map(self._shown, _JOB_QUERIES))):
+                    self.process.qmp.execute("transaction", {"actions": []})
                 self._hear_of_jobs()
                 continue
             try:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is told of a job's status: all of it but the pauses that are QEMU's own."""
+"""What is told of a job's status: all of it but the pauses that are QEMU's own; and what is not
+told."""
 
 from __future__ import annotations
 
 from harness.clients.qmp_session import QmpEvent
 from harness.systems.job_watch import JobWatch
 from model.job_operations import Backup, JobPause, JobResume, Sync
-from model.outcome import STATUS_CHANGE
+from model.outcome import STATUS_CHANGE, JobView
 
 
 def _watching() -> JobWatch:
@@ -58,3 +59,15 @@ def test_what_has_been_refused_is_no_job() -> None:
     watch = JobWatch()
     _take(watch, "created", "null")
     assert _told(watch) == []
+
+
+def test_what_a_slow_job_discards_after_its_first_copy_is_waited_for_once() -> None:
+    for discards in (False, True):
+        watch = JobWatch()
+        watch.accepted(Backup("job", "src", "tmp", Sync.FULL, speed=1, discard_source=discards))
+        _take(watch, "running")
+        assert not watch.look([JobView("job", "running", 0, 4096)])
+        assert watch.must_be_asked
+        assert watch.look([JobView("job", "running", 1024, 4096)]) == discards
+        assert not watch.look([JobView("job", "running", 1024, 4096)])
+        assert not watch.must_be_asked

@@ -50,11 +50,16 @@ class Cell(Enum):
     UNALLOCATED = "unallocated"
     ZERO = "zero"
     ZERO_KEPT = "zero, its space kept"
-    """Told apart from the other by where a run of block status ends."""
+    """Told apart from the other by where a run of block status ends, and by what a discard of its
+    cluster does."""
     DATA = "data"
     PERHAPS_ZERO = "zero, or data that is all zero"
     """Whether a write of zeroes to a part of it made it a zero cell is up to the storage below
     the backing file."""
+
+
+SPACE: Final = frozenset({Cell.DATA, Cell.ZERO_KEPT})
+"""What has space in the file."""
 
 
 class Qcow2(Image):
@@ -203,14 +208,19 @@ class Qcow2(Image):
 
     def _zero_cells(self, start: int, end: int, *, frees: bool) -> None:
         """Zero cells in place of others; those that had data keep their space unless it may be
-        freed."""
+        freed, as that of subclusters may only with all of their cluster."""
         had = list(self.cells.runs(start // self.cell, divide_up(end, self.cell)))
+        whole = range(divide_up(start, self.cluster), end // self.cluster)
         self._make_zero(start, end)
         for run in had:
             if run.value is Cell.PERHAPS_ZERO:
                 self.cells.set(run.start, run.end, run.value)
-            elif run.value in (Cell.DATA, Cell.ZERO_KEPT) and not (frees or self.spec.subclusters):
+            elif run.value in SPACE and not frees:
                 self.cells.set(run.start, run.end, Cell.ZERO_KEPT)
+            elif run.value in SPACE and self.spec.subclusters:
+                for index in range(run.start, run.end):
+                    if index * self.cell // self.cluster not in whole:
+                        self.cells.set(index, index + 1, Cell.ZERO_KEPT)
 
     def _make_zero(self, start: int, end: int, state: Cell = Cell.ZERO) -> None:
         """Make cells zero; those past the end of the image too if all of its last cluster is."""
@@ -223,12 +233,16 @@ class Qcow2(Image):
             self.content.set(self.size, end, ZERO)
 
     def _discard_cluster(self, start: int, end: int) -> None:
-        """A cluster that has space, be it for one of its subclusters only, becomes zero."""
-        has_space = bool(self.spec.preallocation and self.spec.subclusters) or any(
-            run.value is not Cell.UNALLOCATED
-            for run in self.cells.runs(start // self.cell, divide_up(end, self.cell)))
-        if has_space or self.backing is not None:
-            self._make_zero(start, end)
+        """A cluster that has space, be it for one of its subclusters only, becomes zero, as does
+        any over a backing file; others stay as they are."""
+        states = {run.value for run in
+                  self.cells.runs(start // self.cell, divide_up(end, self.cell))}
+        has_space = states & SPACE or (self.spec.preallocation and self.spec.subclusters)
+        if self.backing is None and Cell.UNALLOCATED in states and not has_space:
+            if Cell.PERHAPS_ZERO in states:
+                raise Undetermined("whether a zeroed subcluster has given its cluster space")
+            return
+        self._make_zero(start, end)
 
     def _is_zero(self, start: int, end: int) -> Program[bool | None]:
         """Whether the range, inside one cell, reads as zero by its status; None: undecided."""

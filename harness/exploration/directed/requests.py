@@ -168,6 +168,7 @@ def states() -> Iterator[Check]:
     for cluster in (4 * KIB, CLUSTER, 2 * MIB):
         yield Check("tails", f"discards to a tail that reads as zero, clusters of {cluster}",
                     _discards_to_a_tail(cluster))
+    yield Check("status", "clusters whose subclusters are zero, discarded", _zero_subclusters)
     for target in (Format.RAW, Format.QCOW2):
         for touch in ("write", "zero with unmap"):
             yield Check("status", f"looks at clusters in every state, {target}, {touch}",
@@ -223,3 +224,23 @@ def _discards_to_a_tail(cluster: int) -> Make:
         return builder.trace()
 
     return make
+
+
+def _zero_subclusters(plan: Plan) -> Trace:
+    """Whether a cluster has space, so that a discard makes all of it zero, is told by what its
+    subclusters have been: nothing, data, and zeroes to a part or to all."""
+    builder = Builder(plan, Configuration(tuple(
+        Image(name, 12 * CLUSTER, Format.QCOW2, subclusters=True) for name in ("src", "tmp"))))
+    builder.add_all((*GRAPH, ops.Export("src", False, allocation_depth=True)))
+    places = itertools.count(0, CLUSTER)
+    for written, zeroed, unmap in itertools.product(
+            (0, 4 * KIB, CLUSTER), (4 * KIB, CLUSTER), (False, True)):
+        place = next(places)
+        if written:
+            builder.add(ops.Write("cbw", place, written))
+        builder.add(ops.Zero("cbw", place, zeroed, unmap=unmap))
+    look = (ops.Status("src", 0, 12 * CLUSTER),
+            ops.Status("src", 0, 12 * CLUSTER, context=ops.Context.DEPTH))
+    builder.add_all((*look, *(ops.Discard("cbw", place, CLUSTER)
+                              for place in range(0, 12 * CLUSTER, CLUSTER)), *look))
+    return builder.trace()

@@ -115,13 +115,14 @@ class CopyBeforeWrite(Node):
 
     @property
     def discard_alignment(self) -> int:
-        """The largest of all below."""
+        """The larger of the source's and the target's."""
         return max(self.source.discard_alignment, self.target.discard_alignment)
 
     @rule("cbw.discards-in-pieces", source="pdiscard_alignment of the block layer (experiment)")
     def _discard(self, start: int, end: int) -> Program[None]:
-        """A discard is made of up to three, cut where its first whole cluster of any qcow2 below,
-        target included, begins, and where its last one ends.  Each is copied by itself."""
+        """A discard is done in up to three pieces, each copied by itself: the whole clusters in
+        it, what comes before them and what comes after.  The clusters are those of the qcow2
+        image below, target included, that has the largest; backing files do not count."""
         for low, high in split(start, end, self.discard_alignment):
             yield from self._before_change(low, high)
             yield from self.source.discard(low, high)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from . import operations as ops
 from . import resizing
-from .bitmap import align_down, align_up
+from .bitmap import align_down, align_up, split
 from .block_copy import DEFAULT_CLUSTER, MEMORY
 from .configuration import Format, RequestKind
 from .copy_before_write import CopyBeforeWrite
@@ -291,28 +291,20 @@ def _is_image_of(wanted: Format, node: Node) -> bool:
 
 
 def _discards_unaligned(node: Node, start: int, end: int) -> bool:
-    """Whether a discard, on its way down, reaches a filter's snapshot without being aligned to
-    its clusters."""
+    """Whether a discard, or a piece of it (see rule cbw.discards-in-pieces), reaches a filter's
+    snapshot on its way down without being aligned to that filter's clusters."""
     if not node.discard_enabled or start >= end:
         return False
     if isinstance(node, CopyBeforeWrite):
-        return _discards_unaligned(node.source, start, end)
+        return any(_discards_unaligned(node.source, low, high)
+                   for low, high in split(start, end, node.discard_alignment))
     if not isinstance(node, SnapshotAccess) or not isinstance(node.file, CopyBeforeWrite):
         return False
-    kept = node.file
+    kept, unit = node.file, node.file.cluster_size
     ends = {kept.size, kept.block_copy.copy_bitmap.size}
-    if start % kept.cluster_size or (end % kept.cluster_size and ends != {end}):
-        return True
-    if end % kept.cluster_size and any(
-            cut % kept.cluster_size for cut in _cuts_of_the_tail(kept, start, end)):
-        return True
-    return _discards_unaligned(kept.target, start, end)
-
-
-def _cuts_of_the_tail(kept: CopyBeforeWrite, start: int, end: int) -> set[int]:
-    """Where the last piece of a discard may begin: it is cut at the clusters of qcow2 below."""
-    return {max(align_down(end, each.cluster), start)
-            for each in parents_first([kept]) if isinstance(each, Qcow2)}
+    return any(low % unit or (high % unit and ends != {high})
+               or _discards_unaligned(kept.target, low, high)
+               for low, high in split(start, end, node.discard_alignment))
 
 
 def _lacks_a_copy(kept: CopyBeforeWrite) -> Iterable[str]:

@@ -132,6 +132,27 @@ def test_an_older_build_dies_of_an_unaligned_discard_and_takes_the_tail() -> Non
     assert fleecing.clusters("access") == [0]
 
 
+@pytest.mark.parametrize(("source", "temporary", "aborts"), [
+    (None, None, False), (4 * K, None, True), (None, 4 * K, True), (4 * K, 64 * K, False),
+    (64 * K, 4 * K, False), (4 * K, 8 * K, False), (8 * K, 4 * K, False),
+])
+def test_the_largest_clusters_below_decide_where_the_tail_of_a_discard_is_cut(
+    source: int | None, temporary: int | None, aborts: bool,
+) -> None:
+    """As QEMU 7.2 was seen to do: 198k cut at 4k is cut at 196k, at 8k or 64k it is at 192k."""
+    size = 3 * CLUSTER + 6 * K
+    images = {name: Image(name, size) if cluster is None else Image(
+        name, size, Format.QCOW2, cluster_size=cluster)
+        for name, cluster in (("src", source), ("tmp", temporary))}
+    fleecing = Fleecing(
+        size, source=images["src"], temporary=images["tmp"],
+        capabilities=Capabilities(snapshot_discard_rounds_inwards=False,
+                                  unaligned_snapshot_discard_aborts=True))
+    for start in (0, 3 * CLUSTER):
+        deadly = fleecing.machine.deadly(Discard("snap", start, size - start))
+        assert (deadly is not None) is aborts
+
+
 def test_an_older_build_reads_newer_data_past_the_end_of_a_done_run() -> None:
     older = Capabilities(snapshot_reads_source_before_done_run_ends=True)
     fleecing = Fleecing(capabilities=older)

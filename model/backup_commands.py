@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The QMP commands that start and steer backup jobs.
+"""The QMP commands that start backup jobs, and the job that another command is about.
 
 The checks are in QEMU's order, with QEMU's texts (experiment): the first that fails is the answer.
 """
@@ -7,7 +7,7 @@ The checks are in QEMU's order, with QEMU's texts (experiment): the first that f
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, NoReturn
+from typing import Final
 
 from . import arguments, drive_backup, filters, successors
 from .backup_job import BackupJob, JobGroup
@@ -200,7 +200,7 @@ def _check_job_name(graph: Graph, name: str) -> None:
 
 
 def find(graph: Graph, command: JobOperation) -> BackupJob:
-    """The job that a command is about."""
+    """The job that a command is about, one that a backup job can be given."""
     if isinstance(command, JobChange) and not graph.capabilities.block_job_change:
         raise CommandRefused("The command block-job-change has not been found", "CommandNotFound")
     job = graph.jobs.get(command.job)
@@ -208,22 +208,14 @@ def find(graph: Graph, command: JobOperation) -> BackupJob:
         if command.block or isinstance(command, (JobSetSpeed, JobChange)):
             raise CommandRefused(f"Block job '{command.job}' not found", "DeviceNotActive")
         raise CommandRefused("Job not found")
-    return job
-
-
-def refuse(graph: Graph, command: JobComplete | JobChange) -> NoReturn:
-    """What is not for backup jobs."""
-    job = find(graph, command)
-    check_verb(job.name, job.status,
-               Verb.COMPLETE if isinstance(command, JobComplete) else Verb.CHANGE)
-    raise CommandRefused("Job type does not support change")
-
-
-def find_to_cancel(graph: Graph, command: JobCancel) -> BackupJob:
-    """The job that is to be cancelled, by either command."""
-    job = find(graph, command)
-    if command.block:
-        job.check_cancel(force=isinstance(command, BlockJobCancel) and command.force)
+    match command:
+        case JobComplete():
+            check_verb(job.name, job.status, Verb.COMPLETE)  # which no backup job ever can
+        case JobChange():
+            check_verb(job.name, job.status, Verb.CHANGE)
+            raise CommandRefused("Job type does not support change")
+        case JobCancel(block=True):
+            job.check_cancel(force=isinstance(command, BlockJobCancel) and command.force)
     return job
 
 

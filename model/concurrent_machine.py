@@ -83,7 +83,7 @@ class ConcurrentMachine(Machine):
 
     # Doing
 
-    def apply(self, number: int, operation: Operation) -> Outcome:
+    def _do(self, number: int, operation: Operation) -> Outcome:
         """One step.  The answers of started requests are in :meth:`answers`.
 
         Commands, inspections and requests that are not started have the graph to themselves:
@@ -110,7 +110,7 @@ class ConcurrentMachine(Machine):
                 return self._kill(landed)
         if self.busy:
             raise Impossible(f"{operation.name} while requests are under way")
-        return super().apply(number, operation)
+        return super()._do(number, operation)
 
     @property
     def busy(self) -> bool:
@@ -167,12 +167,9 @@ class ConcurrentMachine(Machine):
         if (self.busy or command.auto_finalize or command.discard_source or actions - lasting
                 or command.speed or (command.sync is Sync.TOP and not held)):
             raise Impossible("a job that cannot be started beside requests")
-        try:
-            backup_commands.check_arguments(self.capabilities, command)
-            with self._all_or_nothing():
-                job = backup_commands.start(self.graph, command, JobGroup())
-        except CommandRefused as why:
-            return Outcome(refused=why.error)
+        backup_commands.check_arguments(self.capabilities, command)
+        with self._all_or_nothing():
+            job = backup_commands.start(self.graph, command, JobGroup())
         job.in_small_steps = True
         self._started[number] = command
         self._steps.start(number, job_steering.until_rest(self.graph, job, job.run()))

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Commands about a job that come while requests are under way, over storage that is held."""
+"""Commands about a job: what each has it do, and which can be given while requests are under way.
+
+The latter is over storage that is held.
+"""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Final
 
 from . import backup_commands, unsaid
@@ -12,8 +16,6 @@ from .copy_before_write import CopyBeforeWrite
 from .graph import Graph
 from .job_operations import (
     JobCancel,
-    JobChange,
-    JobComplete,
     JobDismiss,
     JobFinalize,
     JobOperation,
@@ -41,15 +43,14 @@ def until_rest(graph: Graph, job: BackupJob, program: Program[None]) -> Program[
 
 
 def steer(graph: Graph, command: JobOperation) -> Program[Outcome]:
-    """What a command has a job do, until it rests; raises CommandRefused."""
-    if isinstance(command, (JobComplete, JobChange)):
-        backup_commands.refuse(graph, command)
-    job = (backup_commands.find_to_cancel(graph, command) if isinstance(command, JobCancel)
-           else backup_commands.find(graph, command))
-    return (yield from until_rest(graph, job, _obey(job, command)))
+    """What a command has a job do, until it rests, in small steps; raises CommandRefused."""
+    job = backup_commands.find(graph, command)
+    return (yield from until_rest(graph, job, obey(job, command, lambda job: job.run())))
 
 
-def _obey(job: BackupJob, command: JobOperation) -> Program[None]:
+def obey(job: BackupJob, command: JobOperation,
+         go_on: Callable[[BackupJob], Program[None]]) -> Program[None]:
+    """What the job does on a command; ``go_on`` is how it runs on from where it rested."""
     match command:
         case JobPause():
             job.pause()
@@ -57,15 +58,19 @@ def _obey(job: BackupJob, command: JobOperation) -> Program[None]:
             was_paused = job.status is JobStatus.PAUSED
             job.resume()
             if was_paused:
-                yield from job.run()
+                yield from go_on(job)
         case JobSetSpeed(speed=speed):
-            job.set_speed(speed)
+            if job.set_speed(speed):
+                yield from go_on(job)
         case JobDismiss():
             job.dismiss()
         case JobFinalize():
             yield from job.finalize()
         case JobCancel():
             yield from job.cancel()
+
+
+# Beside requests that are under way
 
 
 def check(graph: Graph, command: JobOperation) -> None:

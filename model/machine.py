@@ -18,6 +18,7 @@ from . import (
     defects,
     filters,
     inspection,
+    job_steering,
     overlays,
     reopening,
     requests,
@@ -92,16 +93,19 @@ class Machine:
             raise Impossible(f"{operation.name} would kill a build with the defect "
                              f"{defect.replace('_', '-')}")
         try:
-            if isinstance(operation, Request):
-                return self._request(number, operation)
-            if isinstance(operation, ops.Inspect):
-                return self._inspect(operation)
-            self._command(operation)
-            return Outcome()
+            return self._do(number, operation)
         except CommandRefused as why:
             return Outcome(refused=why.error)
         except Undetermined as why:
             raise Impossible(str(why)) from why
+
+    def _do(self, number: int, operation: Operation) -> Outcome:
+        if isinstance(operation, Request):
+            return self._request(number, operation)
+        if isinstance(operation, ops.Inspect):
+            return self._inspect(operation)
+        self._command(operation)
+        return Outcome()
 
     def _command(self, operation: Operation) -> None:
         """A QMP command; one about jobs ends when they rest."""
@@ -116,26 +120,8 @@ class Machine:
                 attempt = transactions.Attempt(self.graph, operation)
                 with self._all_or_nothing(attempt.scar):
                     self._run(*attempt.run())
-            case jobs.JobResume():
-                with self._all_or_nothing():
-                    job = backup_commands.find(self.graph, operation)
-                    job.resume()
-                    self._run(job)
-            case jobs.JobSetSpeed(speed=speed):
-                with self._all_or_nothing():
-                    job = backup_commands.find(self.graph, operation)
-                    unsaid.check_speed(job, speed)
-                    if job.set_speed(speed):
-                        self._run(job)
-            case jobs.JobFinalize():
-                self._finish(backup_commands.find(self.graph, operation).finalize())
-            case jobs.JobComplete() | jobs.JobChange():
-                backup_commands.refuse(self.graph, operation)
-            case jobs.JobCancel():
-                with self._all_or_nothing():
-                    job = backup_commands.find_to_cancel(self.graph, operation)
-                    unsaid.check_cancel(self.graph)
-                    self._finish(job.cancel())
+            case jobs.JobOperation():
+                self._job_command(operation)
             case ops.RemoveNode(name):
                 unsaid.check_close(*filter(None, [self.graph.nodes.get(name)]))
                 self.graph.remove_node(operation)
@@ -143,7 +129,7 @@ class Machine:
                 unsaid.check_close(*self.graph.nodes.values())
                 unsaid.check_cancel(self.graph)
                 with self._all_or_nothing():
-                    self._finish(restart.quit_well(self.graph))
+                    self._answer(restart.quit_well(self.graph))
                 self._begin(read_only)
             case ops.Kill():
                 unsaid.check_kill(self.configuration, self._unsaved)
@@ -172,6 +158,19 @@ class Machine:
                 raise Impossible(f"{operation.name} is no operation of the sequential model")
         backup_commands.forget_ended(self.graph)
 
+    def _job_command(self, command: jobs.JobOperation) -> None:
+        job = backup_commands.find(self.graph, command)
+        if isinstance(command, jobs.JobSetSpeed):
+            unsaid.check_speed(job, command.speed)
+        elif isinstance(command, jobs.JobCancel):
+            unsaid.check_cancel(self.graph)
+        with self._all_or_nothing():
+            self._answer(job_steering.obey(job, command, self._going_on))
+
+    def _going_on(self, job: BackupJob) -> Program[None]:
+        unsaid.check_jobs(self.graph, [job], self._faults)
+        return job.run()
+
     def _attach(self, command: ops.Attach) -> None:
         """A disk that is plugged in, not one that is moved, reads its first sector, to guess a
         geometry; that it cannot does not matter.  (By experiment.)"""
@@ -182,7 +181,7 @@ class Machine:
             self.graph.attach(command)
             disk = self.graph.node(command.node)
             with suppress(RequestFailed):
-                self._finish(disk.read(0, min(SECTOR, disk.size)))
+                self._answer(disk.read(0, min(SECTOR, disk.size)))
 
     def _begin(self, read_only: Collection[str] = ()) -> None:
         """Another QEMU starts over the same images."""
@@ -194,15 +193,8 @@ class Machine:
         """Run jobs to where they rest, one after the other."""
         unsaid.check_jobs(self.graph, started, self._faults)
         for job in sorted(started, key=lambda job: job.copies):
-            self._finish(job.run())
+            self._answer(job.run())
             unsaid.check_failure(job, started)
-
-    def _finish(self, program: Program[object]) -> None:
-        """Have done what jobs, or a new disk, do until they rest."""
-        try:
-            self._answer(program)
-        except Undetermined as why:
-            raise Impossible(str(why)) from why
 
     @contextmanager
     def _all_or_nothing(self, scar: Callable[[Graph], None] = lambda graph: None,
@@ -246,8 +238,6 @@ class Machine:
                 outcome = self._answer(requests.program(number, request, export))
             except (RequestFailed, Disconnected) as why:
                 outcome = requests.failure(request.via, why)
-            except Undetermined as why:
-                raise Impossible(str(why)) from why
             unsaid.check_held(self.graph)
             return outcome
 
@@ -367,8 +357,6 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.ReopenAs: reopening.reopen_as,
     ops.Unexport: Graph.remove_export,
     **transactions.BITMAP_COMMANDS,
-    jobs.JobDismiss: lambda graph, command: backup_commands.find(graph, command).dismiss(),
-    jobs.JobPause: lambda graph, command: backup_commands.find(graph, command).pause(),
 }
 """What each command does to the graph."""
 

@@ -360,6 +360,25 @@ def test_some_status_is_not_for_storage_that_tells_it(options: dict[str, str | b
     Held().machine.apply(5, request)
 
 
+def test_what_the_model_has_nothing_to_say_of_is_impossible_when_started_too() -> None:
+    held = Held()
+    job = Backup("job", "src-file", "tmp", "full", on_source_error=OnError.STOP,
+                 on_target_error=OnError.STOP, auto_finalize=False)
+    with pytest.raises(Impossible, match="part of an image"):
+        held.machine.apply(held.number + 1, Start(job))
+
+
+def test_what_would_kill_the_build_is_impossible_when_started_too() -> None:
+    held = Held()
+    held.machine = ConcurrentMachine(
+        held.images, Capabilities(overlapping_snapshot_reads_abort=True))
+    for operation in (AddFilter("cbw", "src", "tmp"), AddSnapshot("snap", "cbw"), Export("snap"),
+                      Start(Read("snap", 0, CLUSTER))):
+        held.do(operation)
+    with pytest.raises(Impossible, match="overlapping-snapshot-reads-abort"):
+        held.machine.apply(held.number + 1, Start(Read("snap", 0, 512)))
+
+
 def test_a_target_whose_status_fails_as_if_nothing_were_there_is_deadly() -> None:
     held = Telling()
     held.do(write(0))

@@ -2,8 +2,8 @@
 """What QEMU's command parser checks of numbers and names, before a command is looked at.
 
 Texts and ranges by experiment.  An unsigned number may be given as the negative one of the same
-64 bits.  ``where`` says where in a command an argument is (``actions[0].data.``); the parser
-leaves that out where it narrows a number to 32 bits, and of words that it does not know.
+64 bits.  ``where`` says where in a command an argument is (``actions[0].data.``).  The parser
+does not say it of a number that does not fit into 32 bits, nor of a word that it does not know.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 from .errors import CommandRefused
 
 LONGEST_NODE_NAME: Final = 31
+"""Characters, all of them ASCII."""
 _WELL_FORMED: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 
 

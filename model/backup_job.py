@@ -27,7 +27,7 @@ from .rules import rule
 from .successors import SyncBitmap
 
 MOST_RETRIES: Final = 64
-"""A job that fails so often, one time right after the other, never ends."""
+"""A job that fails so often in a row, and tries again, is taken to do so for ever."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +62,7 @@ class BackupJob(JobLife):
         self._is_copying = False
         self._call = CopyCall()
         """What the job copies, or copied last."""
-        for status in (JobStatus.CREATED, JobStatus.RUNNING):
+        for status in (JobStatus.CREATED, JobStatus.RUNNING):  # each is an event
             self.status = status
         filter_node.block_copy.progress = self.progress
         group.jobs.insert(0, self)
@@ -117,9 +117,9 @@ class BackupJob(JobLife):
 
     @rule("backup.speed", source="argument speed of blockdev-backup; experiment")
     def _copy_slowly(self) -> Program[None]:
-        """A speed limits what the job copies by itself, not what the guest makes it copy.  Before
-        a limit is looked at, a first piece is copied; then the job waits, until it has another
-        speed."""
+        """A speed limits what the job copies by itself, not what the guest makes it copy.  The
+        limit counts from the second piece on: a job with next to no speed copies one, and then
+        waits until it is given another speed."""
         if not self.is_held:
             self.is_held = True
             if (yield from self._copy_all(1)) is not None:
@@ -154,8 +154,9 @@ class BackupJob(JobLife):
                 place = stop
 
     def _run_of_allocated(self, start: int, end: int) -> Program[tuple[int, bool]]:
-        """Up to where whole clusters are alike, and whether the topmost image has any of them: as
-        far as it tells in one go, or in as many as a cluster takes."""
+        """Where the run of whole clusters stops that begins at ``start``, and whether the topmost
+        image has anything of them: as far as the image tells in one answer, or in as many as it
+        takes for one cluster."""
         cluster = self.filter.cluster_size
         place = start
         while place < min(start + cluster, end):
@@ -193,9 +194,9 @@ class BackupJob(JobLife):
         """Requests that the job may have under way at a time: ``max-workers``, 64 by default.
         A build without x-perf copies one cluster after the other.
 
-        With ``use-copy-range`` storage is asked to copy by itself.  If it can, as files can, that
-        is not seen but by what it takes; if not, as over NBD, the very first request says so, and
-        all is read and written in the pieces that it would have been in."""
+        With ``use-copy-range`` storage is asked to copy by itself.  If it can, as files can, the
+        outcome is the same.  If it cannot, as over NBD, the very first request says so, and all
+        is read and written in the same pieces as without the option."""
         if not self.filter.capabilities.x_perf:
             return 1
         return self.command.max_workers or MOST_TASKS
@@ -266,9 +267,9 @@ class BackupJob(JobLife):
 
     @rule("backup.last-copies", source="experiment")
     def _copy_a_little_more(self) -> Program[None]:
-        """A job that an error stopped goes on copying before it sees that it is cancelled: as many
-        requests as it may have at a time, and one that waits for its turn.  A build without
-        x-perf sees it before the next cluster."""
+        """A job that an error had stopped goes on copying before it sees that it is cancelled: as
+        many requests as it may have at a time, and one more that waits for its turn.  A build
+        without x-perf sees it before the next cluster."""
         if not self.filter.capabilities.x_perf:
             return
         yield from self._copy_all(self.workers + 1)
@@ -380,8 +381,8 @@ class BackupJob(JobLife):
 
     @rule("backup.stops-in-the-middle", source="job-pause, job-cancel; experiment")
     def _stop_copying(self) -> None:
-        """A job that is paused or cancelled in the middle begins to copy nothing more, but for
-        what waits for its turn, and what it has begun it copies to its end; only then it is
-        paused, or ends.  If any of that fails, nobody is told: it is copied when the job goes on,
-        be that because it was resumed before it was paused."""
+        """A job that is paused or cancelled in the middle begins no new copies but the one that
+        waits for its turn, and finishes those it has begun; only then it is paused, or ends.  If
+        any of these copies fails, nobody is told: it is done again when the job goes on, even if
+        it was resumed before it had come to its pause."""
         self._call.cancelled = True

@@ -19,8 +19,9 @@ from .outcome import BitmapView
 from .runs import RunMap
 
 SMALLEST_GRANULARITY: Final = 512
+"""Bytes."""
 WORD: Final = 8
-"""Bytes of a word of the bitmap's last level, in the unit of which QEMU hashes it."""
+"""Bytes of a machine word: QEMU hashes a bitmap's bits in whole words."""
 
 
 def align_down(number: int, unit: int) -> int:
@@ -34,7 +35,7 @@ def align_up(number: int, unit: int) -> int:
 
 
 def split(start: int, end: int, unit: int) -> list[tuple[int, int]]:
-    """The range as a partial unit, whole ones and a partial one, those that there are."""
+    """The range in up to three pieces (start, end): a partial unit, whole units, a partial one."""
     first, last = min(align_up(start, unit), end), max(align_down(end, unit), start)
     if first >= last:
         cuts = [start, first, end] if first < end else [start, end]
@@ -60,8 +61,8 @@ class StoredBitmap:
 
 
 class _Summary:
-    """What is computed from the bits of a bitmap, which is looked at far more often than it
-    changes: good until they do."""
+    """What is computed from the bits of a bitmap, kept until they change: bitmaps are looked at
+    far more often than that."""
 
     def __init__(self, bits: RunMap[bool]) -> None:
         self._bits = bits
@@ -95,11 +96,15 @@ class DirtyBitmap:
         self.granularity = granularity
         self.name = name
         self.recording = recording
+        """Whether it records writes; a disabled bitmap does not."""
         self.persistent = persistent
+        """Whether an image is to keep it."""
         self.busy = False
+        """Whether an export or a job holds it."""
         self.inconsistent = False
+        """Whether its bits are lost, as QEMU was killed before it stored them."""
         self.read_only = False
-        """The image that keeps it is open read-only, or was to be."""
+        """Whether the image that keeps it is open read-only, or was to be."""
         self.successor: DirtyBitmap | None = None
         """Records the writes while a job works with what this bitmap had when it started."""
         self.bits: RunMap[bool] = RunMap(divide_up(size, granularity), False)
@@ -180,10 +185,14 @@ class DirtyBitmap:
             start = stop
         return None
 
-    def dirty_ranges(self) -> list[tuple[int, int]]:
-        """The dirty ranges (start, end), cut at the end of the disk."""
-        return [(run.start * self.granularity, min(run.end * self.granularity, self.size))
-                for run in self.bits.runs() if run.value]
+    def dirty_ranges(self, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
+        """The dirty ranges (start, end), cut to the range asked and to the end of the disk."""
+        end = self.size if end is None else min(end, self.size)
+        if start >= end:
+            return []
+        unit = self.granularity
+        return [(max(run.start * unit, start), min(run.end * unit, end))
+                for run in self.bits.runs(start // unit, divide_up(end, unit)) if run.value]
 
     @property
     def count(self) -> int:
@@ -215,7 +224,7 @@ class DirtyBitmap:
 
 
 def check_usable(bitmap: DirtyBitmap) -> None:
-    """A bitmap that an export or a job holds, or that was left behind by a crash, is refused."""
+    """Refuse a bitmap that an export or a job holds, or whose bits are lost."""
     if bitmap.busy:
         raise CommandRefused(f"Bitmap '{bitmap.name}' is currently in use by another operation "
                              "and cannot be used")
@@ -224,20 +233,20 @@ def check_usable(bitmap: DirtyBitmap) -> None:
 
 
 def check_writable(bitmap: DirtyBitmap) -> None:
-    """A bitmap of an image that is open read-only is refused."""
+    """Refuse a bitmap of an image that is open read-only."""
     if bitmap.read_only:
         raise CommandRefused(f"Bitmap '{bitmap.name}' is readonly and cannot be modified")
 
 
 def check_changeable(bitmap: DirtyBitmap) -> None:
-    """A bitmap whose bits a command may not change, for one of these reasons, is refused."""
+    """Refuse a bitmap whose bits a command may not change, for any of these reasons."""
     if not bitmap.busy:
         check_writable(bitmap)
     check_usable(bitmap)
 
 
 def check_same_size(destination: DirtyBitmap, source: DirtyBitmap) -> None:
-    """Bitmaps can be merged only if they cover the same number of bytes."""
+    """Refuse to merge bitmaps that do not cover the same number of bytes."""
     if destination.size != source.size:
         raise CommandRefused(
             f"Bitmaps are of different sizes (destination size is {destination.size}, source "

@@ -34,8 +34,10 @@ from .operations import (
 from .qcow2 import Qcow2
 
 LONGEST_NAME: Final = 1023
+"""Bytes of a bitmap's name."""
 LEAST_DEFAULT: Final = 4 * KIB
 MOST_DEFAULT: Final = 64 * KIB
+"""Bytes: the default granularity is between the two."""
 
 
 def check_arguments(command: BitmapAdd, where: str = "") -> None:
@@ -95,7 +97,7 @@ def hold(graph: Graph, command: BitmapRemove) -> None:
 
 
 def _forgotten(graph: Graph, command: BitmapRemove) -> DirtyBitmap:
-    """A bitmap that may be removed, and is no more in its image."""
+    """A bitmap that may be removed; its image has forgotten it already."""
     bitmap = _own(graph, command)
     if bitmap.busy:
         check_usable(bitmap)

@@ -34,7 +34,7 @@ def store(node: Qcow2) -> None:
 
 
 def must_store(bitmap: DirtyBitmap) -> bool:
-    """Whether the image has to be given the bitmap, and can."""
+    """Whether the image has to store the bitmap: it is persistent, and its bits may be stored."""
     return bitmap.persistent and not (bitmap.inconsistent or bitmap.read_only)
 
 

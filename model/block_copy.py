@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from .bitmap import DirtyBitmap, align_down, align_up
@@ -18,19 +17,21 @@ from .configuration import KIB, MIB
 from .content import ZERO, Content, zeroes
 from .errors import CommandRefused, Errno, RequestFailed
 from .jobs import Progress
-from .node import DATA, Node, Reading, Status, Zeroing
+from .node import DATA, Node, Status, Zeroing, until_read
 from .program import Program, Task, Wait
 from .qcow2 import Qcow2
 from .rules import rule
 
-DEFAULT_CLUSTER: Final = 64 * KIB
+LEAST_CLUSTER: Final = 64 * KIB
+"""Bytes: no unit of copying is smaller."""
 BUFFER: Final = 1 * MIB
-"""A copy task moves at most this much at once, or one cluster if that is more."""
+"""Bytes that a copy task moves at most, or one cluster if that is more."""
 MOST_TASKS: Final = 64
 """Copy tasks that one request has under way at a time."""
 MEMORY: Final = 128 * MIB
-"""What the copy tasks of all requests may have in hand at a time."""
+"""Bytes that the copy tasks of all requests may have in hand at a time."""
 LARGEST_SIZE: Final = (1 << 63) - 1
+"""Bytes: QEMU's sizes are signed 64-bit numbers."""
 
 
 def cluster_size_of(target: Node, target_has_backing: bool, min_cluster_size: int) -> int:
@@ -44,7 +45,7 @@ def cluster_size_of(target: Node, target_has_backing: bool, min_cluster_size: in
         raise CommandRefused(f"min-cluster-size too large: {min_cluster_size} > {LARGEST_SIZE}")
     if min_cluster_size & (min_cluster_size - 1):
         raise CommandRefused("min-cluster-size needs to be a power of 2")
-    smallest = max(DEFAULT_CLUSTER, min_cluster_size)
+    smallest = max(LEAST_CLUSTER, min_cluster_size)
     reported = target.reported_cluster_size
     if reported is None and not target_has_backing:
         return smallest
@@ -74,14 +75,15 @@ class CopyLimits:
 
 @dataclass(slots=True)
 class CopyCall:
-    """One request to copy a range.  ``cancelled``: it starts no further task; it will be when it
-    has started ``last_task`` of them."""
+    """One request to copy a range.  ``cancelled``: it starts no further task.  ``last_task``: it
+    is cancelled once it has started so many."""
 
     limits: CopyLimits = CopyLimits()
     cancelled: bool = False
     last_task: int | None = None
     failure: Errno | None = None
-    """Of the first of its tasks that failed; ``failed_reading``: the source, not the target."""
+    """The errno of the first of its tasks that failed; ``failed_reading``: the task failed to read
+    the source, not to write the target."""
     failed_reading: bool = False
 
 
@@ -108,9 +110,9 @@ class BlockCopy:
         self.in_flight: list[CopyTask] = []
         """Latest first."""
         self.memory = MEMORY
-        """How much more the tasks may take in hand."""
+        """How many more bytes the tasks may take in hand."""
         self.serialising = _shows_through(source, target)
-        """Whether what is copied waits for who reads the target."""
+        """Whether what is copied waits for reads of the target."""
         self.fired = fired
         self.progress: Progress | None = None
         """Of the job that this block-copy works for, if it does."""
@@ -154,7 +156,7 @@ class BlockCopy:
                 yield from self._run(copy, is_zero, call)
                 break
             yield Wait(lambda: sum(not task.finished for task in tasks) < call.limits.tasks,
-                       "a copy task to end, as many as may be being under way", last=True)
+                       "a copy task to end: no more may be under way", last=True)
             if call.failure is not None:
                 self._put_back(copy)
                 break
@@ -273,18 +275,9 @@ class BlockCopy:
     @rule("block-copy.waits-for-readers", source="block-copy: with the source in the target's "
           "backing chain its writes are serialising (experiment)")
     def _wait_for_readers(self, start: int, end: int) -> Program[None]:
-        """Where the source shows through the target, what is copied would change what a read of
-        the target sees half-way: it waits for the reads under way in its clusters, the latest
-        first."""
-        while True:
-            read = next((read for read in self.target.reading
-                         if read.start < end and start < read.end), None)
-            if read is None:
-                return
-            yield Wait(partial(self._has_read, read), "a read of the target to end")
-
-    def _has_read(self, read: Reading) -> bool:
-        return read not in self.target.reading
+        """Where the source shows through the target, a copy might change the target in the middle
+        of a read.  So it waits for the reads under way in its clusters, the latest first."""
+        return until_read(self.target.reading, start, end, "a read of the target to end")
 
     @rule("block-copy.failed-clusters-come-back", source="a failed copy can be tried again "
           "(experiment)")
@@ -307,7 +300,7 @@ class BlockCopy:
             self.progress.set_remaining(self.copy_bitmap.count + in_flight)
 
     def _wait_for_others(self, start: int, end: int) -> Program[bool]:
-        """Says whether the request has to look again."""
+        """Wait for one task of somebody else, if any; gives whether to look again."""
         other = next((task for task in self.in_flight
                       if task.start < end and start < task.end), None)
         if other is not None:
@@ -318,11 +311,17 @@ class BlockCopy:
     @rule("block-copy.waits-for-others", source="one copy of each cluster (block-copy)")
     def _end_of(self, other: CopyTask) -> Wait:
         """A request with nothing left to copy waits for the tasks of others on its clusters, one
-        after the other, and then looks again, as those may have failed.  It also does when such a
-        task is cut to a run of equal block status: what is cut off is anybody's to copy."""
+        after the other, and then looks again, as those may have failed.  It also looks again when
+        such a task is cut to a run of equal block status: what is cut off is anybody's to copy."""
         end = other.end
         return Wait(lambda: other not in self.in_flight or other.end < end,
                     "somebody else's copy to end")
+
+    def to_copy(self, start: int, end: int) -> list[tuple[int, int]]:
+        """What is still to be copied of the clusters that ``[start, end)`` touches, as ranges."""
+        return self.copy_bitmap.dirty_ranges(
+            align_down(start, self.cluster_size),
+            min(align_up(end, self.cluster_size), self.length))
 
     @rule("block-copy.need-not-copy", source="discard through snapshot-access: do not copy "
           "these clusters")

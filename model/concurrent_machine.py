@@ -23,7 +23,7 @@ from .defects import says_allocated
 from .errors import CommandRefused, Errno, RequestFailed
 from .held_image import HeldImage
 from .job_operations import Backup, JobOperation, OnError, Sync
-from .machine import CHANGES, Impossible, Machine
+from .machine import Impossible, Machine
 from .nbd_export import Disconnected
 from .operations import Kill, Operation, Read, Request, Status
 from .outcome import Observation, Outcome
@@ -34,7 +34,7 @@ from .small_steps import Pending, SmallSteps
 from .snapshot_access import SnapshotAccess
 
 MOST_IN_FLIGHT: Final = 16
-"""Requests that QEMU sends to one NBD server before it waits for an answer."""
+"""Requests that QEMU sends to one NBD server before it waits for an answer (experiment)."""
 
 
 def machine_for(configuration: Configuration,
@@ -51,7 +51,7 @@ def _errno(name: str | None) -> Errno | None:
 
 
 def _insist_on_apart(asked: list[StorageRequest]) -> None:
-    """Of two changes of one place nobody could tell which one came last."""
+    """Refuse two changes of one place: nobody could tell which one came last."""
     for one, other in itertools.combinations(asked, 2):
         if one.node == other.node and requests.overlap(one, other):
             raise Impossible("changes of one place that take effect when QEMU is killed")
@@ -114,7 +114,7 @@ class ConcurrentMachine(Machine):
 
     @property
     def busy(self) -> bool:
-        """Whether anything is under way, in front of or behind the guest's back."""
+        """Whether anything is under way, be it what no client waits for, or storage is gone."""
         return bool(self._steps.unanswered or self._steps.pending or self._away)
 
     @property
@@ -216,8 +216,8 @@ class ConcurrentMachine(Machine):
 
     @rule("storage.asked-again", source="option reconnect-delay of the nbd driver (experiment)")
     def _cut(self, node: str) -> Outcome:
-        """When the connection to an image's storage is lost and can be made again, QEMU makes it
-        again and asks again for what had no answer: nobody above notices."""
+        """When the connection to an image's storage is lost, QEMU makes a new one if it can, and
+        repeats the requests that had no answer: nobody above notices."""
         if not any(each.request.node == node for each in self._sent()):
             raise Impossible("cutting a connection with nothing pending")
         self._insist_on_distinct(node)
@@ -225,8 +225,9 @@ class ConcurrentMachine(Machine):
 
     @rule("storage.waited-for", source="option reconnect-delay of the nbd driver (experiment)")
     def _gone(self, node: str) -> Outcome:
-        """While the server of an image's storage is gone, and ``reconnect-delay`` has not passed,
-        what needs it waits, and nothing fails; nobody above notices but by the time it takes."""
+        """While the server of an image's storage is gone, but for less than ``reconnect-delay``,
+        the requests that need it wait.  None fails: all that shows above is that they take
+        longer."""
         if node not in self._held or node in self._away:
             raise Impossible(f"no server that is there serves {node}")
         if any(job.is_cancelled for job in self.graph.jobs.values()):
@@ -246,22 +247,23 @@ class ConcurrentMachine(Machine):
           "(experiment)")
     def _kill(self, landed: bool) -> Outcome:
         """QEMU is killed with requests under way.  What storage had completed is there, each write
-        whole; of what it had not, nobody hears, and the storage alone decides whether it takes
-        effect."""
+        whole.  Of the rest no client hears; whether it takes effect is up to the storage."""
         unsaid.check_kill(self.configuration, self._unsaved)
-        changes = [each for each in self._sent() if each.request.kind in CHANGES]
+        changes = [each for each in self._sent() if each.request.kind.changes]
         if landed:
             _insist_on_apart([each.request for each in changes])
             for each in changes:
-                with suppress(RequestFailed, Disconnected):  # as that of who is out of time
-                    next(each.thread.program, None)  # to what it would have asked for next
+                # The change takes effect as the program runs on to its next request; one whose
+                # time-out has expired fails there.
+                with suppress(RequestFailed, Disconnected):
+                    next(each.thread.program, None)
         self._forget_all()
         self._begin()
         return Outcome()
 
     def _insist_on_distinct(self, node: str) -> None:
-        """Of equal requests, nobody could tell which one is asked again first; nor in which order
-        those come that were not sent yet."""
+        """Refuse what would leave the order open: which of equal requests is repeated first, and
+        in which order those come that were not sent yet."""
         pending = [each.request for each in self._steps.pending if each.request.node == node]
         if len(set(pending)) < len(pending):
             raise Impossible("losing a connection with equal requests pending")
@@ -371,7 +373,7 @@ class ConcurrentMachine(Machine):
                         for node in self.graph.nodes.values()))
 
     def _meets_a_read(self, request: Request) -> bool:
-        """Whether a fleecing request of which another is under way in the same place."""
+        """Whether it is a fleecing request while another one is under way in the same place."""
         if not self._fleeces(request):
             return False
         others = [self._started[number] for number in self._steps.unanswered]

@@ -50,6 +50,11 @@ class RequestKind(StrEnum):
     FLUSH = "flush"
     STATUS = "block-status"
 
+    @property
+    def changes(self) -> bool:
+        """Whether it changes what the storage holds."""
+        return self in (RequestKind.WRITE, RequestKind.ZERO, RequestKind.DISCARD)
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -84,7 +89,7 @@ class Image:
     """Ranges (offset, length) that hold data from the start; the rest reads as zero, or shows
     the backing file."""
     discard: bool = True
-    """``discard=unmap`` on the node."""
+    """Whether the node has ``discard=unmap``."""
     faults: tuple[Fault, ...] = ()
     request_alignment: int | None = None
     """The alignment that a ``blkdebug`` above the image asks for; None: no such node for that."""
@@ -92,7 +97,7 @@ class Image:
     detect_zeroes: str | None = None
     """``detect-zeroes`` of the image's node: on, unmap; None: the default, off."""
     tells_status: bool = False
-    """Of an image on held storage: it is asked for its block status.  Else all of it is data."""
+    """For held storage: whether it offers block status.  If not, QEMU takes all for data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ class Configuration:
 
     images: tuple[Image, ...] = field(default=())
     iothread: bool = False
-    """Exports, and all that they are over, run in an I/O thread; of schedules only."""
+    """Whether exports, and all that they are over, run in an I/O thread; in schedules only."""
 
     def image(self, node: str) -> Image:
         """The image that becomes the node; raises KeyError if there is none."""

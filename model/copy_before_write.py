@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import NoReturn, TypeVar
 
 from .bitmap import DirtyBitmap, align_down, align_up, split
@@ -26,20 +25,12 @@ from .block_copy import BlockCopy, CopyCall
 from .capabilities import Capabilities
 from .content import Content, zeroes
 from .errors import Errno, RequestFailed
-from .node import SECTOR, Node, Status, Zeroing
+from .node import SECTOR, Node, Reading, Status, Zeroing, until_read
 from .operations import OnCbwError
 from .program import Program, Task, Wait, collecting
 from .rules import rule
 
 Result = TypeVar("Result")
-
-
-@dataclass(slots=True, eq=False)
-class FrozenRead:
-    """A fleecing read of the source under way: the guest must not change ``[start, end)``."""
-
-    start: int
-    end: int
 
 
 @dataclass(slots=True, eq=False)
@@ -76,10 +67,11 @@ class CopyBeforeWrite(Node):
         self.capabilities = capabilities
         self.cluster_size = block_copy.cluster_size
         self.reported_cluster_size = source.reported_cluster_size
-        self.finest = source.finest
+        self.subcluster_size = source.subcluster_size
         self.zeroes_fast = source.zeroes_fast
-        self.frozen: list[FrozenRead] = []
-        """Latest first."""
+        self.frozen: list[Reading] = []
+        """Fleecing reads of the source under way, latest first: the guest must not change what
+        they are of."""
         self.timers: list[Timer] = []
         self.snapshot_error: Errno | None = None
         self.done = self._make_bitmap()
@@ -158,9 +150,9 @@ class CopyBeforeWrite(Node):
     @rule("cbw.resize-copies-nothing", source="block_resize of a filter (experiment)")
     def resize(self, size: int) -> None:
         """The filter resizes its source, rounding its own size down to whole sectors.  Nothing
-        is copied before, so that what is cut off is lost to the snapshot; what is new can
-        neither be accessed nor is it copied.  Whoever resizes the source below a filter that
-        nobody uses leaves the filter as it is."""
+        is copied before, so what is cut off is lost to the snapshot.  What is new is neither
+        copied nor readable through the snapshot.  If the source itself is resized, below a filter
+        that nobody uses, the filter keeps its size."""
         self.source.resize(size)
         self._resized(align_down(size, SECTOR))
 
@@ -204,9 +196,9 @@ class CopyBeforeWrite(Node):
 
     @rule("cbw.timeout", source="option cbw-timeout of copy-before-write (QEMU 7.1)")
     def _time_is_up(self, call: CopyCall) -> NoReturn:
-        """With ``cbw-timeout``, a copy that takes longer fails with ETIMEDOUT.  The requests that
-        it has under way go on in the background and no new ones start; what they still copy
-        successfully need not be copied again."""
+        """With ``cbw-timeout``, a copy that takes longer fails with ETIMEDOUT.  Its storage
+        requests that are under way go on in the background, and no new ones start; what they
+        copy need not be copied again."""
         call.cancelled = True
         raise RequestFailed(Errno.ETIMEDOUT)
 
@@ -221,16 +213,7 @@ class CopyBeforeWrite(Node):
             self.snapshot_error = error
 
     def _wait_for_frozen(self, start: int, end: int) -> Program[None]:
-        """Wait for the fleecing reads under way in the range, the latest first, one by one."""
-        while True:
-            read = next((read for read in self.frozen
-                         if read.start < end and start < read.end), None)
-            if read is None:
-                return
-            yield Wait(partial(self._ended, read), "a fleecing read of the source to end")
-
-    def _ended(self, read: FrozenRead) -> bool:
-        return read not in self.frozen
+        return until_read(self.frozen, start, end, "a fleecing read of the source to end")
 
     # The backup client's side
 
@@ -261,17 +244,19 @@ class CopyBeforeWrite(Node):
     @rule("cbw.access-control", source="commit 'copy-before-write: realize snapshot-access API': "
           "a read of what the bitmap did not cover, or of what was discarded, gets EACCES")
     def _may_access(self, start: int, end: int) -> None:
-        """One cluster without access, touched in part only, refuses the whole of what remains of
-        the request, with EACCES; so does a snapshot that a failed copy broke."""
+        """If a cluster that the request still touches, be it in part, may not be accessed, all
+        that remains of the request is refused with EACCES.  So is every request once a failed
+        copy has broken the snapshot."""
         if self.snapshot_error is not None or not self.access.all_dirty(start, end):
             raise RequestFailed(Errno.EACCES)
 
     @rule("cbw.point-in-time", source="commit 'copy-before-write: realize snapshot-access API': "
           "untouched or in-flight data is read from the active disk, the rest from temp.img")
     def _run_of_done(self, start: int, end: int) -> tuple[bool, int]:
-        """Whether the target has the point in time at ``start``, as it has what is done, or the
-        source; and where in ``(start, end]`` that changes."""
+        """The target has the point in time of what is done, the source has that of the rest.
+        The answer is whether ``start`` is done, and where in ``(start, end]`` that changes."""
         done, stop = self.done.run(start, end)
+        # The defect: a run of done clusters that ends before the request does.
         if done and stop < end and self.capabilities.snapshot_reads_source_before_done_run_ends:
             done = False
         return done, stop
@@ -280,10 +265,10 @@ class CopyBeforeWrite(Node):
           "guest writes wait for in-flight fleecing reads that read from the active disk; "
           "experiment")
     def _freezing(self, start: int, end: int, look: Program[Result]) -> Program[Result]:
-        """While a fleecing request looks at the source, the guest cannot change what is left of
-        the request, ``[start, end)``: also what comes after the run that is looked at.  One that
-        looks at the target holds up nobody."""
-        frozen = FrozenRead(start, end)
+        """While a fleecing request looks at the source, the guest cannot change ``[start, end)``,
+        which is all that is left of the request: the run that is looked at, and what comes after
+        it.  A request that looks at the target holds up nobody."""
+        frozen = Reading(start, end)
         self.frozen.insert(0, frozen)
         try:
             return (yield from look)

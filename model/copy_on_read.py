@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The copy-on-read driver: what a backing file has is kept in the image above it once it was read.
+"""The copy-on-read driver: what is read from a backing file is kept in the image above it.
 
-It stands over a filter to show what a *write that changes nothing* is: data that was readable all
-along is put where it is allocated, and the point in time of nobody is touched by that.
+It stands over a filter to show what a *write that changes nothing* is: data that could be read all
+along is now allocated in the image, which touches nobody's point in time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class CopyOnRead(Node):
         super().__init__(name, file.size, discard=False, fired=fired)
         self.file = file
         self.reported_cluster_size = file.reported_cluster_size
-        self.finest = file.finest
+        self.subcluster_size = file.subcluster_size
         self._by_subclusters = by_subclusters
         self.zeroes_fast = file.zeroes_fast
 
@@ -39,8 +39,8 @@ class CopyOnRead(Node):
     @property
     def unit(self) -> int:
         """Bytes of what is kept together."""
-        finest = self.file.finest if self._by_subclusters else None
-        return finest or self.file.reported_cluster_size or 1
+        subcluster = self.file.subcluster_size if self._by_subclusters else None
+        return subcluster or self.file.reported_cluster_size or 1
 
     def _read(self, start: int, end: int) -> Program[Content]:
         stop, status = start, HOLE
@@ -52,12 +52,11 @@ class CopyOnRead(Node):
 
     @rule("copy-on-read.keeps-what-was-read", source="driver copy-on-read; experiment")
     def _keep(self, start: int, end: int) -> Program[None]:
-        """If the image below has not allocated itself all that is read, then what it has not of
-        these clusters, or subclusters if it has any, is written to it as it reads: as zeroes if it
-        is all zero.  An empty read inside a cluster is none of what is allocated, so that it keeps
-        all of the cluster.
-        The dirty bitmaps of the node right below record nothing, those of the nodes below that
-        do."""
+        """If the image below has not itself allocated all that is read, what it lacks of the
+        clusters (or subclusters, if it has any) that are read is written to it, with the content
+        that it reads as already; as zeroes if that is all zero.  An empty read inside a cluster
+        counts as one that is not allocated, so all of the cluster is kept.  The dirty bitmaps of
+        the node right below record nothing, those of the nodes below that do."""
         start, end = align_down(start, self.unit), min(align_up(end, self.unit), self.size)
         while start < end:
             stop, status = yield from self.file.own_status(start, end)

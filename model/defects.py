@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from . import operations as ops
 from . import resizing
 from .bitmap import align_down, align_up, split
-from .block_copy import DEFAULT_CLUSTER, MEMORY
+from .block_copy import LEAST_CLUSTER, MEMORY
 from .configuration import Format, RequestKind
 from .copy_before_write import CopyBeforeWrite
 from .copy_on_read import CopyOnRead
@@ -28,6 +28,7 @@ from .job_operations import (
     Sync,
     Transaction,
 )
+from .links import shown_filter
 from .node import SECTOR, Node
 from .operations import Operation, Request, Via
 from .permissions import parents_first
@@ -113,11 +114,12 @@ def _end_triggers(graph: Graph) -> Iterable[str]:
 
 def _is_filtered(graph: Graph) -> bool:
     """Whether another filter's copy bitmap is on the filter of a job, which so cannot go."""
-    own = [(job.filter.access, job.filter.done, job.filter.block_copy.copy_bitmap)
-           for job in graph.jobs.values()]
-    return any(bitmap.name is None and bitmap not in mine
-               for job, mine in zip(graph.jobs.values(), own, strict=True) if job.is_active
-               for bitmap in job.filter.bitmaps)
+    for job in graph.jobs.values():
+        own = (job.filter.access, job.filter.done, job.filter.block_copy.copy_bitmap)
+        if job.is_active and any(bitmap.name is None and bitmap not in own
+                                 for bitmap in job.filter.bitmaps):
+            return True
+    return False
 
 
 def _is_huge(min_cluster_size: int | None) -> bool:
@@ -141,8 +143,7 @@ def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
     below = parents_first([node])
     if isinstance(request, ops.Discard) and _discards_unaligned(node, start, end):
         yield "unaligned_snapshot_discard_aborts"
-    kept = [each.file for each in below
-            if isinstance(each, SnapshotAccess) and isinstance(each.file, CopyBeforeWrite)]
+    kept = [shown for each in below if (shown := shown_filter(each)) is not None]
     for each in kept:
         yield from _lacks_a_copy(each)
     if any(_status_fails(each.target) for each in kept):
@@ -187,8 +188,7 @@ def _past_an_end(node: Node, end: int) -> Iterable[str]:
         if end > node.source.size:
             yield "shrunk_source_aborts"
         yield from _past_an_end(node.source, min(end, node.source.size))
-    elif isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
-        kept = node.file
+    elif (kept := shown_filter(node)) is not None:
         if end > kept.size or _shows_beyond(kept, kept.target.size, end):
             yield "resized_filter_snapshot_aborts"
         yield from _past_an_end(kept, end)
@@ -220,7 +220,7 @@ def _copy_on_read_triggers(node: Node, read: tuple[int, int] | None = None, *,
         if not isinstance(each, CopyOnRead) or not each.size:
             continue
         cluster = each.file.reported_cluster_size or 1
-        if each.file.finest in (None, cluster) or (aligned and cluster <= DEFAULT_CLUSTER):
+        if each.file.subcluster_size in (None, cluster) or (aligned and cluster <= LEAST_CLUSTER):
             continue
         places = [read] if read is not None and each is node else [
             (start + cluster // 2, start + cluster // 2) for start in range(0, each.size, cluster)]
@@ -259,22 +259,20 @@ def _shows_beyond(kept: CopyBeforeWrite, start: int, end: int) -> bool:
 def _change_triggers(node: Node, start: int, end: int) -> Iterable[str]:
     """By the copies that a change of the range makes, filter after filter, and by what these do
     to the filters' targets."""
-    if isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
-        yield from _target_triggers(node.file, [(start, end)])  # a discard
+    kept = shown_filter(node)
+    if kept is not None:
+        yield from _target_triggers(kept, [(start, end)])  # a discard
     if isinstance(node, CopyOnRead):
         yield from _change_triggers(node.file, start, end)
     if not isinstance(node, CopyBeforeWrite):
         return
-    low = align_down(start, node.cluster_size)
-    high = min(align_up(end, node.cluster_size), node.block_copy.length)
-    dirty = [(max(a, low), min(b, high))
-             for a, b in node.block_copy.copy_bitmap.dirty_ranges() if a < high and low < b]
-    if dirty and node.cluster_size > MEMORY:
+    copied = node.block_copy.to_copy(start, end)
+    if copied and node.cluster_size > MEMORY:
         yield "large_cluster_aborts"
-    several = sum(b - a for a, b in dirty) > node.cluster_size
+    several = sum(high - low for low, high in copied) > node.cluster_size
     if several and _is_image_of(Format.QED, node.target):
         yield "qed_parallel_allocation_aborts"
-    yield from _target_triggers(node, dirty)
+    yield from _target_triggers(node, copied)
     yield from _change_triggers(node.source, start, end)
 
 
@@ -298,9 +296,10 @@ def _discards_unaligned(node: Node, start: int, end: int) -> bool:
     if isinstance(node, CopyBeforeWrite):
         return any(_discards_unaligned(node.source, low, high)
                    for low, high in split(start, end, node.discard_alignment))
-    if not isinstance(node, SnapshotAccess) or not isinstance(node.file, CopyBeforeWrite):
+    kept = shown_filter(node)
+    if kept is None:
         return False
-    kept, unit = node.file, node.file.cluster_size
+    unit = kept.cluster_size
     ends = {kept.size, kept.block_copy.copy_bitmap.size}
     return any(low % unit or (high % unit and ends != {high})
                or _discards_unaligned(kept.target, low, high)

@@ -25,7 +25,7 @@ NO_FORMATS: Final = frozenset({"", "none", "some"})
 
 
 def settled(command: DriveBackup, device: Node) -> DriveBackup:
-    """What is allocated on top is all, if nothing is below."""
+    """The command as QEMU takes it: ``top`` of a device without a backing file is ``full``."""
     return replace(command, sync=Sync.FULL) if (
         command.sync == Sync.TOP and not _has_backing(device)) else command
 

@@ -42,7 +42,10 @@ ERROR_TEXT: Final = {
 
 
 class Undetermined(Exception):
-    """What a request or a job does, or where it comes to rest, cannot be told."""
+    """What an operation does cannot be told, as is found out in the middle of it.
+
+    The machine undoes it, and raises :class:`model.unsaid.Impossible`.
+    """
 
 
 class RequestFailed(Exception):

@@ -75,7 +75,7 @@ class Graph:
         self._below = {f"{name}-file" for name in self.nodes} | {
             node.format_node for node in self.nodes.values()
             if isinstance(node, Image) and node.format_node != node.name}
-        """The nodes below images, which the model has none for."""
+        """The names of the nodes below images, for which the model has no nodes."""
 
     def next_age(self) -> int:
         """The next number in the graph's history."""
@@ -98,9 +98,16 @@ class Graph:
             raise CommandRefused(f"Cannot find device='' nor node-name='{name}'")
         return node
 
+    def blockdev(self, name: str) -> Node:
+        """The node of that name, for blockdev-del and blockdev-reopen."""
+        node = self.find(name)
+        if node is None:
+            raise CommandRefused(f"Failed to find node with node-name='{name}'")
+        return node
+
     def find(self, name: str) -> Node | None:
-        """The node of that name, if there is one; raises Undetermined if QEMU alone has it, or
-        made its name up."""
+        """The node of that name, if there is one; raises Undetermined for a node that QEMU has and
+        the model has not, or whose name QEMU made up."""
         if name in self._below:
             raise Undetermined(f"node {name!r} is a part of an image")
         if name.startswith("#") and name in self.nodes:
@@ -120,7 +127,7 @@ class Graph:
     # Nodes
 
     def look(self, name: str) -> Node:
-        """The node to open another one over; it is looked at first, which makes it used."""
+        """The node to open another one over: QEMU first uses it for a moment, to look at it."""
         node = self.lookup(name)
         self.check_look(node)
         return node
@@ -176,9 +183,7 @@ class Graph:
 
     def remove_node(self, command: RemoveNode) -> None:
         """blockdev-del: only of a node that nobody uses."""
-        node = self.find(command.node)
-        if node is None:
-            raise CommandRefused(f"Failed to find node with node-name='{command.node}'")
+        node = self.blockdev(command.node)
         if node is self.device or any(each.node is node for each in self.exports.values()):
             raise CommandRefused(f"Node {node.name} is in use")
         self.check_unblocked(node)
@@ -383,7 +388,7 @@ class Graph:
     # Permissions
 
     def _outer_uses(self) -> list[permissions.Use]:
-        """The users from outside the graph: the device and the exports."""
+        """The users from outside the graph: the device, the exports and the jobs."""
         device = [permissions.device_use(self.device, self._device_age)] if self.device else []
         exports = [permissions.export_use(export.node, export.age, writable=export.writable)
                    for export in self.exports.values()]

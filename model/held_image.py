@@ -18,8 +18,8 @@ from .program import Program
 from .rules import rule
 from .runs import RunMap
 
-LARGEST: Final = 32 * MIB
-"""Bytes of zeroes in one request, at most."""
+MOST_ZEROES: Final = 32 * MIB
+"""Bytes of zeroes in one request (experiment)."""
 
 
 class HeldImage(Image):
@@ -53,9 +53,10 @@ class HeldImage(Image):
     @rule("image.remembers-data", source="block layer: the last range that the storage said is "
           "data is not asked about again (experiment)")
     def _remembered(self, known: tuple[int, int], end: int) -> tuple[int, Status]:
-        """Asked about a place in the range that the storage last said is data, QEMU answers by
-        itself, and no further than that range; until part of it begins to be discarded or written
-        with zeroes.  Storage that tells no block status makes all of what is asked about data."""
+        """QEMU remembers the last range of which the storage said that it is data.  Asked about a
+        place in it, QEMU answers by itself, and no further than the range goes; until a discard
+        or a write of zeroes begins in it.  Of storage that offers no block status, all that is
+        asked about is data."""
         return min(end, known[1]), DATA
 
     def _ask(self, start: int, end: int) -> Program[tuple[int, Status]]:
@@ -66,9 +67,9 @@ class HeldImage(Image):
 
     @rule("image.status-when-it-completes", source="NBD protocol: base:allocation; experiment")
     def _told(self, start: int, end: int) -> tuple[int, Status]:
-        """Storage is asked for all of a range and tells of the run at its start: data, whatever it
-        reads as; or zeroes, with space or, if they were discarded or written so that it may be
-        freed, without.  As of any request, what counts is when it completes."""
+        """Storage is asked about a whole range and tells of the run at its start: data, even if it
+        reads as zero; or zeroes that take space; or, after a discard or a write of zeroes that
+        may free space, zeroes that take none.  It tells what is so when the request completes."""
         run = self.states.run_at(start, end)
         return run.end, run.value
 
@@ -85,8 +86,8 @@ class HeldImage(Image):
     def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         """Zeroes are written 32 MiB at a time, one after the other."""
         self._forget(start, end)
-        for place in range(start, end, LARGEST):
-            stop = min(place + LARGEST, end)
+        for place in range(start, end, MOST_ZEROES):
+            stop = min(place + MOST_ZEROES, end)
             yield self._request(RequestKind.ZERO, place, stop, unmap=how.unmap)
             self.content.set(place, stop, ZERO)
             self.states.set(place, stop, ZERO_HOLE if how.unmap else ZERO_DATA)

@@ -95,8 +95,9 @@ class Image(Node):
 
     @rule("image.cannot-discard", source="experiment, format by format")
     def _heeds_discard(self) -> bool:
-        """A format whose driver cannot discard takes the advice and forgets it: data and dirty
-        bitmaps stay as they are, but for those of a ``blkdebug`` on top, which passes it on."""
+        """A format whose driver cannot discard answers a discard with success and does nothing:
+        data and dirty bitmaps stay as they are.  A ``blkdebug`` on top of it passes the discard
+        on, and records it in its own bitmaps."""
         return self.discard_enabled and (self.traits.discards or self.format_node != self.name)
 
     def _request(self, kind: RequestKind, start: int, end: int, *,
@@ -106,8 +107,8 @@ class Image(Node):
         return StorageRequest(self.name, kind, start, end - start, unmap)
 
     def _may_unmap(self, how: Zeroing) -> bool:
-        """An image is two nodes with one ``discard``, of format and protocol: the lower is asked
-        in any case."""
+        """An image is two nodes, format and protocol, with the same ``discard``: if the upper one
+        is not asked, the lower one is."""
         return self._heeds_unmap()
 
     def _read(self, start: int, end: int) -> Program[Content]:
@@ -149,14 +150,14 @@ class Image(Node):
     @rule("image.flushed-already", source="experiment: no flush reaches a blkdebug that was not "
           "written to")
     def _is_flushed(self) -> bool:
-        """A driver that is not told of every flush, as ``blkdebug`` on top of an image, is told of
-        none that follows no change since the last one that succeeded."""
+        """A flush reaches a ``blkdebug`` on top of an image only if something has changed since
+        the last flush that succeeded."""
         return self.format_node != self.name and self._flushed == self.changes
 
     @rule("image.status-tells-no-lie", source="block status of files is the file system's")
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
-        """What holds data is never a hole; what reads as zero may be one or not, as the format or
-        the file system below sees fit."""
+        """What holds data is never a hole.  What reads as zero may be a hole or not, as the format
+        or the file system below sees fit."""
         yield self._request(RequestKind.STATUS, start, end)
         if not self.traits.tells_holes:
             return end, DATA
@@ -167,8 +168,8 @@ class Image(Node):
         return place, Status(PERHAPS_HOLE.flags, depth)
 
     def _run_of_zero(self, start: int, end: int) -> tuple[int, bool]:
-        """Where in ``(start, end]`` content that reads as zero, or not, as at ``start``, stops;
-        and whether it does."""
+        """Where in ``(start, end]`` the run stops that begins at ``start``, of zeroes or of other
+        data; and whether it is one of zeroes."""
         is_zero = self.content.at(start) == ZERO
         for run in self.content.runs(start, end):
             if (run.value == ZERO) != is_zero:
@@ -177,8 +178,8 @@ class Image(Node):
 
     @rule("image.resize", source="block_resize, format by format (experiment)")
     def check_resize(self, size: int) -> None:
-        """Images are resized in raw, qcow2 and luks, and grown in qed; in qcow2 and qed to whole
-        sectors only.  One that is open read-only is not."""
+        """Images in raw, qcow2 and luks can be resized, those in qed can only grow; in qcow2 and
+        qed the size must be whole sectors.  An image that is open read-only is not resized."""
         if self.read_only:
             raise CommandRefused("Image is read-only")
         if not self.traits.resizes:
@@ -190,8 +191,8 @@ class Image(Node):
 
     @rule("image.resize-rounds-up", source="block_resize; experiment")
     def resize(self, size: int) -> None:
-        """A size that is no whole sectors is rounded up.  What is new reads as zero, also where
-        there were data before the image was made smaller."""
+        """The size is rounded up to whole sectors of 512 bytes.  What is new reads as zero, even
+        where there was data before the image was made smaller."""
         self._resized(align_up(size, SECTOR))
         self.content.resize(size, ZERO)
         self.content.resize(self.size, ZERO)

@@ -9,17 +9,12 @@ from typing import Final
 from .bitmap import align_down
 from .configuration import MIB
 from .copy_before_write import CopyBeforeWrite
+from .links import shown_filter
 from .node import Node
 from .permissions import parents_first
-from .snapshot_access import SnapshotAccess
 
 PIECE: Final = 2 * MIB
 """How much of a node that is no snapshot is read at a time, in bytes."""
-
-
-def is_snapshot(node: Node) -> bool:
-    """Whether the node shows a filter's point in time, of which clusters may be denied."""
-    return isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite)
 
 
 def pieces(node: Node) -> Iterator[tuple[int, int]]:
@@ -28,15 +23,14 @@ def pieces(node: Node) -> Iterator[tuple[int, int]]:
 
     How much is read at a time can be seen only of snapshots, the node itself or some below it.
     """
-    below = parents_first([node])
+    below, kept = parents_first([node]), shown_filter(node)
     filters = [each for each in below if isinstance(each, CopyBeforeWrite)]
     end = 0
     while end < node.size:
         start, end = end, node.size
-        if isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
-            end = _end_of_alike(start, node.file.cluster_size, filters)
-            end = min(end, node.size)
-        elif any(is_snapshot(each) for each in below):
+        if kept is not None:
+            end = min(_end_of_alike(start, kept.cluster_size, filters), node.size)
+        elif any(map(shown_filter, below)):
             end = min(start + PIECE, node.size)
         yield start, end
 

@@ -96,7 +96,7 @@ class JobLife:
         self._wake()
 
     def steered(self, program: Program[None]) -> Program[None]:
-        """The program of a command, and then what the job does until it rests."""
+        """The program of a command and, if the job was moving already, the wait until it rests."""
         if self.moves:
             yield from program
             yield Wait(lambda: not self.moves, "the job to rest", last=True)

@@ -12,7 +12,7 @@ from .snapshot_access import SnapshotAccess
 
 
 def roles(parent: Node, child: Node) -> list[str]:
-    """The roles in which a node uses another one."""
+    """The roles in which one node uses another: "file", "target", "backing", as in QMP."""
     children: list[tuple[str, Node | None]] = []
     if isinstance(parent, CopyBeforeWrite):
         children = [("file", parent.source), ("target", parent.target)]
@@ -23,8 +23,15 @@ def roles(parent: Node, child: Node) -> list[str]:
     return [role for role, node in children if node is child]
 
 
+def shown_filter(node: Node) -> CopyBeforeWrite | None:
+    """The filter whose point in time the node shows, if it shows one."""
+    if isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
+        return node.file
+    return None
+
+
 def filtered_or_backing(node: Node) -> Node | None:
-    """What shows through the node where it has nothing itself."""
+    """The node that shows through this one where it has nothing itself."""
     if isinstance(node, CopyBeforeWrite):
         return node.source
     if isinstance(node, CopyOnRead):

@@ -36,10 +36,11 @@ from .channels import seen_through
 from .configuration import Configuration, Fault, RequestKind
 from .content import Content, zeroes
 from .copy_before_write import CopyBeforeWrite
-from .errors import CommandRefused, Errno, QmpError, RequestFailed, Undetermined
+from .errors import CommandRefused, Errno, RequestFailed, Undetermined
 from .graph import Graph
 from .image import Image
-from .nbd_export import Disconnected, NbdExport, SparseRead
+from .links import shown_filter
+from .nbd_export import Disconnected, NbdExport
 from .node import SECTOR, Node
 from .operations import Operation, Request, Via
 from .outcome import DeviceView, Observation, Outcome, by_job
@@ -52,7 +53,8 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class FilterView:
-    """A filter's state, for people to look at."""
+    """A filter's state, for people to look at: its three bitmaps and, if a failed copy has broken
+    its snapshot, the errno of that."""
 
     node: str
     cluster_size: int
@@ -172,8 +174,8 @@ class Machine:
         return job.run()
 
     def _attach(self, command: ops.Attach) -> None:
-        """A disk that is plugged in, not one that is moved, reads its first sector, to guess a
-        geometry; that it cannot does not matter.  (By experiment.)"""
+        """A disk that is plugged in, unlike one that is moved, reads its first sector, to guess a
+        geometry; it does not matter if that fails (experiment)."""
         if self.graph.device is not None:
             self.graph.attach(command)
             return
@@ -199,7 +201,8 @@ class Machine:
     @contextmanager
     def _all_or_nothing(self, scar: Callable[[Graph], None] = lambda graph: None,
                         ) -> Iterator[None]:
-        """What is refused, or impossible, has changed nothing; or leaves its scars."""
+        """What is refused, or impossible, changes nothing; but ``scar`` says, and does, what a
+        refusal leaves behind all the same."""
         shared = (self.rules, self.capabilities, *self.configuration.images)
         before = copy.deepcopy((self.graph, self._faults), {id(each): each for each in shared})
         try:
@@ -229,7 +232,7 @@ class Machine:
         if request.via is Via.DEVICE and request.node != self.graph.attached:
             return Outcome(error=Errno.ENOENT)
         unsaid.check_pieces(self.configuration, export.node, request)
-        # To be able to go back takes time, and few requests may have to.
+        # A copy to go back to takes time, and few requests can turn out to be impossible.
         doubtful = (isinstance(request, ops.Zero) and request.fast) or (
             any(self._faults.values()) or overlays.shows_snapshot(export.node)) or any(
                 job.is_held for job in self.graph.jobs.values())
@@ -271,7 +274,7 @@ class Machine:
             try:
                 content.paste(start, self._answer(node.read(start, end)))
             except RequestFailed as why:
-                if why.error is not Errno.EACCES or not inspection.is_snapshot(node):
+                if why.error is not Errno.EACCES or shown_filter(node) is None:
                     return Outcome(error=seen_through(Via.NBD, why.error))
                 if denied and denied[-1][1] == start:
                     start = denied.pop()[0]
@@ -296,10 +299,10 @@ class Machine:
                 raise RequestFailed(Errno[fault.errno])
 
     def _keep_account(self, request: StorageRequest) -> None:
-        """Of what may be lost if QEMU is killed."""
+        """Keep account of what may be lost if QEMU is killed."""
         if request.kind is RequestKind.FLUSH:
             self._unsaved.discard(request.node)
-        elif request.kind in CHANGES:
+        elif request.kind.changes:
             self._unsaved.add(self.graph.targets.get(request.node, request.node))
 
     # Looking
@@ -347,8 +350,6 @@ class Machine:
         return defects.deadly(self.graph, operation)
 
 
-CHANGES: Final = (RequestKind.WRITE, RequestKind.ZERO, RequestKind.DISCARD)
-
 COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddFilter: filters.add_filter,
     ops.AddSnapshot: Graph.add_snapshot,
@@ -360,4 +361,4 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
 }
 """What each command does to the graph."""
 
-__all__ = ["FilterView", "Impossible", "Machine", "QmpError", "SparseRead"]
+__all__ = ["FilterView", "Impossible", "Machine"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """QEMU's NBD server: what it makes of a client's request before a node sees it.
 
-Matters for what a fleecing client reads: a server that speaks structured replies asks block
-status first, and reads only what is no zero.
+This matters to what a fleecing client reads: a server that sends structured replies asks for block
+status first, and then reads only what is not zero.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BITMAP_CONTEXT = "qemu:dirty-bitmap:"
 LONGEST_NAME = 4096
 """Bytes: the longest string that the protocol allows."""
 DEEPEST = 8
-"""No chain that we build is deeper."""
+"""Levels of the deepest chain of images that is ever built here."""
 
 
 class Disconnected(Exception):
@@ -51,7 +51,7 @@ class NbdExport:
         self.bitmaps = bitmaps
         self.allocation_depth = allocation_depth
         self.heeds_unmap = heeds_unmap
-        """Whether zeroes free no space that the node does not let them."""
+        """Whether a client's zeroes free space only on a node with ``discard=unmap``."""
         self.size = align_down(node.size, SECTOR)
         self.fired = fired
         self.age = 0
@@ -69,9 +69,10 @@ class NbdExport:
     @rule("nbd.structured-read", source="NBD protocol: structured replies may hold holes; "
           "experiment")
     def read_structured(self, start: int, end: int) -> Program[SparseRead]:
-        """With structured replies the server asks block status of what is left, sends a hole for
-        what the status says is zero, and else reads that far.  An error of the status goes to the
-        client; one of the read comes too late for that, and the connection is dropped."""
+        """With structured replies the server asks for the block status of what is left of the
+        request, sends a hole as far as that reads as zero, and otherwise reads as far as the
+        status goes; and so on.  If the status fails, the client gets the error.  If the read
+        fails, it is too late for an error: the connection is dropped."""
         if start == end:
             yield from self.node.read(start, end)
         content = zeroes(end - start)

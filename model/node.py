@@ -9,15 +9,16 @@ method.  Ranges are half-open, ``[start, end)``, in bytes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Final, NoReturn
 
 from .bitmap import DirtyBitmap, align_down, align_up
 from .content import ZERO, Content, is_zero
 from .errors import CommandRefused, Errno, RequestFailed
 from .outcome import Allocation
-from .program import Program, Step
+from .program import Program, Step, Wait
 from .rules import rule
 
 SECTOR: Final = 512
@@ -30,8 +31,8 @@ class Status:
 
     ``flags`` has more than one value where the storage below QEMU decides.  ``depth`` counts
     images from the top, 1 being the node itself; 0: allocated nowhere; None: undecided.
-    ``pieces``: the range may be told in several ones, of so many bytes at least, by where in a
-    file the data lies; 0: it is told as one.
+    ``pieces``: QEMU may tell of the range in several pieces, none of fewer bytes than this, as
+    its data lies scattered in the file; 0: in one piece.
     """
 
     flags: frozenset[int]
@@ -64,9 +65,12 @@ PERHAPS_HOLE = Status(frozenset({Allocation.DATA, Allocation.HOLE | Allocation.Z
 
 @dataclass(frozen=True, slots=True)
 class Zeroing:
-    """How zeroes are to be written: ``unmap``, the space may be freed; ``fast``, without writing
-    them as data.  ``perhaps``: it is not known whether they are written so or as data.
-    ``insists``: the node itself is not asked whether it frees space."""
+    """How zeroes are to be written.
+
+    ``unmap``: the space may be freed.  ``fast``: without writing data, or not at all.
+    ``perhaps``: it is not known whether they are written as zeroes or as data.  ``insists``: the
+    space may be freed even if the node itself has no ``discard=unmap``; nodes below are asked.
+    """
 
     unmap: bool = False
     fast: bool = False
@@ -82,6 +86,19 @@ class Reading:
     end: int
 
 
+def until_read(reads: Sequence[Reading], start: int, end: int, reason: str) -> Program[None]:
+    """Wait for those of the reads that are under way in the range, one by one in their order."""
+    while True:
+        read = next((each for each in reads if each.start < end and start < each.end), None)
+        if read is None:
+            return
+        yield Wait(partial(_has_ended, read, reads), reason)
+
+
+def _has_ended(read: Reading, reads: Sequence[Reading]) -> bool:
+    return read not in reads
+
+
 class Node:
     """One node of the block graph."""
 
@@ -93,9 +110,9 @@ class Node:
         self.name = name
         self.size = size
         self.age = 0
-        """Which number in the graph's history the node has: higher is newer."""
+        """When the node was added, as a number in the graph's history: higher is newer."""
         self.link_ages: dict[str, int] = {}
-        """The same of its links to children, by role, that are newer than the node."""
+        """When its links to children were made, by role, if later than the node itself."""
         self.discard_enabled = discard
         self.reading: list[Reading] = []
         """The reads under way, latest first."""
@@ -108,8 +125,8 @@ class Node:
         self.request_alignment = 1
         self.reported_cluster_size: int | None = 0
         """What the node says of its cluster size when asked (0: none); None: it cannot say."""
-        self.finest: int | None = None
-        """The same of its subclusters, if they are not the clusters."""
+        self.subcluster_size: int | None = None
+        """Bytes of its smallest unit of allocation, as far as that is known; None: it is not."""
         self.zeroes_fast = False
         """Whether the driver can zero without writing data, and be told not to do otherwise."""
 
@@ -145,8 +162,8 @@ class Node:
     @rule("node.durable-by-flush", source="FUA of the block layer over storage that has none "
           "(experiment)")
     def _lasting(self, change: Program[None]) -> Program[None]:
-        """A durable write, also one of zeroes, is a write and then a flush of the node; before
-        that has ended too, the write is not recorded."""
+        """A durable write (FUA), also one of zeroes, is a write followed by a flush of the node.
+        Dirty bitmaps record it when the flush has ended."""
         yield from change
         yield from self.flush()
 
@@ -272,7 +289,7 @@ class Node:
     @rule("node.fast-zero-or-not-at-all", source="NBD_CMD_FLAG_FAST_ZERO (experiment)")
     def _cannot_zero_fast(self) -> Program[None]:
         """Asked to zero fast or not at all, a node whose driver does not know how answers ENOTSUP
-        before anything is done, be it a filter over such a node."""
+        before anything is done.  So does a filter over such a node."""
         raise RequestFailed(Errno.ENOTSUP)
         yield  # makes this a program
 
@@ -287,14 +304,14 @@ class Node:
 
     @rule("node.unmap-needs-unmap", source="option discard of blockdev-add: default ignore")
     def _heeds_unmap(self) -> bool:
-        """Zeroes that may free space, written to a node without ``discard=unmap``, free none, here
-        and below."""
+        """Zeroes that may free space free none if the node was opened without ``discard=unmap``,
+        neither in the node nor below it."""
         return self.discard_enabled
 
     @rule("node.unsupported-discard-is-ignored", source="discard is advice (experiment)")
     def _advised(self, discard: Program[None]) -> Program[None]:
-        """A discard that ends with ENOTSUP succeeds and has done nothing, whatever could not be
-        done: a copy before it, too."""
+        """A discard that ends with ENOTSUP is answered with success and has done nothing.  It does
+        not matter what was not supported: the discard itself, or a copy before it."""
         try:
             yield from discard
         except RequestFailed as why:
@@ -335,8 +352,8 @@ class Node:
 
     @rule("node.read-only-bitmaps-deny-changes", source="experiment")
     def _could_not_record(self) -> NoReturn:
-        """A node that has bitmaps which may not change, as those of an image that was to become
-        read-only, does not change either: EPERM, and no bitmap records anything."""
+        """A change of a node is refused with EPERM, and recorded by no bitmap, while the node has
+        a bitmap that may not change: one of an image that is, or was to become, read-only."""
         raise RequestFailed(Errno.EPERM)
 
     # Resizing

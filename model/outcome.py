@@ -110,8 +110,8 @@ STATUS_CHANGE: Final = "JOB_STATUS_CHANGE"
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """A BLOCK_JOB_* event: its name and its data, without the job's type and timestamps.  Or
-    :data:`STATUS_CHANGE`, but for the moments in which QEMU pauses a job for its own purposes."""
+    """A BLOCK_JOB_* event or a JOB_STATUS_CHANGE: its name and its data, without the job's type
+    and timestamps.  Left out are the moments in which QEMU pauses a job for its own purposes."""
 
     name: str
     data: tuple[tuple[str, str | int], ...]

@@ -34,12 +34,14 @@ from .rules import rule
 from .runs import RunMap
 
 DEFAULT_CLUSTER: Final = 64 * KIB
+"""Bytes, as qemu-img makes images."""
 ENTRY: Final = 8
-"""Bytes of a cluster's entry in its table; twice that with subclusters."""
+"""Bytes of a cluster's entry in its table; twice that with subclusters.  Source:
+docs/interop/qcow2.txt, also for the number of subclusters."""
 LARGEST_TABLE: Final = 64 * KIB
-"""Bytes of a table that are looked at together."""
+"""Bytes of a table that QEMU looks at together (experiment)."""
 LITTLE: Final = 16 * KIB
-"""Of a write of at most so many bytes, what is kept before and after it is read at once."""
+"""Bytes: around a write of no more, what is kept before and after it is read at once."""
 SUBCLUSTERS: Final = 32
 """Subclusters of a cluster with ``extended_l2``."""
 
@@ -50,7 +52,7 @@ class Cell(Enum):
     UNALLOCATED = "unallocated"
     ZERO = "zero"
     ZERO_KEPT = "zero, its space kept"
-    """Told apart from the other by where a run of block status ends, and by what a discard of its
+    """It differs from ZERO in where a run of block status ends, and in what a discard of its
     cluster does."""
     DATA = "data"
     PERHAPS_ZERO = "zero, or data that is all zero"
@@ -71,7 +73,7 @@ class Qcow2(Image):
         self.backing = backing
         self.cluster = spec.cluster_size or DEFAULT_CLUSTER
         self.cell = self.cluster // SUBCLUSTERS if spec.subclusters else self.cluster
-        self.finest = self.cell
+        self.subcluster_size = self.cell
         entry = ENTRY * 2 if spec.subclusters else ENTRY
         self.table = min(self.cluster, LARGEST_TABLE) // entry * self.cluster
         """How much of the disk one table of clusters is about; no status run is longer."""
@@ -88,7 +90,7 @@ class Qcow2(Image):
 
     @property
     def _room(self) -> int:
-        """The size with what the last cluster has past the end of the image."""
+        """The size in whole clusters: the last one may reach past the end of the image."""
         return align_up(self.size, self.cluster)
 
     @property
@@ -260,15 +262,15 @@ class Qcow2(Image):
     @rule("qcow2.discards-whole-clusters", source="experiment: a discarded cluster reads as zero, "
           "even over a backing file; a part of one keeps its data")
     def _discard(self, start: int, end: int) -> Program[None]:
-        """Only whole clusters are discarded, the last one of the image being whole up to the end;
-        they read as zero.  What is unallocated without a backing file stays so."""
+        """Only whole clusters are discarded; up to the end of the image, its last one counts as
+        whole.  They read as zero.  What is unallocated without a backing file stays so."""
         yield self._request(RequestKind.DISCARD, start, end)
         for low, high in split(start, end, self.cluster):
             if low % self.cluster or (high % self.cluster and high != self.size):
                 continue
             self.content.set(low, high, ZERO)
-            for start in range(low, high, self.cluster):
-                self._discard_cluster(start, start + self.cluster)
+            for cluster in range(low, high, self.cluster):
+                self._discard_cluster(cluster, cluster + self.cluster)
 
     @rule("qcow2.status", source="experiment")
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
@@ -280,15 +282,20 @@ class Qcow2(Image):
             status = replace(status, depth=status.depth + 1)  # blkdebug is a level of its own
         return stop, status
 
-    def _look_up(self, start: int, end: int) -> Program[tuple[int, Status]]:
+    def _run_of_cells(self, start: int, end: int) -> tuple[int, Cell]:
+        """Where in ``(start, end]`` the run of like cells stops that begins at ``start``, as far
+        as one table tells; and their state."""
         run = self.cells.run_at(start // self.cell, divide_up(end, self.cell))
-        stop = min(run.end * self.cell, end, align_up(start + 1, self.table))
-        if run.value is not Cell.UNALLOCATED:
-            if run.value is Cell.PERHAPS_ZERO:
+        return min(run.end * self.cell, end, align_up(start + 1, self.table)), run.value
+
+    def _look_up(self, start: int, end: int) -> Program[tuple[int, Status]]:
+        stop, cell = self._run_of_cells(start, end)
+        if cell is not Cell.UNALLOCATED:
+            if cell is Cell.PERHAPS_ZERO:
                 return stop, ANYTHING_ZERO
-            if run.value is Cell.DATA:
+            if cell is Cell.DATA:
                 return self._data_status(start, stop)
-            ragged = run.value is Cell.ZERO_KEPT or self.spec.subclusters
+            ragged = cell is Cell.ZERO_KEPT or self.spec.subclusters
             return stop, replace(ZERO_HOLE, pieces=self.cell if ragged else 0)
         if self.backing is None or start >= self.backing.size:
             return stop, Status(ZERO_HOLE.flags, 0 if self.backing is None else 2)
@@ -297,23 +304,22 @@ class Qcow2(Image):
 
     @rule("qcow2.sparse-data", source="qcow2 looks at the file below for preallocated clusters")
     def _data_status(self, start: int, end: int) -> tuple[int, Status]:
-        """Data cells whose part of the file is a hole, as after preallocation of metadata, may be
-        told to read as zero."""
+        """Data cells may be reported to read as zero if their part of the file is a hole, as it is
+        after preallocation of metadata."""
         stop, reads_zero = self._run_of_zero(start, end)
         return stop, DATA_OR_ZERO if reads_zero else DATA
 
     @property
     def discard_alignment(self) -> int:
-        """Clusters."""
+        """A cluster."""
         return self.cluster
 
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """What is not allocated here is a hole of unknown content over a backing file."""
         self._check(start, end)
         yield self._request(RequestKind.STATUS, start, end)
-        run = self.cells.run_at(start // self.cell, divide_up(end, self.cell))
-        stop = min(run.end * self.cell, end, align_up(start + 1, self.table))
-        if run.value is Cell.UNALLOCATED and self.backing is not None:
+        stop, cell = self._run_of_cells(start, end)
+        if cell is Cell.UNALLOCATED and self.backing is not None:
             if start < self.backing.size:
                 return stop, HOLE
             return stop, Status(ZERO_HOLE.flags, 0)
@@ -332,9 +338,9 @@ class Qcow2(Image):
 
     @rule("qcow2.resize-keeps-the-last-cluster", source="experiment")
     def resize(self, size: int) -> None:
-        """The cluster that a smaller image ends in keeps what it has past the end, which is seen
-        again when the image grows; all else that is new is unallocated.  But if a backing file
-        has more than the image had, all that is new is zero."""
+        """When an image is made smaller, the cluster that it ends in keeps what it has past the
+        end, and shows that again when the image grows; all else that is new is unallocated.  But
+        if the backing file is larger than the image was, all that is new is zero."""
         before = self.size
         self._resized(size)
         self.content.resize(self._room, ZERO)

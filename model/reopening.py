@@ -19,7 +19,7 @@ from .rules import rule
 
 def reopen(graph: Graph, command: Reopen) -> None:
     """blockdev-reopen of an image; of anything else it is refused."""
-    node = _find(graph, command.node)
+    node = graph.blockdev(command.node)
     if not isinstance(node, Image) or node.spec.format is Format.PARALLELS:
         raise _cannot(node)
     reopening = _Reopening(graph, node)
@@ -37,17 +37,10 @@ def reopen_as(graph: Graph, command: ReopenAs) -> None:
         raise Undetermined("options of no node that could be reopened so")
     if isinstance(options, AddFilter):
         filters.check_options(options, graph.capabilities, "options[0].")
-    node = _find(graph, options.node)
+    node = graph.blockdev(options.node)
     if isinstance(node, Image) and node.spec.format is not Format.PARALLELS:
         raise Undetermined("an image reopened as something else")
     raise _cannot(node)
-
-
-def _find(graph: Graph, name: str) -> Node:
-    node = graph.find(name)
-    if node is None:
-        raise CommandRefused(f"Failed to find node with node-name='{name}'")
-    return node
 
 
 def _cannot(node: Node) -> CommandRefused:
@@ -66,8 +59,8 @@ class _Reopening:
     @rule("reopen.read-only", source="blockdev-reopen; experiment")
     def make_read_only(self) -> None:
         """An image becomes read-only if nobody may write to it.  The bitmaps that it keeps are
-        stored, so that a kill loses none, and cannot be changed from then on.  One that was added
-        while it was read-only already cannot be stored."""
+        stored, so that a kill loses none, and cannot be changed from then on.  An image that is
+        read-only already stays so; it is refused if a persistent bitmap was added meanwhile."""
         image = self.image
         if image.read_only:
             if any(map(bitmap_directory.must_store, image.bitmaps)):
@@ -81,9 +74,9 @@ class _Reopening:
 
     @rule("reopen.refused-blocks-writes", source="experiment: a defect of QEMU")
     def _keep_bitmaps_first(self) -> None:
-        """Whether anybody may write to it is looked at last: if so, the command is refused, but
-        the bitmaps that the image keeps have been stored, and cannot be changed; so neither can
-        the image, until it is reopened as what it is."""
+        """Only when all else is done QEMU looks whether anybody may write to the image.  If so,
+        the command is refused; but the bitmaps that the image keeps have been stored and cannot
+        be changed.  So the image cannot be written to until it is reopened as what it is."""
         self._keep_bitmaps()
 
     def _keep_bitmaps(self) -> None:
@@ -93,8 +86,8 @@ class _Reopening:
 
     @rule("reopen.writable", source="blockdev-reopen; experiment")
     def make_writable(self) -> None:
-        """An image becomes writable, and the bitmaps that it keeps are in use again; unless it
-        was opened read-only in the first place, since what is below it then is so for good."""
+        """An image becomes writable, and the bitmaps that it keeps are in use again.  One that was
+        opened read-only in the first place does not: what is below it is read-only for good."""
         image = self.image
         if image.spec.read_only:
             raise CommandRefused("Block node is read-only")

@@ -30,7 +30,7 @@ def check(graph: Graph, command: Resize) -> None:
     node = graph.node(command.node)
     if command.size < 0:
         raise CommandRefused("Parameter 'size' expects a >0 size")
-    _Blockers(graph).check(node)
+    _check_blockers(graph, node)
     graph.check_resize(node)
     if command.size > LARGEST:
         raise CommandRefused(f"offset({command.size}) exceeds maximum({LARGEST})")
@@ -46,21 +46,15 @@ def resized_with(node: Node) -> list[Node]:
     return found
 
 
-class _Blockers:
-    """What keeps a node's size besides permissions."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.fired = graph.fired
-
-    @rule("resize.blocked", source="block_resize; experiment")
-    def check(self, node: Node) -> None:
-        """A job does not let its filter and its target be resized, nor an overlay its backing
-        file.  Only the node that the command names is asked: what lies below it may be held."""
-        try:
-            self.graph.check_unblocked(node)
-            self.graph.check_no_backing(node)
-        except CommandRefused:
-            if self.graph.capabilities.resize_names_blocker:
-                raise
-            raise CommandRefused("Device '(null)' is in use") from None
+@rule("resize.blocked", source="block_resize; experiment")
+def _check_blockers(graph: Graph, node: Node) -> None:
+    """A job does not let its filter and its target be resized, nor an overlay its backing file.
+    Only the node that the command names is asked: the nodes below it that change their size with
+    it may be held."""
+    try:
+        graph.check_unblocked(node)
+        graph.check_no_backing(node)
+    except CommandRefused:
+        if graph.capabilities.resize_names_blocker:
+            raise
+        raise CommandRefused("Device '(null)' is in use") from None

@@ -19,13 +19,14 @@ from .program import StorageRequest
 
 @dataclass(frozen=True, slots=True)
 class Start(Operation):
-    """Send a request and do not wait for its answer; known by this operation's number.
+    """Send a request and do not wait for its answer; it is known by this operation's number.
 
-    A backup job can be started, too, when nothing is under way; its answer is that it rests.
-    With ``auto-finalize`` it might end by itself while requests are under way, so it must not
-    have that, nor end for an error.  A command about the job can be started at any time, but for
-    while QEMU waits for requests to end so that the job can; its answer is that it is refused,
-    or that the job rests.
+    A backup job can be started too, when nothing else is under way; it is answered when it rests.
+    It must not have ``auto-finalize``, nor end for an error, since then it might end by itself
+    while requests are under way.
+
+    A command about the job can be started at any time, except while the job is ending and QEMU
+    waits for requests to end first.  It is answered when it is refused, or when the job rests.
     """
 
     name: ClassVar[str] = "start"
@@ -43,8 +44,8 @@ class Start(Operation):
 class Complete(Operation):
     """Complete the pending storage request of that node, kind and range.
 
-    With ``error``, an errno name such as ``EIO``, it fails.  Of several that are alike, the one
-    with ``younger`` older ones before it.  ``unmap``: one of zeroes whose space may be freed.
+    With ``error``, an errno name such as ``EIO``, it fails.  ``younger``: of several requests
+    that are alike, skip so many older ones.  ``unmap``: a request of zeroes that may free space.
     """
 
     name: ClassVar[str] = "complete"
@@ -73,8 +74,8 @@ class Complete(Operation):
 class CompleteAll(Operation):
     """Complete all that is pending to the storage of a node, the oldest first, or fail it.
 
-    Only while QEMU waits for requests to end so that a job can, and then the only way: up to 10.0
-    the answer to one of several may not be noticed before another one comes.
+    For use while a job is ending and QEMU waits for requests to end first, and the only way then:
+    QEMU up to 10.0 may not notice the answer to one of several requests before another one comes.
     """
 
     name: ClassVar[str] = "complete-all"

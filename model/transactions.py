@@ -102,19 +102,19 @@ class Attempt:
 
     @property
     def _always(self) -> list[BackupJob]:
-        """The jobs made in vain whose bitmaps were to follow whatever happens."""
+        """The jobs made in vain whose bitmap mode is ``always``."""
         return [job for job in self.started if job.command.bitmap_mode == BitmapMode.ALWAYS]
 
     def scar(self, graph: Graph) -> None:
-        """Leave behind in ``graph``, as it was before, what the refused transaction leaves."""
+        """Do to ``graph``, as it was before, what the refused transaction does all the same."""
         if graph.capabilities.refused_enable_disables:
             refused = self._refused
             if (isinstance(refused, ops.BitmapEnable) and not self._has_successor(refused)
                     and not self._was_disabled(refused)):
-                _Scars(graph).disable(refused)
+                _disable(graph, refused)
         if graph.capabilities.aborted_backup_dirties_bitmap:
             for job in self._always:
-                _Scars(graph).make_dirty(job.command)
+                _make_dirty(graph, job.command)
 
     def _was_disabled(self, refused: ops.BitmapEnable) -> bool:
         """Whether the transaction had disabled the bitmap before, which is undone last."""
@@ -146,35 +146,30 @@ class Attempt:
                 touched.add((action.node, action.bitmap))
 
 
-class _Scars:
-    """What refused transactions do to a graph."""
+@rule("transaction.refused-enable-disables", source="experiment: a defect of QEMU")
+def _disable(graph: Graph, refused: ops.BitmapEnable) -> None:
+    """An enable action that is refused since the bitmap is in use disables it; unless the
+    transaction itself had disabled it before, as that is undone last."""
+    node = graph.nodes.get(refused.node)
+    bitmap = node.bitmap(refused.bitmap) if node is not None else None
+    if bitmap is not None:
+        bitmap.recording = False
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.fired = graph.fired
 
-    @rule("transaction.refused-enable-disables", source="experiment: a defect of QEMU")
-    def disable(self, refused: ops.BitmapEnable) -> None:
-        """An enable action that is refused, since the bitmap is in use, disables it; unless the
-        transaction itself had disabled it before, as that is undone last."""
-        node = self.graph.nodes.get(refused.node)
-        bitmap = node.bitmap(refused.bitmap) if node is not None else None
-        if bitmap is not None:
-            bitmap.recording = False
-
-    @rule("transaction.aborted-backup-dirties-bitmap", source="experiment: a defect of QEMU")
-    def make_dirty(self, command: Backup) -> None:
-        """A job with bitmap mode ``always`` that was made in vain leaves its bitmap, now the
-        newest one of the node, wholly dirty: nothing was copied, and nothing said what to copy."""
-        node = self.graph.nodes[command.device]
-        bitmap = node.bitmap(command.bitmap or "")
-        if bitmap is None:  # it was made by the same transaction
-            return
-        node.bitmaps.remove(bitmap)
-        successor = node.add_bitmap(DirtyBitmap(
-            bitmap.size, bitmap.granularity, bitmap.name, recording=bitmap.recording,
-            persistent=bitmap.persistent))
-        successor.set_all()
+@rule("transaction.aborted-backup-dirties-bitmap", source="experiment: a defect of QEMU")
+def _make_dirty(graph: Graph, command: Backup) -> None:
+    """A job with bitmap mode ``always`` that the transaction made in vain leaves its bitmap wholly
+    dirty, and makes it the newest one of the node: the job had copied nothing, and not yet chosen
+    what to copy."""
+    node = graph.nodes[command.device]
+    bitmap = node.bitmap(command.bitmap or "")
+    if bitmap is None:  # it was made by the same transaction
+        return
+    node.bitmaps.remove(bitmap)
+    successor = node.add_bitmap(DirtyBitmap(
+        bitmap.size, bitmap.granularity, bitmap.name, recording=bitmap.recording,
+        persistent=bitmap.persistent))
+    successor.set_all()
 
 
 def deadly_refusal(graph: Graph, transaction: Transaction) -> Iterable[str]:

@@ -14,7 +14,6 @@ from . import operations as ops
 from . import resizing
 from .backup_job import BackupJob
 from .bitmap import align_down, align_up
-from .block_copy import DEFAULT_CLUSTER
 from .capabilities import Capabilities
 from .configuration import MIB, Configuration, Fault, Format, Image, Protocol, RequestKind
 from .content import ZERO
@@ -25,12 +24,13 @@ from .graph import Graph
 from .held_image import HeldImage
 from .image import Image as ImageNode
 from .job_operations import FAST, SLOWEST, Sync
+from .links import shown_filter
 from .node import PERHAPS_HOLE, Node
 from .operations import Context, Request, Via
 from .overlays import shows_snapshot
 from .permissions import parents_first
 from .program import run_to_end
-from .qcow2 import Qcow2
+from .qcow2 import DEFAULT_CLUSTER, Qcow2
 from .requests import CHANGES
 from .snapshot_access import SnapshotAccess
 
@@ -76,9 +76,9 @@ def check_request(configuration: Configuration, request: Request) -> None:
 
 
 def check_pieces(configuration: Configuration, node: Node, request: Request) -> None:
-    """Refuse a discard that may be cut, at clusters of any image near it, where a piece can be
-    denied: a filter over a snapshot copies from there; and a write of nothing that is denied to a
-    node below."""
+    """Refuse a write of nothing while a node below may not change; and, over a filter whose source
+    is a snapshot, where the copy of one piece can be denied, a discard that may be cut at clusters
+    of some image."""
     if isinstance(request, ops.Write) and not request.length and any(
             bitmap.read_only for below in parents_first([node])[1:] for bitmap in below.bitmaps):
         raise Impossible("whether a write of nothing is passed on differs between nodes")
@@ -138,13 +138,10 @@ def check_order(node: Node, request: Request) -> None:
                          "storage below")
     start, end = request.offset, min(request.offset + request.length, node.size)
     while isinstance(node, CopyBeforeWrite) and isinstance(request, CHANGES) and start < end:
-        low = align_down(start, node.cluster_size)
-        high = min(align_up(end, node.cluster_size), node.size)
-        dirty = [(max(a, low), min(b, high))
-                 for a, b in node.block_copy.copy_bitmap.dirty_ranges() if a < high and low < b]
-        if sum(b - a for a, b in dirty) > node.cluster_size:
+        copied = node.block_copy.to_copy(start, end)
+        if sum(high - low for low, high in copied) > node.cluster_size:
             raise Impossible("copies several clusters over failing storage")
-        if any(_has_zeroes(node.source, a, b) for a, b in dirty):
+        if any(_has_zeroes(node.source, low, high) for low, high in copied):
             raise Impossible("copies what may be told to be zero, over failing storage")
         node = node.source
 
@@ -202,8 +199,8 @@ def check_speed(job: BackupJob, speed: int) -> None:
 
 
 def check_held(graph: Graph) -> None:
-    """Refuse to take from a job that waits all that it has to copy: it notices when it is next
-    drained, whoever does that."""
+    """Refuse to leave nothing to copy to a slow job that waits: when it notices depends on when
+    QEMU next drains it, for whatever reason."""
     if any(job.is_held and job.is_active and not job.filter.block_copy.copy_bitmap.count
            for job in graph.jobs.values()):
         raise Impossible("when a job that waits notices that nothing is left is not known")
@@ -248,9 +245,10 @@ def check_failure(job: BackupJob, jobs: Sequence[BackupJob]) -> None:
 
 
 def _discard_unit(node: Node) -> int:
-    """Less than this, aligned, the node does not discard."""
-    if isinstance(node, SnapshotAccess) and isinstance(node.file, CopyBeforeWrite):
-        return node.file.cluster_size
+    """The bytes of the unit that the node discards only whole, and aligned."""
+    kept = shown_filter(node)
+    if kept is not None:
+        return kept.cluster_size
     return node.cluster if isinstance(node, Qcow2) else 1
 
 
@@ -307,8 +305,9 @@ def check_resize(graph: Graph, configuration: Configuration, command: ops.Resize
 
 
 def check_reopen(graph: Graph, command: ops.Reopen) -> None:
-    """Refuse to reopen what is more than a format over a file, or has come to be over something
-    else; what is read-only below alone; and to store a bitmap that a job holds."""
+    """Refuse to reopen an image that is more than a format over a file, whose backing file has
+    been replaced, or of which the file alone is read-only; and to store a bitmap that a job
+    holds."""
     node = graph.find(command.node)
     if not graph.capabilities.snapshot_access:
         raise Impossible("whether a build so old can reopen nodes nobody has asked")

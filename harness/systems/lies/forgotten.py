@@ -14,8 +14,9 @@ from typing import Any, Final
 from model.bitmap import align_down, align_up
 from model.block_copy import CopyCall, CopyLimits, CopyTask
 from model.configuration import KIB
-from model.copy_before_write import CopyBeforeWrite, FrozenRead
+from model.copy_before_write import CopyBeforeWrite
 from model.errors import Errno, RequestFailed
+from model.node import Reading
 from model.program import Program, Wait
 
 
@@ -59,7 +60,7 @@ def _wait_for_one_read(filter_: CopyBeforeWrite) -> None:
 
 def _wake_one(filter_: CopyBeforeWrite) -> None:
     wait = filter_._wait_for_frozen
-    queues: dict[FrozenRead, list[object]] = {}
+    queues: dict[Reading, list[object]] = {}
 
     def queued(start: int, end: int) -> Program[None]:
         for step in wait(start, end):
@@ -73,7 +74,7 @@ def _wake_one(filter_: CopyBeforeWrite) -> None:
     filter_._wait_for_frozen = queued  # type: ignore[method-assign]
 
 
-def _is_first(filter_: CopyBeforeWrite, read: FrozenRead, me: object,
+def _is_first(filter_: CopyBeforeWrite, read: Reading, me: object,
               queue: Collection[object]) -> bool:
     return read not in filter_.frozen and me is next(iter(queue))
 

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
+from model.bitmap import divide_up
 from model.content import ZERO, Content, Stamp
 
 CHUNK: Final = 4096
@@ -72,7 +73,7 @@ def trace_origin(sample: bytes, offset: int, stamps: range, disk_size: int) -> O
     if len(sample) < 16 or found < 0:
         return None
     for stamp in stamps:
-        for chunk in range(-(-disk_size // CHUNK)):
+        for chunk in range(divide_up(disk_size, CHUNK)):
             inside = found - _place(stamp, chunk)
             if 0 <= inside <= CHUNK - len(sample):
                 return Origin(stamp, chunk * CHUNK + inside)

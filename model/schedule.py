@@ -118,6 +118,11 @@ class Back(Operation):
     node: str
 
 
+def place_of(operation: Operation) -> Request | Complete | None:
+    """What says which range of which node the operation is about, if anything does."""
+    return operation if isinstance(operation, Complete) else request_of(operation)
+
+
 def request_of(operation: Operation) -> Request | None:
     """The request that the operation is, or starts."""
     if isinstance(operation, Start):

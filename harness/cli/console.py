@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.status import Status
 
 from harness.exploration.tally import Tally
+from harness.lockstep.human import counted
 from model import concurrent_machine  # noqa: F401  every rule is declared by importing its module
 from model.rules import RULES
 
@@ -112,7 +113,7 @@ class Progress:
             parts.append(f"areas {sum(bool(tally.areas[name]) for name in self._areas)}"
                          f"/{len(self._areas)}{now}")
         if tally.finds:
-            parts.append(f"{len(tally.finds)} finding{'s' if len(tally.finds) > 1 else ''}")
+            parts.append(counted(len(tally.finds), "finding"))
         left = None if self._seconds is None else self._seconds - elapsed
         if self._steps is not None and tally.steps:
             left = (self._steps - tally.steps) * elapsed / tally.steps

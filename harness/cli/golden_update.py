@@ -12,6 +12,7 @@ from harness.golden.ledger import Ledger
 from harness.golden.meaning import sentences
 from harness.golden.review import Choice, Pending, Reviewed, listed, pending, settle_changes
 from harness.golden.store import Store
+from harness.lockstep.human import counted
 
 KEYS: Final = "y write them, n leave them for golden review, r review them now"
 LINES: Final = 12
@@ -69,7 +70,7 @@ def in_all(changes: Sequence[Pending]) -> str:
     for change in changes:
         total += change.meaning
     names = sum(len(each.names) for each in changes)
-    head = f"\n{names} golden output{'s' if names > 1 else ''} would be written"
+    head = f"\n{counted(names, 'golden output')} would be written"
     if not total:
         return f"{head}, all of them new"
     head += "; what changes:"

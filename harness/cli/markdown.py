@@ -12,6 +12,7 @@ from typing import Final
 
 from harness.cli.diagrams import diagram
 from harness.cli.example import example
+from harness.lockstep.human import counted
 from model.channels import NBD_ERRNO
 from model.errors import Errno
 from model.image import TRAITS, Traits
@@ -63,7 +64,7 @@ def _contents() -> str:
     for module in CHAPTERS:
         title = _title(module)
         count = len(_rules_of(module))
-        told = f" ({count} rule{'s' if count != 1 else ''})" if count else ""
+        told = f" ({counted(count, 'rule')})" if count else ""
         lines.append(f"- [{title}](#{_anchor(title)}){told}")
     return "\n".join(lines)
 

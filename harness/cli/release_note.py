@@ -16,6 +16,7 @@ from harness.exploration.contrast import Words
 from harness.exploration.differential import Comparison, Explained
 from harness.exploration.telling import differing
 from harness.invocation import command
+from harness.lockstep.human import counted
 from harness.systems.capabilities import describe
 from harness.systems.known_defects import KNOWN, spelled
 from model.capabilities import Capabilities
@@ -145,8 +146,8 @@ def release_note(by_capability: Sequence[Difference], deviations: Sequence[Devia
     """The lines."""
     versions = [side.version for side in sides]
     count = len(by_capability) + sum(not each.alike for each in deviations)
-    yield (f"{versions[0]} → {versions[1]}: {count or 'no'} observable "
-           f"difference{'s' if count != 1 else ''}")
+    differences = counted(count, "observable difference") if count else "no observable differences"
+    yield f"{versions[0]} → {versions[1]}: {differences}"
     numbers = itertools.count(1)
     if deviations:
         yield "not explained: a build deviates from the model of its own capabilities"

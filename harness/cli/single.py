@@ -147,7 +147,7 @@ def check(trace: Trace, stand: Stand, ground: Ground, path: Path) -> None:
 
 def _conclude(console: Console, trace: Trace, verdict: Verdict, stand: Stand) -> int:
     if isinstance(verdict, Conforms):
-        console.print(f"CONFORMS: {verdict.steps} steps", style="bold green")
+        console.print(f"CONFORMS: {human.counted(verdict.steps, 'step')}", style="bold green")
         return 0
     console.print()
     console.print(explain(trace, verdict, stand.model), end="")

@@ -13,6 +13,7 @@ from harness.builds import STORAGE_DAEMON, SYSTEM, Build
 from harness.cli.console import output
 from harness.cli.results import Divergence, Result
 from harness.exploration.grounds import replay_command
+from harness.lockstep.human import counted
 from harness.reproducers.attempt import by_hand
 from harness.systems.capabilities import describe, until
 from harness.systems.known_defects import spelled
@@ -34,8 +35,8 @@ def show(result: Result, *, verbose: bool = False, interrupted: bool = False,
                   else f"QEMU {build.version}", style="bold")
     rate = f", {tally.steps / result.elapsed:.0f} steps/s" if result.elapsed else ""
     directed = "" if result.scope else f", {tally.directed} of them directed checks,"
-    console.print(f"{tally.steps} steps in {tally.traces} traces{directed} in "
-                  f"{result.elapsed:.1f} s{rate}; "
+    console.print(f"{counted(tally.steps, 'step')} in {counted(tally.traces, 'trace')}{directed} "
+                  f"in {result.elapsed:.1f} s{rate}; "
                   f"{result.scope or f'seed {result.seed}{result.part.words}'}")
     if result.load is not None:
         console.print(f"load: {result.load.summary}")
@@ -68,7 +69,7 @@ def show(result: Result, *, verbose: bool = False, interrupted: bool = False,
 
 def _known_defects(console: Console, names: Sequence[str], *, verbose: bool) -> None:
     """All that is known of each, or their names, as many as there is room for in a line."""
-    title = f"{len(names)} known defect{'s' if len(names) != 1 else ''} of this build"
+    title = f"{counted(len(names), 'known defect')} of this build"
     if verbose:
         _list(console, title, [f"{spelled(name)}: {describe(name)}{_mended(name)}"
                                for name in names])
@@ -80,14 +81,14 @@ def _known_defects(console: Console, names: Sequence[str], *, verbose: bool) -> 
 
 def _verdict(console: Console, result: Result, interrupted: bool) -> None:
     count = len(result.divergences)
-    found = f"{count} divergence{'s' if count != 1 else ''}"
+    found = counted(count, "divergence")
     if interrupted:
         console.print(f"INTERRUPTED: {found} so far", style="bold yellow")
     elif count:
         console.print(f"DIVERGES: {found}", style="bold red")
     else:
         defects = len(result.profile.defects)
-        but = f", but for {defects} known defect{'s' if defects != 1 else ''}" if defects else ""
+        but = f", but for {counted(defects, 'known defect')}" if defects else ""
         console.print(f"CONFORMS{but}", style="bold green")
 
 

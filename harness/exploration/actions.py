@@ -16,9 +16,10 @@ from harness.exploration import openings, ranges
 from harness.exploration.areas import Action, Area
 from harness.exploration.choices import Choices
 from harness.exploration.images import OVERLAY, SOURCE
-from harness.exploration.scene import SECTOR, Kind, Place, Scene
+from harness.exploration.scene import Kind, Place, Scene
 from model import operations as ops
 from model.bitmap import align_down
+from model.node import SECTOR
 from model.operations import BitmapRef, Context, Operation, Via
 
 FILTERS: Final = (openings.FILTER, openings.SECOND_FILTER, "cbw3")

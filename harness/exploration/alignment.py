@@ -10,6 +10,7 @@ from typing import Final
 from harness.lockstep.trace import Step
 from model.configuration import KIB
 from model.machine import Machine
+from model.node import SECTOR
 from model.operations import Request
 from model.schedule import request_of
 
@@ -17,7 +18,6 @@ ALIGNMENTS: Final = ("clusters", "part of a cluster", "over clusters", "bytes", 
                      "empty", "beyond the end")
 """Whole clusters; whole sectors inside one cluster; whole sectors of several clusters; not whole
 sectors; up to the end of a disk that ends inside a cluster; no byte; (partly) outside the disk."""
-_SECTOR: Final = 512
 _CLUSTER: Final = 64 * KIB
 
 
@@ -44,6 +44,6 @@ def alignment(request: Request, unit: int, size: int | None) -> str:
         return "to the end"
     if start % unit == 0 and end % unit == 0:
         return "clusters"
-    if start % _SECTOR or end % _SECTOR:
+    if start % SECTOR or end % SECTOR:
         return "bytes"
     return "part of a cluster" if start // unit == (end - 1) // unit else "over clusters"

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from harness.clients.errors import PeerGone, PeerNonsense, PeerSilent
-from harness.lockstep import human, trace
-from harness.lockstep.compare import compare
+from harness.lockstep import trace
+from harness.lockstep.concurrent import answers
 from harness.lockstep.trace import Header, Trace
-from harness.systems.base import Answer
 from harness.systems.breakpoints import SOURCE, TARGET, Breakpoints
 from harness.systems.failure import SystemFailed
 from harness.systems.qemu_system import QemuSystem
@@ -205,21 +204,7 @@ def _differences(scenario: Scenario, foretold: _Foretold, real: Breakpoints) -> 
             except PeerSilent:
                 yield f"step {number}: no request of {node} is held, one must be"
                 return
-        wrong = list(_compared(foretold, expected, real.settle(expected.keys())))
-        yield from (f"step {number}: {each}" for each in wrong)
+        wrong = list(answers(foretold.request, expected, real.settle(expected.keys())))
+        yield from (f"step {number}: {' '.join(each.words())}" for each in wrong)
         if wrong:
             return
-
-
-def _compared(foretold: _Foretold, expected: dict[int, Outcome],
-              found: dict[int, Answer]) -> Iterator[str]:
-    for number in sorted(expected.keys() | found.keys()):
-        request = foretold.request(number)
-        words = f"request {number} ({human.operation(request)})"
-        if number not in found:
-            yield f"{words}: expected an answer, none came"
-        elif number not in expected:
-            yield f"{words}: expected no answer yet, found {human.error_name(found[number].error)}"
-        else:
-            for each in compare(request, expected[number], found[number]):
-                yield f"{words}: {' '.join(each.words())}"

@@ -61,7 +61,7 @@ class Builder:
         """Append the operation, unless the model says that a trace may not have it, or that it
         would kill this build by a known defect.  If no number is given, it has the next one."""
         operation = sent_as(operation, self.plan.channels)
-        if self.machine.deadly(operation) is not None or not self._can_send(operation):
+        if not self._can_send(operation):
             return False
         number = number or len(self.steps) + 1
         try:

@@ -7,7 +7,6 @@ A rule that no real QEMU has fired is a claim that nobody has checked on this ma
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,14 +34,7 @@ def load() -> Confirmed:
 
 
 def add(version: str, rules: Mapping[str, int]) -> None:
-    """Add what a run has fired; a cache that cannot be written is none."""
+    """Add what a run has fired."""
     known = load()
     known.setdefault(version, Counter()).update(rules)
-    path = file()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(known), encoding="utf-8")
-        temporary.replace(path)
-    except OSError:
-        pass
+    user_cache.save(file(), json.dumps(known).encode())

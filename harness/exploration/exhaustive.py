@@ -16,15 +16,17 @@ from typing import Final
 from harness.exploration.building import Builder, Plan
 from harness.exploration.images import SOURCE, TARGET
 from harness.exploration.openings import FILTER, SNAPSHOT
+from harness.lockstep.human import counted
 from harness.lockstep.trace import Trace
 from model import operations as ops
+from model.bitmap import divide_up
 from model.configuration import KIB, Configuration, Image
+from model.node import SECTOR
 from model.operations import Operation
 
 AREA: Final = "exhaustive"
 CLUSTER: Final = 64 * KIB
 CLUSTERS: Final = 3
-SECTOR: Final = 512
 TOGETHER: Final = 64
 """Sequences in one trace."""
 
@@ -74,7 +76,7 @@ def count(longest: int) -> int:
 
 def traces(longest: int) -> int:
     """How many traces they make, on all graphs."""
-    return -(-count(longest) // TOGETHER) * len(Graph)
+    return divide_up(count(longest), TOGETHER) * len(Graph)
 
 
 def within(number: int, longest: int) -> int:
@@ -124,8 +126,8 @@ def _deadly(plan: Plan, graph: Graph) -> frozenset[int]:
 
 def words(longest: int) -> str:
     """What is done, in words."""
-    return (f"all {count(longest) * len(Graph):,} sequences of up to {longest} "
-            f"operation{'s' if longest > 1 else ''} on {len(Graph)} graphs")
+    return (f"all {count(longest) * len(Graph):,} sequences of up to "
+            f"{counted(longest, 'operation')} on {len(Graph)} graphs")
 
 
 def undone(longest: int, done: int, killing: int, due: int) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Final
 from harness.exploration import ranges
 from harness.exploration.areas import Area, Scheme
 from harness.exploration.choices import Choices
-from harness.exploration.scene import DEFAULT_CLUSTER, SECTOR, cluster_of
+from harness.exploration.scene import DEFAULT_CLUSTER, cluster_of
 from model.bitmap import align_down
 from model.configuration import (
     KIB,
@@ -22,6 +22,7 @@ from model.configuration import (
     Protocol,
     RequestKind,
 )
+from model.node import SECTOR
 
 SOURCE: Final = "src"
 TARGET: Final = "tmp"

@@ -27,6 +27,7 @@ from harness.exploration.load_oracle import BLOCK, Wrong
 from harness.lockstep import human
 from harness.systems.failure import SystemFailed
 from harness.systems.image_check import damage
+from harness.systems.probes import GRAPH
 from harness.systems.qmp_system import QmpSystem
 from model import operations as ops
 from model.bitmap import align_down, align_up
@@ -47,9 +48,6 @@ _PATIENCE: Final = 30.0
 _GRANULARITY: Final = 64 * KIB
 _CLUSTER: Final = 64 * KIB
 _TRIES: Final = 8
-
-_GRAPH: Final = (ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
-                 ops.Export("cbw"), ops.Export("snap"))
 
 
 def _image(node: str, image_format: Format, cluster: int | None = None) -> Image:
@@ -97,8 +95,7 @@ class Kills:
         """In one line."""
         return (f"{self.kills} kills in {self.rounds} rounds, {self.requests} requests answered, "
                 f"{self.seconds:.0f} s; {self.foreign} blocks that were being freed hold "
-                f"another's data; {len(self.violations)} "
-                f"violation{'s' if len(self.violations) != 1 else ''}")
+                f"another's data; {human.counted(len(self.violations), 'violation')}")
 
 
 def kill_rounds(start: Callable[[Configuration], QmpSystem], build: Build, seconds: float,
@@ -185,7 +182,7 @@ class _Victim:
         self._kills.rounds += 1
         self._look_at_bitmaps()
         self._change_bitmaps()
-        self._do_all(_GRAPH)
+        self._do_all(GRAPH)
         end = self._dice.choice(_ENDS)
         self._disk = Durable(SIZE, self._content)
         self._flights: dict[tuple[int, Token], _Flight] = {}

@@ -28,6 +28,7 @@ from harness.lockstep.origin import origins
 from harness.systems.commands import command_of
 from harness.systems.failure import SystemFailed
 from harness.systems.held_daemon import HeldDaemon
+from harness.systems.probes import GRAPH
 from harness.systems.qmp_system import QmpSystem
 from model import operations as ops
 from model.bitmap import divide_up
@@ -59,9 +60,6 @@ _THREAD: Final = "load-thread"
 _TURN: Final = 0.001
 """Seconds until storage completes more, if there is no answer."""
 
-_GRAPH: Final[tuple[Operation, ...]] = (
-    ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"), ops.Export("cbw"),
-    ops.Export("snap"))
 _TAKE_DOWN: Final[tuple[Operation, ...]] = (
     ops.Unexport("cbw"), ops.Unexport("snap"), ops.RemoveNode("snap"), ops.RemoveNode("cbw"))
 
@@ -97,8 +95,7 @@ class Load:
         rate = self.requests / self.seconds if self.seconds else 0
         return (f"{self.requests} requests in {self.rounds} rounds, {rate:.0f} a second; "
                 f"{self.fleecing} fleecing reads gave the point in time, {self.denied} were "
-                f"denied; {len(self.violations)} "
-                f"violation{'s' if len(self.violations) != 1 else ''}")
+                f"denied; {human.counted(len(self.violations), 'violation')}")
 
 
 def put_load(start: Callable[[Configuration], QmpSystem], capabilities: Capabilities,
@@ -176,7 +173,7 @@ class _Run:
         ``gives_up``: clients discard parts of the snapshot.
         """
         self._gives_up = gives_up
-        self._do_all(_GRAPH)
+        self._do_all(GRAPH)
         self._disk = Disk(self._content)
         self._point = PointInTime(self._content, CLUSTER)
         self._flights: dict[tuple[int, Token], _Flight] = {}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from harness import stamps
+from model.bitmap import divide_up
 from model.content import Stamp
 
 BLOCK: Final = 4096
@@ -98,7 +99,7 @@ def _visible(changes: list[_Change], then: int | None) -> list[_Change]:
 
 
 def _blocks(offset: int, length: int) -> range:
-    return range(offset // BLOCK, -(-(offset + length) // BLOCK))
+    return range(offset // BLOCK, divide_up(offset + length, BLOCK))
 
 
 @dataclass(slots=True)
@@ -114,7 +115,7 @@ class PointInTime:
 
     def clusters(self, offset: int, length: int) -> range:
         """The clusters that a range touches."""
-        return range(offset // self.cluster, -(-(offset + length) // self.cluster))
+        return range(offset // self.cluster, divide_up(offset + length, self.cluster))
 
     def give_up(self, offset: int, length: int, now: int, *, ended: bool) -> None:
         """A snapshot discard of whole clusters begins, or has ended."""

@@ -9,9 +9,9 @@ from harness.exploration import ranges
 from harness.exploration.areas import Area, Scheme
 from harness.exploration.choices import Choices
 from harness.exploration.images import OVERLAY, SECOND_TARGET, SOURCE, TARGET
-from harness.exploration.scene import SECTOR
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration
+from model.node import SECTOR
 from model.operations import BitmapRef, Operation
 
 FILTER: Final = "cbw"

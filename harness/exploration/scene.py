@@ -12,17 +12,17 @@ from enum import Enum, auto
 from typing import Final
 
 from model import operations as ops
+from model.bitmap import align_up
 from model.configuration import KIB, MIB, Configuration, Format, Image
 from model.copy_before_write import CopyBeforeWrite
 from model.copy_on_read import CopyOnRead
 from model.jobs import JobStatus
 from model.machine import Machine
-from model.node import Node
+from model.node import SECTOR, Node
 from model.operations import BitmapRef, Operation
 from model.qcow2 import Qcow2
 from model.snapshot_access import SnapshotAccess
 
-SECTOR: Final = 512
 DEFAULT_CLUSTER: Final = 64 * KIB
 _FORMAT_CLUSTERS: Final = {Format.VDI: MIB, Format.VPC: 2 * MIB, Format.VHDX: 8 * MIB}
 
@@ -44,8 +44,8 @@ class Place:
     size: int
     cluster: int
     """The filter's cluster; for an image its own."""
-    users: tuple[str, ...] = ()
-    """The nodes below it."""
+    below: tuple[str, ...] = ()
+    """The nodes that it is built on."""
 
 
 def cluster_of(image: Image) -> int:
@@ -74,7 +74,7 @@ class Scene:
         """The scene before the first operation."""
         scene = cls(formats={image.node: image.format for image in configuration.images})
         for image in configuration.images:
-            size = -(-image.size // SECTOR) * SECTOR
+            size = align_up(image.size, SECTOR)
             below = (image.backing,) if image.backing else ()
             scene.images[image.node] = Place(
                 image.node, Kind.IMAGE, size, cluster_of(image), below)
@@ -102,10 +102,10 @@ class Scene:
             return Place(node.name, Kind.FILTER, node.size, node.cluster_size,
                          (node.source.name, node.target.name))
         if isinstance(node, (SnapshotAccess, CopyOnRead)):  # below may have been a job's filter
-            return replace(self.nodes[node.name], users=(node.file.name,))
+            return replace(self.nodes[node.name], below=(node.file.name,))
         place = self.images[node.name]
         if isinstance(node, Qcow2) and node.backing is not None:
-            place = replace(place, users=(node.backing.name,))
+            place = replace(place, below=(node.backing.name,))
         return place
 
     def after(self, operation: Operation) -> None:
@@ -120,9 +120,9 @@ class Scene:
                 below = self.nodes[file]
                 self.nodes[name] = Place(name, Kind.SNAPSHOT, below.size, below.cluster, (file,))
             case ops.AddCopyOnRead(node=name, file=file):
-                self.nodes[name] = replace(self.nodes[file], name=name, users=(file,))
+                self.nodes[name] = replace(self.nodes[file], name=name, below=(file,))
             case ops.AddOverlay(node=name, backing=backing):
-                self.nodes[name] = replace(self.images[name], users=(backing,))
+                self.nodes[name] = replace(self.images[name], below=(backing,))
             case ops.RemoveNode(node=name):
                 del self.nodes[name]
                 for bitmap in [each for each in self.bitmaps if each.node == name]:
@@ -157,11 +157,11 @@ class Scene:
         below it, and the granularities of all bitmaps around."""
         place = self.nodes[node]
         found = {place.cluster, 4 * KIB, DEFAULT_CLUSTER}
-        pending = [*place.users]
+        pending = [*place.below]
         while pending:
-            below = self.nodes.get(pending.pop())
-            if below is not None:
-                found.add(below.cluster)
-                pending.extend(below.users)
+            other = self.nodes.get(pending.pop())
+            if other is not None:
+                found.add(other.cluster)
+                pending.extend(other.below)
         found.update(self.bitmaps.values())
         return sorted(unit for unit in found if unit < 2 * place.size) or [SECTOR]

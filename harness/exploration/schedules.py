@@ -18,10 +18,11 @@ from harness.exploration.choices import Choices
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.manners import Manner
 from harness.exploration.openings import SNAPSHOT
-from harness.exploration.scene import DEFAULT_CLUSTER, SECTOR, Kind, Place
+from harness.exploration.scene import DEFAULT_CLUSTER, Kind, Place
 from harness.exploration.sweep import sweep
 from harness.lockstep.trace import SystemKind, Trace
 from model import operations as ops
+from model.bitmap import divide_up
 from model.concurrent_machine import MOST_IN_FLIGHT, ConcurrentMachine
 from model.configuration import KIB, MIB, Configuration, Format, Image, Protocol
 from model.job_operations import (
@@ -36,6 +37,7 @@ from model.job_operations import (
     OnError,
     Sync,
 )
+from model.node import SECTOR
 from model.operations import Kill, Operation, Request, Via
 from model.program import StorageRequest
 from model.schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
@@ -359,7 +361,7 @@ class Drawer:
         """A range around the places that this burst dwells on."""
         choices = self._choices
         cluster = place.cluster
-        count = -(-place.size // cluster)
+        count = divide_up(place.size, cluster)
         if not self._focus or choices.chance(2):
             self._focus.append(choices.integer(0, min(count - 1, 255)))
         first = min(choices.pick(self._focus), count - 1) * cluster

@@ -17,6 +17,7 @@ from harness.exploration.scene import Kind, Place
 from harness.lockstep.run import look_after_each
 from harness.lockstep.trace import Trace
 from model import operations as ops
+from model.bitmap import divide_up
 from model.concurrent_machine import machine_for
 from model.copy_before_write import CopyBeforeWrite
 from model.operations import Context, Operation, Via
@@ -102,7 +103,7 @@ def with_looks(trace: Trace, plan: Plan) -> Trace:
 
 def _clusters(place: Place) -> Iterator[tuple[int, int]]:
     """Offset and length of the first clusters of a node, and of the last one."""
-    count = -(-place.size // place.cluster)
+    count = divide_up(place.size, place.cluster)
     chosen = list(range(min(count, MOST)))
     if count > MOST:
         chosen.append(count - 1)

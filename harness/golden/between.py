@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from harness.errors import HarnessError
+from harness.lockstep.human import counted
 
 from .meaning import meaning, sentences
 from .review import chosen
@@ -58,8 +59,8 @@ def between(store: Store, before: str, after: str, *, without_snapshots: Collect
     if not total:
         yield "    nothing differs" + (" in anything else" if apart else "")
     if idle:
-        yield (f"left out: {len(idle)} test{'s' if len(idle) > 1 else ''}, which builds without "
-               "snapshot-access do not run")
+        yield (f"left out: {counted(len(idle), 'test')}, which builds without snapshot-access do "
+               "not run")
 
 
 def _told(found: Mapping[str, int], besides: Mapping[str, Mapping[str, int]],

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from harness.lockstep import human
 from harness.lockstep.origin import Piece
-from harness.lockstep.ranges import Ranges
+from harness.ranges import Ranges
 from harness.storage.held import RECONNECT_DELAY
 from harness.storage.place import FilePlace, NbdPlace, Place
 from harness.systems import commands

@@ -15,7 +15,7 @@ from harness.lockstep.compare import compare, expected_errno
 from harness.lockstep.differences import DataDiffers, LengthDiffers
 from harness.lockstep.found import Found
 from harness.lockstep.origin import Piece, origins
-from harness.lockstep.ranges import merged
+from harness.ranges import merged
 from harness.stamps import Origin
 from harness.systems.base import Answer
 from model.content import ZERO, Stamp

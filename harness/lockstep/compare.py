@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from harness.ranges import Ranges, merged, without
 from harness.stamps import data, render
 from harness.systems.base import Answer
 from model.channels import seen_through
 from model.content import ZERO, Content, Stamp
+from model.node import SECTOR
 from model.operations import Operation, Request, Status
 from model.outcome import Extent, Observation, Outcome
 
@@ -37,9 +39,7 @@ from .differences import (
     WrongExtent,
 )
 from .found import PIECE, Found
-from .ranges import Ranges, merged, without
 
-_SECTOR: Final = 512
 _WRONG: Final = re.compile(rb"[^\0]+(?:\0{1,15}[^\0]+)*")
 """Wrong bytes in the XOR of two answers; noise agrees with noise in one byte of 256, so up to 15
 equal bytes between wrong ones are chance."""
@@ -157,9 +157,9 @@ def _wrong(start: int, end: int, stamp: Stamp, found: Found) -> Iterator[tuple[i
 def _zero_sectors(start: int, end: int, found: Found, within: Ranges) -> Iterator[tuple[int, int]]:
     """The sectors, as far as they lie in ``within``, that touch [start, end) and are all zero."""
     for low, high in within:
-        place = max(low, start - start % _SECTOR)
+        place = max(low, start - start % SECTOR)
         while place < min(high, end):
-            stop = min(high, place - place % _SECTOR + _SECTOR)
+            stop = min(high, place - place % SECTOR + SECTOR)
             if not any(found.at(place, stop)):
                 yield place, stop
             place = stop

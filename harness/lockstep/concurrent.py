@@ -8,10 +8,11 @@ a multiset; the answers that have come since the step before; and that nobody el
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from harness.ranges import Ranges, merged
 from harness.systems.base import Answer, System
 from harness.systems.concurrent import Awaited, ConcurrentSystem, Standing
 from model.concurrent_machine import ConcurrentMachine
@@ -25,7 +26,6 @@ from . import human
 from .compare import compare, wrong_ranges
 from .differences import DataDiffers, Difference, Signature
 from .found import Found
-from .ranges import Ranges, merged
 from .trace import Step, Trace
 
 
@@ -208,7 +208,7 @@ def overlapping(model: ConcurrentMachine, system: System, operation: Operation, 
                 standing: Standing) -> tuple[Difference, ...]:
     """How what came differs from what was due."""
     found: tuple[Difference, ...] = (*_pending(due.pending, standing.pending),
-                                     *_answers(model, due.answers, standing.answers))
+                                     *answers(model.request, due.answers, standing.answers))
     if due.silent and not standing.silent:
         found += (NotSilent(),)
     if isinstance(operation, (Complete, CompleteAll, Kill)) and not found and not model.busy:
@@ -267,10 +267,11 @@ def _pending(expected: tuple[StorageRequest, ...], found: tuple[StorageRequest, 
         yield PendingDiffers(missing, extra)
 
 
-def _answers(model: ConcurrentMachine, expected: Mapping[int, Outcome],
-             found: Mapping[int, Answer]) -> Iterator[Difference]:
+def answers(request_of: Callable[[int], Operation], expected: Mapping[int, Outcome],
+            found: Mapping[int, Answer]) -> Iterator[Difference]:
+    """How the answers that came differ from those that were due, by the requests' numbers."""
     for number in sorted({*expected, *found}):
-        request = model.request(number)
+        request = request_of(number)
         if number not in found:
             yield AnswerMissing(number, request)
         elif number not in expected:

@@ -7,17 +7,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from itertools import zip_longest
 from typing import Any, ClassVar, TypeAlias
 
+from harness.ranges import Ranges, merged, without
 from model.content import Content
 from model.errors import QmpError
 from model.outcome import Allocation, BitmapView, DeviceView, JobEvent, JobView
 
 from . import human
 from .found import Found
-from .ranges import Ranges, merged, without
 
 Signature: TypeAlias = tuple[str, ...]
 """What two failures have in common if they are probably the same: compared for equality only."""
@@ -336,8 +336,9 @@ def job(view: JobView) -> str:
     words = [view.job, view.status, f"{human.size(view.done)} of {human.size(view.total)}"]
     if view.error is not None:
         words.append(f"error: {view.error}")
-    words += [f"{field.name.replace('_', '-')}: {getattr(view, field.name)}"
-              for field in fields(view)[5:] if getattr(view, field.name) != field.default]
+    words += [f"{each.name.replace('_', '-')}: {getattr(view, each.name)}"
+              for each in fields(view) if each.name != "error" and each.default is not MISSING
+              and getattr(view, each.name) != each.default]
     return ", ".join(words)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from harness.ranges import Ranges, touches, widened
 from harness.systems.failure import SystemCrashed, SystemHungUp
 from model.concurrent_machine import ConcurrentMachine
 from model.configuration import Configuration
@@ -17,13 +18,12 @@ from model.machine import Machine
 from model.operations import Discard, Inspect, Operation, Write, Zero
 from model.program import StorageRequest
 from model.rules import RULES
-from model.schedule import Complete, request_of
+from model.schedule import place_of, request_of
 
 from . import human
 from .concurrent import AnswerDiffers, StoredDiffers
 from .differences import DataDiffers
 from .origin import Piece, origins
-from .ranges import Ranges, touches, widened
 from .state import Retold, retell, state_lines
 from .trace import Step, Trace
 from .verdict import Diverges, Failed, Failure
@@ -82,13 +82,12 @@ def _what_was_done(trace: Trace, failure: Failure, retold: Retold) -> list[str]:
     for step in steps:
         last = step is steps[-1]
         place = _mark(step.operation, failure.places, near)
-        elsewhere = place == " " and not last and (
-            isinstance(step.operation, Complete) or request_of(step.operation) is not None)
+        elsewhere = place == " " and not last and place_of(step.operation) is not None
         if len(steps) > MANY and elsewhere:
             left_out += 1
             continue
         if left_out:
-            lines.append(f"     {'':{width}}  ({left_out} requests elsewhere)")
+            lines.append(f"     {'':{width}}  ({human.counted(left_out, 'request')} elsewhere)")
             left_out = 0
         operation = failure.step.operation if last else step.operation
         lines.append(f"  {'>' if last else ' '}{place} {step.number:{width}}  "
@@ -99,7 +98,7 @@ def _what_was_done(trace: Trace, failure: Failure, retold: Retold) -> list[str]:
 def _mark(operation: Operation, places: Ranges, near: Ranges) -> str:
     if isinstance(operation, Inspect) and places:
         return "*"
-    about = operation if isinstance(operation, Complete) else request_of(operation)
+    about = place_of(operation)
     if about is None:
         return " "
     end = about.offset + about.length

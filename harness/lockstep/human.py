@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Sizes, errors, operations and configurations in the short form that people read and write.
+"""Sizes, numbers, errors, operations and configurations in the short form that people use.
 
 The sizes are those of QEMU's tools (``64k``, ``1M+512``), the operations those of ``qemu-io``
 (``write cbw 0 64k``).
@@ -46,6 +46,11 @@ def _whole(count: int) -> str:
         if count and count % unit == 0:
             return f"{count // unit}{letter}"
     return str(count)
+
+
+def counted(count: int, what: str) -> str:
+    """So many of what has an s for its plural: ``1 step``, ``0 steps``, ``2 steps``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def span(start: int, end: int) -> str:

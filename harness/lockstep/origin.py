@@ -9,12 +9,12 @@ from typing import Final
 
 from harness.stamps import Origin, data, trace_origin
 from model.content import ZERO, Stamp
+from model.node import SECTOR
 
 _SAMPLE: Final = 32
 _LEAST: Final = 4
 """Fewer bytes than this may be anybody's by chance."""
 _STRIDE: Final = 64 * 1024
-_SECTOR: Final = 512
 _SEARCHES: Final = 8
 _WRITERS: Final = 32
 """So many pieces are looked for in other places than their own, as data of so many writers, the
@@ -69,7 +69,7 @@ class _Search:
             origin = self._origin_at(place, last)
             if origin is None:
                 # Look again at the next sector, and then back from there.
-                unknown = min(place + _SECTOR - (self._offset + place) % _SECTOR,
+                unknown = min(place + SECTOR - (self._offset + place) % SECTOR,
                               len(self._found))
                 following = self._origin_at(unknown, last)
                 if following is not None:

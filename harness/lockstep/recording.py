@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from harness.ranges import Ranges
+from harness.systems.base import ALL_CHANNELS
 from harness.systems.failure import SystemCrashed, SystemHungUp
 from model.operations import Via
 from model.outcome import BitmapsByNode, BitmapView, Observation
@@ -21,11 +23,10 @@ from .codec import CodecError, from_plain, to_plain
 from .concurrent import PendingDiffers
 from .differences import Difference
 from .explain import explain
-from .ranges import Ranges
 from .replay import Stand, replay
 from .run import Done
 from .trace import Trace, TraceError
-from .verdict import ALL_CHANNELS, Conforms, Diverges, Verdict
+from .verdict import Conforms, Diverges, Verdict
 
 _MARK: Final = "cbw-lockstep-seen"
 _VERSION: Final = 1

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.systems.base import System, sent_as
+from harness.systems.base import ALL_CHANNELS, System, sent_as
 from model.configuration import Configuration
 from model.machine import Impossible, Machine
 from model.operations import Via
@@ -16,7 +16,7 @@ from model.operations import Via
 from . import human
 from .run import Model, Recorder, Watch, run
 from .trace import Trace, TraceError
-from .verdict import ALL_CHANNELS, Conforms, Failure, Verdict
+from .verdict import Conforms, Failure, Verdict
 
 
 @dataclass(frozen=True, slots=True)

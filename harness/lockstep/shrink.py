@@ -18,6 +18,7 @@ from harness.errors import HarnessError
 from harness.systems.base import sent_as
 from model.machine import Impossible
 
+from . import human
 from .concurrent import mended
 from .replay import Reproduction, Stand, replay, reproduce
 from .simplify import (
@@ -60,8 +61,8 @@ class Statistics:
     def summary(self) -> str:
         """What it brought, in one line."""
         end = "" if self.finished else ", stopped early"
-        return (f"{self.steps_before} operations made {self.steps_after} in {self.executions} "
-                f"executions, {self.seconds:.1f} s{end}")
+        return (f"{human.counted(self.steps_before, 'operation')} made {self.steps_after} in "
+                f"{human.counted(self.executions, 'execution')}, {self.seconds:.1f} s{end}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from harness.ranges import Ranges, merged, touches, widened, without
+from model.bitmap import align_down, align_up
 from model.configuration import KIB, MIB, Configuration, Format, Image, Protocol
+from model.node import SECTOR
 from model.operations import BitmapRef, Discard, Operation, Request, Write, Zero
-from model.schedule import Complete, Start, request_of
+from model.schedule import Start, place_of, request_of
 
-from .ranges import Ranges, merged, touches, widened, without
 from .trace import Step, Trace
 
-SECTOR: Final = 512
 UNITS: Final = (MIB, 64 * KIB, 4 * KIB, SECTOR)
 """Boundaries that matter to somebody, coarsest first."""
 _ROUND: Final = (64 * KIB, 4 * KIB, SECTOR)
@@ -74,12 +75,12 @@ def simpler_ranges(offset: int, length: int) -> list[tuple[int, int]]:
     end = offset + length
     found: set[tuple[int, int]] = set()
     for unit in UNITS:
-        low, high = offset - offset % unit, end - end % unit
-        up, further = -(-offset // unit) * unit, -(-end // unit) * unit
+        low, high = align_down(offset, unit), align_down(end, unit)
+        up, further = align_up(offset, unit), align_up(end, unit)
         found |= {(low, further - low), (up, high - up), (low, high - low), (up, further - up)}
         found |= {(each, length) for each in (0, low, up, offset - unit)}
-        for size in (unit, length - length % unit, -(-length // unit) * unit, length - unit,
-                     length // 2 - length // 2 % unit):
+        for size in (unit, align_down(length, unit), align_up(length, unit), length - unit,
+                     align_down(length // 2, unit)):
             found |= {(offset, size), (end - size, size)}
     now = cost(offset, length)
     return sorted((each for each in found if each[0] >= 0 and each[1] > 0 and cost(*each) < now),
@@ -201,7 +202,7 @@ def _simpler_sizes(size: int, needed: int) -> list[int]:
 
     cluster = 64 * KIB
     round_ones = {cluster << power for power in range(16)} | {
-        -(-needed // unit) * unit for unit in (*UNITS, size)}
+        align_up(needed, unit) for unit in (*UNITS, size)}
     found = round_ones | {each + tail for each in round_ones for tail in (size % cluster, SECTOR)}
     return sorted((each for each in found
                    if max(needed, 1) <= each <= size + cluster and cost(each) < cost(size)),
@@ -242,7 +243,7 @@ def _closed(filled: Ranges, start: int, stop: int) -> Ranges:
 
 def _moved(step: Step, beyond: int, down: int) -> Step:
     operation = step.operation
-    place = operation if isinstance(operation, Complete) else request_of(operation)
+    place = place_of(operation)
     if place is None or place.offset < beyond:
         return step
     moved = replace(place, offset=place.offset - down)

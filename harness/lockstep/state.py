@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from harness.ranges import Ranges, merged, widened
 from harness.systems.base import sent_as
 from model.bitmap import DirtyBitmap
 from model.configuration import KIB, Configuration
@@ -20,7 +21,6 @@ from model.runs import RunMap
 
 from . import human
 from .differences import BitmapsDiffer, DigestDiffers
-from .ranges import Ranges, merged, widened
 from .trace import Trace
 from .verdict import Diverges, Failure
 

@@ -4,19 +4,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
+from harness.ranges import Ranges, merged
+from harness.systems.base import ALL_CHANNELS
 from harness.systems.failure import SystemCrashed, SystemFailed
 from model.operations import Via
 from model.outcome import Observation
-from model.schedule import Complete, request_of
+from model.schedule import place_of
 
 from . import human
 from .differences import Difference, Signature
-from .ranges import Ranges, merged
 from .trace import Step
-
-ALL_CHANNELS: Final = frozenset(Via)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class Conforms:
     @property
     def summary(self) -> str:
         """The verdict in one line."""
-        return f"conforms in {self.steps} steps"
+        return f"conforms in {human.counted(self.steps, 'step')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class Failed:
 
 
 def _range_of(step: Step) -> Ranges:
-    about = step.operation if isinstance(step.operation, Complete) else request_of(step.operation)
+    about = place_of(step.operation)
     return () if about is None else merged([(about.offset, about.offset + about.length)])
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from harness.exploration.alignment import ALIGNMENTS
+from harness.lockstep.human import counted
 from harness.report.page import page
 from harness.report.traces import SCRIPTS, Told, drawn, trace_fields
 from model import concurrent_machine  # noqa: F401  every rule is declared by importing its module
@@ -40,7 +41,7 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
     seconds = run["elapsed_s"]
     return {
         "version": run["build"]["version"], "path": run["build"]["path"],
-        "verdict": f"{count} divergence{'s' if count != 1 else ''}" if count else "conforms",
+        "verdict": counted(count, "divergence") if count else "conforms",
         "bad": bool(count),
         "tiles": [
             (f"{run['steps']:,}", "steps"), (f"{run['traces']:,}", "traces"),

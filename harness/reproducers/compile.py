@@ -43,7 +43,6 @@ from harness.storage.place import FilePlace, NbdPlace, Place
 from harness.systems import commands
 from harness.systems.command import Command as QmpCommand
 from harness.systems.commands import DEVICE
-from harness.systems.requests import changes
 from harness.systems.spelling import spelled
 from model import operations as ops
 from model.arguments import is_well_formed
@@ -56,7 +55,7 @@ from model.job_operations import Backup, JobOperation, Transaction
 from model.machine import Impossible, Machine
 from model.operations import Operation, Request, Via
 from model.outcome import BitmapView, JobView, Observation, Outcome
-from model.requests import stamp_of
+from model.requests import CHANGES, stamp_of
 from model.schedule import Complete, CompleteAll, Cut, Expire, Start
 from model.snapshot_access import SnapshotAccess
 
@@ -178,7 +177,8 @@ class Writer:
         export = self.machine.exports.get(operation.node)
         return (operation.via is Via.NBD and not (isinstance(operation, ops.Zero)
                                                   and operation.fast)
-                and export is not None and (export.writable or not changes(operation)))
+                and export is not None and (
+                    export.writable or not isinstance(operation, CHANGES)))
 
     def acts(self, number: int, operation: Operation, outcome: Outcome) -> Iterator[Act]:
         """What is done for the operation."""
@@ -215,7 +215,7 @@ class Writer:
         export = self.machine.exports.get(request.node)
         read_only = export is not None and not export.writable
         by_nbd = isinstance(request, ops.Status) or (
-            request.via is Via.QEMU_IO and changes(request) and read_only)
+            request.via is Via.QEMU_IO and isinstance(request, CHANGES) and read_only)
         if request.via.is_nbd or by_nbd:
             return self.nbd(number, request, outcome)
         prefixes = {Via.MONITOR: f"qemu-io {request.node}", Via.DEVICE: f"qemu-io -d {DEVICE}"}

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from harness.reproducers.script import Piece
+from model.bitmap import divide_up
 from model.content import ZERO, Content, Stamp
 
 _VALUES: Final = 255
@@ -27,7 +28,7 @@ class Patterns:
         self._given: dict[tuple[Stamp, int], int] = {}
         self._block = _BLOCK
         sizes = list(filled)
-        while sum(-(-size // self._block) for size in sizes) > _FILL_VALUES:
+        while sum(divide_up(size, self._block) for size in sizes) > _FILL_VALUES:
             self._block *= 2
 
     def pieces(self, content: Content, offset: int) -> tuple[Piece, ...]:

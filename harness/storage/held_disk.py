@@ -8,6 +8,7 @@ from typing import Final
 
 from harness import stamps
 from harness.storage.held_wire import State
+from model.bitmap import align_down, align_up
 from model.content import ZERO, Content, Stamp
 from model.runs import RunMap
 
@@ -45,7 +46,7 @@ class HeldDisk:
         """
         end = offset + length
         self._states.set(offset, end, HOLE if hole else State.ZERO)
-        first, last = -(-offset // _PAGE) * _PAGE, end // _PAGE * _PAGE
+        first, last = align_up(offset, _PAGE), align_down(end, _PAGE)
         if first >= last:
             self._memory[offset:end] = bytes(length)
             return

@@ -22,13 +22,14 @@ from harness.errors import EnvironmentProblem
 from harness.processes import Workspace, run
 from harness.storage.luks import LUKS_PASSPHRASE, LUKS_SECRET
 from harness.storage.sparse import copy_sparse
+from model.bitmap import align_up
 from model.configuration import MIB, Configuration, Format, Image, Protocol
 from model.content import Stamp, initial_stamp
+from model.node import SECTOR
 
 TEMPLATES: Final = 64
 """How many templates are kept; the one that was used longest ago goes first."""
 TIMEOUT: Final = 60.0  # seconds for one run of a tool, LUKS key derivation on a busy machine
-SECTOR: Final = 512
 _PIECE: Final = 4 * MIB
 _LUKS_ATTEMPTS: Final = 20
 _LUKS_MAGIC: Final = b"LUKS\xba\xbe"
@@ -241,7 +242,7 @@ def _pieces(start: int, end: int) -> list[tuple[int, int]]:
 
 
 def whole_sectors(size: int) -> int:
-    return -(-size // SECTOR) * SECTOR
+    return align_up(size, SECTOR)
 
 
 def _secret(image_format: Format = Format.LUKS) -> Sequence[str]:

@@ -14,6 +14,7 @@ from model.outcome import Observation
 
 WHOLE: Final = 64 << 20
 """A node of up to so many bytes is inspected whole; of a bigger one only what is not zero."""
+ALL_CHANNELS: Final = frozenset(Via)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ from model import job_operations as jobs
 from model import operations as ops
 from model.configuration import Fault, Format, Image, Protocol, RequestKind
 from model.errors import Errno
+from model.node import SECTOR
 from model.operations import BitmapRef, Operation
 
 DEVICE: Final = "guest"
 """The id of the guest's device; its QOM path is ``/machine/peripheral/guest``."""
 DEVICE_BUS: Final = "scsi.0"
 """The SCSI bus that the device is plugged into."""
-SECTOR: Final = 512
 
 
 class NoSuchCommand(TypeError):

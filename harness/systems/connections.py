@@ -10,6 +10,7 @@ from urllib.parse import quote
 from harness.builds import Tool
 from harness.clients.nbd import NbdClient
 from harness.clients.qemu_io import QemuIo
+from model.operations import Request, Status, Via
 
 
 class Key(NamedTuple):
@@ -22,6 +23,12 @@ class Key(NamedTuple):
     export: str
     structured: bool = True
     context: str | None = None
+
+    @classmethod
+    def of(cls, request: Request) -> Key:
+        """What a request over NBD needs."""
+        context = request.context if isinstance(request, Status) else None
+        return cls(request.node, request.via is not Via.NBD_SIMPLE or context is not None, context)
 
 
 class Connections:

@@ -9,24 +9,16 @@ from __future__ import annotations
 
 import select
 from pathlib import Path
-from typing import NamedTuple
 
 from harness import stamps
 from harness.clients.errors import PeerGone
 from harness.clients.nbd import NbdClient
 from harness.clients.nbd_types import Completion
 from harness.systems.base import Answer
+from harness.systems.connections import Key
 from model import operations as ops
 from model.operations import Request, Via
 from model.requests import stamp_of
-
-
-class _Key(NamedTuple):
-    """What tells connections apart; see :class:`harness.systems.connections.Key`."""
-
-    export: str
-    structured: bool
-    context: str | None
 
 
 class Flights:
@@ -36,18 +28,16 @@ class Flights:
         """``socket`` is where the server listens; ``timeout`` (seconds) bounds a negotiation."""
         self._socket = str(socket)
         self._timeout = timeout
-        self._idle: dict[_Key, list[NbdClient]] = {}
-        self._flying: dict[int, tuple[_Key, NbdClient]] = {}
+        self._idle: dict[Key, list[NbdClient]] = {}
+        self._flying: dict[int, tuple[Key, NbdClient]] = {}
 
     def start(self, number: int, request: Request) -> None:
         """Send a request, whose data, if it writes, is that of ``number``."""
-        context = request.context if isinstance(request, ops.Status) else None
-        structured = request.via is not Via.NBD_SIMPLE or context is not None
-        key = _Key(request.node, structured, context)
+        key = Key.of(request)
         idle = self._idle.get(key)
         client = idle.pop() if idle else NbdClient.connect(
-            self._socket, key.export, structured=structured,
-            contexts=() if context is None else (context,), timeout=self._timeout)
+            self._socket, key.export, structured=key.structured,
+            contexts=() if key.context is None else (key.context,), timeout=self._timeout)
         self._flying[number] = key, client
         _submit(client, number, request)
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from harness import stamps
-from harness.systems.base import Answer
+from harness.systems.base import ALL_CHANNELS, Answer
 from harness.systems.concurrent import Awaited, Standing
 from harness.systems.lies.forgotten import Forgotten
 from harness.systems.lies.held import Misdeed, Misreport
-from harness.systems.simulated import ALL_CHANNELS, Simulated, rendered
+from harness.systems.simulated import Simulated, rendered
 from model.concurrent_machine import ConcurrentMachine
 from model.content import Content
 from model.copy_before_write import CopyBeforeWrite

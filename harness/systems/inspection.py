@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from harness.clients.errors import RequestFailed
+from harness.ranges import Ranges, merged, widened
 from harness.systems.base import WHOLE, Answer
+from model.bitmap import align_up
 from model.channels import seen_through
 from model.errors import Errno
 from model.inspection import PIECE
@@ -17,7 +19,6 @@ from model.operations import Via
 _ASKED: Final = 1 << 30  # bytes asked about in one block status request
 _DENIED: Final = int(seen_through(Via.NBD, Errno.EACCES))
 
-Ranges = Iterable[tuple[int, int]]
 
 
 class Reader(Protocol):
@@ -30,7 +31,7 @@ class Reader(Protocol):
     def read(self, start: int, end: int) -> bytes:
         """The bytes of a range, read plainly."""
 
-    def nonzero(self, start: int, end: int) -> Ranges:
+    def nonzero(self, start: int, end: int) -> Iterable[tuple[int, int]]:
         """Where, by block status, the range may be other than zero."""
 
 
@@ -68,7 +69,7 @@ def inspect(reader: Reader, snapshot: Snapshot | None = None, touched: Ranges = 
                 data.append((start, piece))
     except RequestFailed as why:
         return Answer(error=why.errno)
-    forbidden = tuple(melted(denied))
+    forbidden = merged(denied)
     if reader.size <= WHOLE:
         return Answer(data=b"".join(piece for _, piece in data), denied=forbidden)
     return Answer(parts=tuple(data), denied=forbidden)
@@ -90,28 +91,14 @@ def _interesting(reader: Reader, unit: int | None, touched: Ranges) -> list[tupl
             if end - start <= unit:
                 found.append((start, end))
             else:
-                middle = start + -(-(end - start) // (2 * unit)) * unit
+                middle = start + align_up(end - start, 2 * unit) // 2
                 pending += [(start, middle), (middle, end)]
-    aligned = unit or PIECE
-    return list(melted((start // aligned * aligned, min(-(-end // aligned) * aligned, reader.size))
-                       for start, end in found))
+    return [(start, min(end, reader.size)) for start, end in widened(found, unit or PIECE)]
 
 
-def _pieces(ranges: Ranges, length: int) -> Iterator[tuple[int, int]]:
+def _pieces(ranges: Iterable[tuple[int, int]], length: int) -> Iterator[tuple[int, int]]:
     for start, end in ranges:
         for begin in range(start, end, length):
             yield begin, min(begin + length, end)
 
 
-def melted(ranges: Ranges) -> Iterator[tuple[int, int]]:
-    """The same places as as few ranges as can be, in order."""
-    last: tuple[int, int] | None = None
-    for start, end in sorted(ranges):
-        if last is not None and start <= last[1]:
-            last = (last[0], max(last[1], end))
-            continue
-        if last is not None:
-            yield last
-        last = (start, end)
-    if last is not None:
-        yield last

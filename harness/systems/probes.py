@@ -157,6 +157,7 @@ def _short(answer: Answer) -> str:
 
 
 def images(source: Image, target: Image | None = None) -> Configuration:
+    """The source and a temporary image, raw and of the same size if none is given."""
     return Configuration((source, target or Image("tmp", source.size)))
 
 
@@ -164,8 +165,10 @@ FILLED: Final = Image("src", 8 * CLUSTER, filled=((0, 8 * CLUSTER),))
 _WITH_TAIL: Final = Image("src", 3 * CLUSTER + 512, filled=((0, 3 * CLUSTER + 512),))
 _STRIPED: Final = Image("src", 16 * CLUSTER + 4 * KIB,
                         filled=tuple((2 * each * CLUSTER, CLUSTER) for each in range(8)))
-GRAPH: Final = (ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
-                 ops.Export("cbw"), ops.Export("snap"))
+GRAPH: Final[tuple[Operation, ...]] = (
+    ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"), ops.Export("cbw"),
+    ops.Export("snap"))
+"""The simplest set-up for fleecing: the guest writes to cbw, the backup client reads snap."""
 
 _BACKUP_ALWAYS: Final = Backup("job", "src", "tmp", Sync.FULL, "b0", BitmapMode.ALWAYS)
 

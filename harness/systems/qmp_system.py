@@ -19,6 +19,7 @@ from harness.clients.qemu_io import QemuIoNotOpened
 from harness.clients.qmp import QmpRefused
 from harness.errors import EnvironmentProblem
 from harness.processes import Workspace
+from harness.ranges import Ranges, merged
 from harness.storage.images import ImageStore
 from harness.storage.monitored import Monitored
 from harness.storage.place import FilePlace, Place
@@ -28,12 +29,12 @@ from harness.systems.base import WHOLE, Answer, sent_as
 from harness.systems.command import Command
 from harness.systems.connections import Connections, Key
 from harness.systems.failure import SystemCrashed, SystemFailed, SystemHung
-from harness.systems.inspection import Reader, Snapshot, inspect, melted
+from harness.systems.inspection import Reader, Snapshot, inspect
 from harness.systems.job_watch import JobWatch, is_about_jobs, job_views
 from harness.systems.node_names import NodeNames, child_of
 from harness.systems.observation import bitmaps_by_node, bitmaps_of, cluster_size, device_view
 from harness.systems.readers import ThroughNbd, ThroughQemuIo
-from harness.systems.requests import by_nbd, by_qemu_io, changes
+from harness.systems.requests import by_nbd, by_qemu_io
 from harness.systems.spelling import spelled
 from harness.systems.verdicts import translated
 from model import operations as ops
@@ -42,6 +43,7 @@ from model.errors import Errno, QmpError
 from model.job_operations import Backup, JobOperation, Transaction
 from model.operations import BitmapRef, Inspect, Operation, Request, Via
 from model.outcome import Observation
+from model.requests import CHANGES
 
 PROBE_TIMEOUT: Final = 5.0  # seconds in which a living QEMU answers a trivial command
 _DELETED: Final = "BLOCK_EXPORT_DELETED"
@@ -79,7 +81,7 @@ class QmpSystem:
         """The nodes that have an export, and whether it is writable."""
         self._jobs = JobWatch()
         self._names = NodeNames(self._block_graph)
-        self._touched: list[tuple[int, int]] = []
+        self._touched: Ranges = ()
         self._leaks = False  # where a QEMU was killed, images may have leaked clusters
         self._big = any(image.size > WHOLE for image in configuration.images)
         try:
@@ -321,9 +323,9 @@ class QmpSystem:
     # Requests
 
     def _request(self, number: int, request: Request) -> Answer:
-        if self._big and changes(request):
-            self._touched = list(melted([
-                *self._touched, (request.offset, request.offset + request.length)]))
+        if self._big and isinstance(request, CHANGES):
+            self._touched = merged([
+                *self._touched, (request.offset, request.offset + request.length)])
         try:
             return self._send(number, request)
         except RequestFailed as why:
@@ -342,9 +344,7 @@ class QmpSystem:
             writable = self._exported.get(request.node, True)
             return by_qemu_io(self._clients.qemu_io(request.node, writable=writable), number,
                               request)
-        context = request.context if isinstance(request, ops.Status) else None
-        structured = request.via is not Via.NBD_SIMPLE or context is not None
-        return by_nbd(self._clients.nbd(Key(request.node, structured, context)), number, request)
+        return by_nbd(self._clients.nbd(Key.of(request)), number, request)
 
     def _by_qemu_io(self, request: Request) -> bool:
         """Whether qemu-io does the request; libnbd must where qemu-io cannot.
@@ -355,7 +355,7 @@ class QmpSystem:
         if request.via is not Via.QEMU_IO:
             return False
         if isinstance(request, ops.Status) or (
-                changes(request) and not self._exported.get(request.node, True)):
+                isinstance(request, CHANGES) and not self._exported.get(request.node, True)):
             require_libnbd()
             return False
         return True

@@ -52,8 +52,3 @@ def by_qemu_io(client: QemuIo | MonitorIo, number: int, request: Request) -> Ans
         case ops.Flush():
             client.flush()
     return Answer()
-
-
-def changes(request: Request) -> bool:
-    """Whether the request needs the right to write."""
-    return isinstance(request, (ops.Write, ops.Zero, ops.Discard))

@@ -10,17 +10,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Sequence
 from itertools import groupby
-from typing import Final, Protocol
+from typing import Protocol
 
 from harness import stamps
-from harness.systems.base import WHOLE, Answer, sent_as
+from harness.systems.base import ALL_CHANNELS, WHOLE, Answer, sent_as
 from harness.systems.lies import Chance, Lie
 from model.channels import seen_through
 from model.content import ZERO, Content
 from model.operations import BitmapRef, Inspect, Operation, Request, Status, Via
 from model.outcome import Extent, Observation, Outcome
-
-ALL_CHANNELS: Final = frozenset(Via)
 
 
 class Machine(Protocol):

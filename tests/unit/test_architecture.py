@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = ("builds", "processes", "clients", "storage", "systems", "lockstep", "reproducers",
           "golden", "exploration", "report", "cli")
 """Each may import itself and what stands before it."""
-SHARED = ("errors", "invocation", "stamps", "user_cache")
+SHARED = ("errors", "invocation", "ranges", "stamps", "user_cache")
 """Modules of harness that every layer may import."""
 NOT_PURE = {"os", "io", "time", "datetime", "random", "secrets", "socket", "subprocess",
             "threading", "asyncio", "pathlib", "tempfile", "logging"}

@@ -4,8 +4,9 @@
 import errno
 
 from harness.clients.errors import RequestFailed
+from harness.ranges import merged
 from harness.systems.base import WHOLE
-from harness.systems.inspection import Snapshot, inspect, melted
+from harness.systems.inspection import Snapshot, inspect
 from harness.systems.observation import bitmaps_by_node, bitmaps_of, cluster_size
 from model.configuration import GIB, KIB, MIB
 from model.outcome import BitmapView
@@ -93,8 +94,8 @@ def test_what_was_touched_is_read_whatever_block_status_says():
 
 
 def test_ranges_melt():
-    assert list(melted([(4, 6), (0, 2), (2, 3), (5, 9)])) == [(0, 3), (4, 9)]
-    assert list(melted([])) == []
+    assert merged([(4, 6), (0, 2), (2, 3), (5, 9)]) == ((0, 3), (4, 9))
+    assert merged([]) == ()
 
 
 def test_bitmaps_are_told_as_qmp_lists_them():

@@ -11,10 +11,10 @@ from typing import Final, TypeAlias
 
 from harness.exploration.building import Builder, Check, Make, Plan
 from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN, disks
-from harness.exploration.scene import SECTOR
 from harness.lockstep.trace import SystemKind, Trace
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration, Format, Image
+from model.node import SECTOR
 from model.operations import BitmapRef, Request, Via
 
 REACH: Final = 3 * CLUSTER

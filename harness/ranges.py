@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
+from model.bitmap import align_down, align_up
+
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 """Ranges (start, end) of a disk."""
 
@@ -33,7 +35,7 @@ def without(start: int, end: int, holes: Ranges) -> Iterator[tuple[int, int]]:
 
 def widened(ranges: Iterable[tuple[int, int]], unit: int) -> Ranges:
     """The ranges rounded outwards to multiples of ``unit``."""
-    return merged((start - start % unit, -(-end // unit) * unit) for start, end in ranges)
+    return merged((align_down(start, unit), align_up(end, unit)) for start, end in ranges)
 
 
 def touches(start: int, end: int, ranges: Ranges) -> bool:

@@ -12,6 +12,12 @@ Ranges: TypeAlias = tuple[tuple[int, int], ...]
 """Ranges (start, end) of a disk."""
 
 
+def pieces(start: int, end: int, length: int) -> Iterator[tuple[int, int]]:
+    """The range cut into pieces of that length, the last one of what is left."""
+    for begin in range(start, end, length):
+        yield begin, min(begin + length, end)
+
+
 def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
     """The same places as as few ranges (start, end) as can be, in order."""
     out: list[tuple[int, int]] = []

@@ -21,6 +21,7 @@ from .program import Program
 from .rules import rule
 
 BITMAP_CONTEXT = "qemu:dirty-bitmap:"
+"""What a bitmap's metadata context begins with; its name follows (docs/interop/nbd.txt)."""
 LONGEST_NAME = 4096
 """Bytes: the longest string that the protocol allows."""
 DEEPEST = 8

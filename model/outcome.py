@@ -106,6 +106,7 @@ class JobView:
 
 
 STATUS_CHANGE: Final = "JOB_STATUS_CHANGE"
+"""The name of the event of a job's new status."""
 
 
 @dataclass(frozen=True, slots=True)

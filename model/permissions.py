@@ -34,6 +34,7 @@ class Permission(Flag):
 NOTHING = Permission(0)
 ALL = ~NOTHING
 WRITES = Permission.WRITE | Permission.WRITE_UNCHANGED
+"""What no user of a read-only node may require."""
 _WORDS = {Permission.CONSISTENT_READ: "consistent read", Permission.WRITE: "write",
           Permission.WRITE_UNCHANGED: "write unchanged", Permission.RESIZE: "resize"}
 

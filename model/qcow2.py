@@ -85,6 +85,7 @@ class Qcow2(Image):
             self._mark(offset, min(offset + length, self.size), Cell.DATA)
 
     def forget_content(self) -> None:
+        """The image is made anew: nothing is allocated."""
         super().forget_content()
         self.cells.set(0, self.cells.size, Cell.UNALLOCATED)
 

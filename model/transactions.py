@@ -32,6 +32,7 @@ BITMAP_COMMANDS: Final[Mapping[type[Operation], Command]] = {
     ops.BitmapDisable: bitmap_commands.disable,
     ops.BitmapMerge: bitmap_commands.merge,
 }
+"""What each command about a bitmap does to the graph."""
 ACTIONS: Final = (*BITMAP_COMMANDS, Backup, Abort)
 """What a transaction may consist of."""
 _QMP_NAMES: Final[Mapping[type[Operation], str]] = {

@@ -66,6 +66,7 @@ class Build:
     tools: Mapping[str, Tool]
 
     def has(self, name: str) -> bool:
+        """Whether the build has the tool called `name`, one of TOOLS."""
         return name in self.tools
 
     def tool(self, name: str) -> Tool:

@@ -32,6 +32,7 @@ class Schema:
         return cls({entity["name"]: entity for entity in reply})
 
     def has_command(self, name: str) -> bool:
+        """Is there a command of that name?"""
         return self.entities.get(name, {}).get("meta-type") == "command"
 
     def has_argument(self, command: str, path: str) -> bool:

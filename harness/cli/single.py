@@ -142,6 +142,7 @@ def elsewhere(trace: Trace, ground: Ground) -> list[str]:
 
 
 def check(trace: Trace, stand: Stand, ground: Ground, path: Path) -> None:
+    """Raise TraceError if an operation is impossible on this ground."""
     check_possible(trace, stand.model(trace.configuration), path, ground.plan.channels)
 
 

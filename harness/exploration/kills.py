@@ -93,9 +93,10 @@ class Kills:
     @property
     def summary(self) -> str:
         """In one line."""
-        return (f"{self.kills} kills in {self.rounds} rounds, {self.requests} requests answered, "
-                f"{self.seconds:.0f} s; {self.foreign} blocks that were being freed hold "
-                f"another's data; {human.counted(len(self.violations), 'violation')}")
+        return (f"{human.counted(self.kills, 'kill')} in {human.counted(self.rounds, 'round')}, "
+                f"{human.counted(self.requests, 'request')} answered, {self.seconds:.0f} s; "
+                f"{self.foreign} blocks that were being freed hold another's data; "
+                f"{human.counted(len(self.violations), 'violation')}")
 
 
 def kill_rounds(start: Callable[[Configuration], QmpSystem], build: Build, seconds: float,

@@ -93,9 +93,9 @@ class Load:
     def summary(self) -> str:
         """In one line."""
         rate = self.requests / self.seconds if self.seconds else 0
-        return (f"{self.requests} requests in {self.rounds} rounds, {rate:.0f} a second; "
-                f"{self.fleecing} fleecing reads gave the point in time, {self.denied} were "
-                f"denied; {human.counted(len(self.violations), 'violation')}")
+        return (f"{self.requests} requests in {human.counted(self.rounds, 'round')}, "
+                f"{rate:.0f} a second; {self.fleecing} fleecing reads gave the point in time, "
+                f"{self.denied} were denied; {human.counted(len(self.violations), 'violation')}")
 
 
 def put_load(start: Callable[[Configuration], QmpSystem], capabilities: Capabilities,

@@ -147,14 +147,6 @@ class NotSilent(Difference):
 
     kind: ClassVar[str] = "not-silent"
 
-    @property
-    def signature(self) -> Signature:
-        return (self.kind,)
-
-    @property
-    def places(self) -> Ranges:
-        return ()
-
     def words(self) -> list[str]:
         return ["commands: expected no answer while a job waits for requests to end, one came"]
 

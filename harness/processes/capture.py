@@ -30,6 +30,7 @@ class Capture:
             return self._since(position)
 
     def text(self) -> str:
+        """All that is still held, as text."""
         return self.since().decode(errors="replace")
 
     def wait(
@@ -53,6 +54,7 @@ class Capture:
             self._data.clear()
 
     def append(self, data: bytes) -> None:
+        """Take in what has come; whoever waits looks at it."""
         with self._changed:
             self._data += data
             if len(self._data) > 2 * self._limit:  # seldom, so that it costs little a byte
@@ -62,6 +64,7 @@ class Capture:
             self._changed.notify_all()
 
     def end(self) -> None:
+        """Nothing more will come."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()

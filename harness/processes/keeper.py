@@ -107,6 +107,7 @@ class Keeper:
             (self.directory / _DISMISSED).touch()
 
     def close(self) -> None:
+        """Kill all process groups that are left, and remove the folder."""
         for group in tuple(self._groups):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)

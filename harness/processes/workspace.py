@@ -29,6 +29,7 @@ class Workspace:
         self.path = self._private if keep is None else _make_folder(keep)
 
     def file(self, name: str) -> Path:
+        """A path for a file of that name."""
         return self.path / name
 
     def socket(self, name: str) -> Path:
@@ -41,6 +42,7 @@ class Workspace:
         return path
 
     def close(self) -> None:
+        """Remove what is not to be kept."""
         shutil.rmtree(self._private, ignore_errors=True)
 
     def __enter__(self) -> Workspace:

@@ -30,9 +30,10 @@ from harness.reproducers.script import (
     Piece,
     Script,
 )
-from harness.storage.images import APPENDING, creation_options, growth, whole_sectors
+from harness.storage.images import APPENDING, creation_options, growth
 from harness.storage.luks import LUKS_PASSPHRASE, LUKS_SECRET
 from model.configuration import Format, Protocol
+from model.image import size_of
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 WIDTH: Final = 92
@@ -136,7 +137,7 @@ def disk_lines(disk: Disk) -> Iterator[str]:
     chosen = f"-o {','.join(options)} " if options else ""
     yield (f"$QEMU_IMG create -q -f {image.format} {secret}{chosen}{file} {image.size} ||\n"
            f"    cannot 'no image {disk.file}'")
-    pieces = (Piece(0, whole_sectors(image.size), 0), *disk.pieces) if zeroed else disk.pieces
+    pieces = (Piece(0, size_of(image), 0), *disk.pieces) if zeroed else disk.pieces
     if pieces:
         writes = " ".join(f"-c 'write -P {each.pattern} {each.start} {each.length}'"
                           for each in pieces)

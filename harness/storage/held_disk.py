@@ -7,6 +7,7 @@ import mmap
 from typing import Final
 
 from harness import stamps
+from harness.ranges import pieces
 from harness.storage.held_wire import State
 from model.bitmap import align_down, align_up
 from model.content import ZERO, Content, Stamp
@@ -56,13 +57,13 @@ class HeldDisk:
 
     def fill(self, stamp: Stamp, offset: int, length: int) -> None:
         """Write what ``stamp`` writes to the range."""
-        for start, end in _pieces(offset, offset + length):
+        for start, end in pieces(offset, offset + length, _PIECE):
             self.write(start, stamps.data(stamp, start, end - start))
 
     def wrong(self, expected: Content) -> tuple[int, int] | None:
         """The first piece of the disk that is not as ``expected``, none of it if all is well."""
         for run in expected.runs():
-            for start, end in _pieces(run.start, run.end):
+            for start, end in pieces(run.start, run.end, _PIECE):
                 if self.read(start, end - start) != _bytes_of(run.value, start, end):
                     return start, end
         return None
@@ -74,7 +75,3 @@ class HeldDisk:
 
 def _bytes_of(stamp: Stamp, start: int, end: int) -> bytes:
     return bytes(end - start) if stamp == ZERO else stamps.data(stamp, start, end - start)
-
-
-def _pieces(start: int, end: int) -> list[tuple[int, int]]:
-    return [(begin, min(begin + _PIECE, end)) for begin in range(start, end, _PIECE)]

@@ -20,12 +20,12 @@ from harness import stamps, user_cache
 from harness.builds import Build, Tool
 from harness.errors import EnvironmentProblem
 from harness.processes import Workspace, run
+from harness.ranges import pieces
 from harness.storage.luks import LUKS_PASSPHRASE, LUKS_SECRET
 from harness.storage.sparse import copy_sparse
-from model.bitmap import align_up
 from model.configuration import MIB, Configuration, Format, Image, Protocol
 from model.content import Stamp, initial_stamp
-from model.node import SECTOR
+from model.image import size_of
 
 TEMPLATES: Final = 64
 """How many templates are kept; the one that was used longest ago goes first."""
@@ -110,7 +110,7 @@ class ImageStore:
         if image.format is Format.LUKS:
             # All LUKS images have the same header; the rest of the file is the disk.
             copy_sparse(self._luks_header(), path)
-            os.truncate(path, path.stat().st_size + whole_sectors(image.size))
+            os.truncate(path, path.stat().st_size + size_of(image))
         else:
             options = ",".join(creation_options(image))
             self._img("create", "-q", "-f", image.format.value,
@@ -153,10 +153,10 @@ class ImageStore:
         if image.format is Format.LUKS or appending:
             # An untouched part of a LUKS image decrypts to noise.
             commands += [f"write -P 0 {start} {end - start}"
-                         for start, end in _pieces(0, whole_sectors(image.size))]
+                         for start, end in pieces(0, size_of(image), _PIECE)]
         sources: list[Path] = []
         for offset, length in image.filled:
-            for start, end in _pieces(offset, min(offset + length, image.size)):
+            for start, end in pieces(offset, min(offset + length, image.size), _PIECE):
                 source = self._folder / f"fill{len(sources)}"
                 source.write_bytes(stamps.data(initial_stamp(index), start, end - start))
                 sources.append(source)
@@ -230,19 +230,11 @@ def _make_raw(image: Image, index: int, path: Path) -> None:
 
 
 def _write(descriptor: int, stamp: Stamp, start: int, end: int) -> None:
-    for begin, stop in _pieces(start, end):
+    for begin, stop in pieces(start, end, _PIECE):
         data = memoryview(stamps.data(stamp, begin, stop - begin))
         while data:
             written = os.pwrite(descriptor, data, begin)
             begin, data = begin + written, data[written:]
-
-
-def _pieces(start: int, end: int) -> list[tuple[int, int]]:
-    return [(begin, min(begin + _PIECE, end)) for begin in range(start, end, _PIECE)]
-
-
-def whole_sectors(size: int) -> int:
-    return align_up(size, SECTOR)
 
 
 def _secret(image_format: Format = Format.LUKS) -> Sequence[str]:

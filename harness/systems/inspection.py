@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from harness.clients.errors import RequestFailed
-from harness.ranges import Ranges, merged, widened
+from harness.ranges import Ranges, merged, pieces, widened
 from harness.systems.base import WHOLE, Answer
 from model.bitmap import align_up
 from model.channels import seen_through
@@ -56,7 +56,8 @@ def inspect(reader: Reader, snapshot: Snapshot | None = None, touched: Ranges = 
     try:
         ranges = [(0, reader.size)] if reader.size <= WHOLE else _interesting(
             reader, unit, touched)
-        for start, end in _pieces(ranges, unit or PIECE):
+        for start, end in (each for low, high in ranges
+                           for each in pieces(low, high, unit or PIECE)):
             try:
                 piece = reader.read(start, end)
             except RequestFailed as why:
@@ -96,9 +97,5 @@ def _interesting(reader: Reader, unit: int | None, touched: Ranges) -> list[tupl
     return [(start, min(end, reader.size)) for start, end in widened(found, unit or PIECE)]
 
 
-def _pieces(ranges: Iterable[tuple[int, int]], length: int) -> Iterator[tuple[int, int]]:
-    for start, end in ranges:
-        for begin in range(start, end, length):
-            yield begin, min(begin + length, end)
 
 

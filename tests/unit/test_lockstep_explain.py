@@ -62,6 +62,11 @@ def test_sizes_are_written_as_qemu_developers_write_them(count: int, text: str) 
     assert human.size(count) == text
 
 
+def test_one_is_no_plural() -> None:
+    told = [human.counted(count, "step") for count in (0, 1, 2)]
+    assert told == ["0 steps", "1 step", "2 steps"]
+
+
 @pytest.mark.parametrize(("operation", "text"), [
     (Write("cbw", 64 * K + 512, 4 * K), "write cbw 64k+512 4k"),
     (Write("cbw", 0, 4 * K, fua=True), "write cbw 0 4k fua"),

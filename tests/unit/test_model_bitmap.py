@@ -33,6 +33,14 @@ def test_the_last_granule_is_whole_in_the_count_and_cut_in_ranges() -> None:
     assert bitmap.dirty_ranges() == [(0, 100 * K)]
 
 
+def test_dirty_ranges_are_cut_to_what_is_asked_for() -> None:
+    bitmap = DirtyBitmap(300 * K, 64 * K)
+    bitmap.set(64 * K, 192 * K)
+    bitmap.set(299 * K, 300 * K)
+    assert bitmap.dirty_ranges(100 * K, 400 * K) == [(100 * K, 192 * K), (256 * K, 300 * K)]
+    assert bitmap.dirty_ranges(192 * K, 256 * K) == bitmap.dirty_ranges(300 * K) == []
+
+
 def test_the_end_of_the_disk_is_aligned_enough_for_reset() -> None:
     bitmap = DirtyBitmap(100 * K, 64 * K)
     bitmap.set_all()

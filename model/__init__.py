@@ -13,14 +13,14 @@ record which *granules* of a disk have changed since they were made, for the nex
 The modules are best read in this order:
 
 1. ``operations``: what can be done; ``outcome``: what comes of it.
-2. ``content``, ``bitmap``, ``program``: what a disk holds, which parts of it have changed, and how a
-   request is written down as a program of storage requests.
+2. ``content``, ``bitmap``, ``program``: what a disk holds, which parts of it have changed, and how
+   a request is written down as a program of storage requests.
 3. ``copy_before_write``, ``block_copy``, ``snapshot_access``: the heart of it.
-4. ``node``, ``image``, ``qcow2``: what is around that, and below; ``nbd_export``, ``channels``: what
-   a client gets to see of it.
+4. ``node``, ``image``, ``qcow2``: what is around that, and below; ``nbd_export``, ``channels``:
+   what a client gets to see of it.
 5. ``backup_job``, ``jobs``, ``successors``: backup jobs, and what becomes of their bitmaps.
-6. ``graph``, ``permissions``, ``filters``, ``backup_commands``, ``bitmap_commands``: which commands
-   are refused, and in which words.
+6. ``graph``, ``permissions``, ``filters``, ``backup_commands``, ``bitmap_commands``: which
+   commands are refused, and in which words.
 7. ``machine``, ``concurrent_machine``: all of it tied together, in two grains.
 
 Facts about QEMU are *rules* (:mod:`model.rules`), each with its source; "experiment" means that a

@@ -139,7 +139,7 @@ class BackupJob(JobLife):
     def _choose_clusters(self) -> Program[None]:
         """``full`` and ``none`` leave all clusters to be copied; ``bitmap`` those that the bitmap
         has dirty, wholly or in part; ``top`` those of which the topmost image has anything
-        allocated.  The clusters that may be read through the filter stay all of them."""
+        allocated.  Through the filter all clusters may be read, whichever are copied."""
         copy_bitmap = self.filter.block_copy.copy_bitmap
         if self.sync is Sync.BITMAP and self.sync_bitmap is not None:
             copy_bitmap.clear()
@@ -290,7 +290,8 @@ class BackupJob(JobLife):
 
     @rule("backup.bitmap-after", source="docs/interop/bitmaps.rst: bitmap synchronisation modes")
     def _settle_bitmap(self, sync_bitmap: SyncBitmap, failed: bool) -> None:
-        """With S what was written since the start and B what the bitmap had then:
+        """What the bitmap has dirty when the job has ended, with S for what was written since the
+        start and B for what the bitmap had dirty then:
 
         ==========  =========  ===================================
         mode        success    failure or cancellation

@@ -184,7 +184,7 @@ class BlockCopy:
 
     @rule("block-copy.memory", source="block-copy: the copies of one node share 128 MiB")
     def _until_there_is_memory(self, size: int) -> Wait:
-        """A task waits until what all tasks have in hand is at most 128 MiB with it."""
+        """The tasks of a filter have at most 128 MiB in hand: one that would exceed that waits."""
         return Wait(lambda: self.memory >= size, "memory for the copy")
 
     @rule("block-copy.claims-clusters", source="one copy of each cluster (block-copy)")
@@ -200,10 +200,10 @@ class BlockCopy:
           "copying (experiment: holes stay holes)")
     def _shrink_to_status(self, task: CopyTask) -> Program[bool | None]:
         """A task is cut to the run of equal block status at its start, whole clusters of it; what
-        is cut off is to be copied again.  A run that reads as zero is copied by writing zeroes.
-        A run shorter than a cluster, or an unknown status, is copied as one cluster of data.
-        The answer is whether zeroes are to be written; None if that is up to the storage, or to
-        where in the file of the source its zeroes lie."""
+        is cut off goes back into the copy bitmap.  A run that reads as zero is copied by writing
+        zeroes.  If the run is shorter than a cluster, or block status fails, one cluster is
+        copied as data.  The answer is whether zeroes are to be written; None if that depends on
+        the storage, or on where in the file of the source its zeroes lie."""
         limit = min(task.end, self.length)
         is_zero: bool | None
         try:
@@ -326,6 +326,7 @@ class BlockCopy:
     @rule("block-copy.need-not-copy", source="discard through snapshot-access: do not copy "
           "these clusters")
     def forget(self, start: int, end: int) -> None:
-        """Clusters of ``[start, end)`` need not be copied any more."""
+        """Clusters that a client has discarded, or that a job has found it need not copy, leave
+        the copy bitmap: they are not copied any more."""
         self.copy_bitmap.reset(start, end)
         self._update_progress()

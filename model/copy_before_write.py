@@ -87,7 +87,7 @@ class CopyBeforeWrite(Node):
     def _start_access(self) -> None:
         """What may be read is, at first, what is to be copied: the clusters that the option
         ``bitmap`` has dirty, wholly or in part; without that option, all.  The bitmap is looked
-        at once: what happens to it later changes nothing."""
+        at only once: what happens to it later changes nothing."""
         self.access.merge(self.block_copy.copy_bitmap)
 
     # The guest's side

@@ -78,9 +78,10 @@ def _is_plain(image: Image) -> bool:
 
 @rule("drive-backup.new-target", source="argument mode of drive-backup")
 def _make(graph: Graph, command: DriveBackup, device: Image, image: Image) -> None:
-    """Unless the target is ``existing``, it is made: of the device's size and, unless told
-    otherwise, format.  What was in the file is lost, also if the command is refused after that.
-    One that is to show what it does not copy has to be of a format with backing files."""
+    """With mode ``existing`` the target is used as it is.  Otherwise it is made anew, with the
+    device's size and, unless told otherwise, its format; what was in the file is lost, even if
+    the command is refused after that.  A target that is to show through what it has no copy of
+    must be of a format with backing files."""
     shows_through = command.sync == Sync.NONE or (
         command.sync == Sync.TOP and _has_backing(device))
     if shows_through:

@@ -342,9 +342,9 @@ class Graph:
 
     @rule("nbd.names", source="argument name of block-export-add; experiment")
     def _check_called(self, name: str) -> None:
-        """A client asks for an export by a name that no other export has.  It may be empty, and
-        have as many bytes as a string of the protocol, 4096; so every bitmap, whose name is
-        shorter, has a metadata context."""
+        """A client asks for an export by its name, which no other export may have.  It may be
+        empty, and has at most 4096 bytes, as any string of the protocol.  Names of bitmaps are
+        shorter, so every bitmap can have a metadata context."""
         if len(name.encode()) > LONGEST_NAME:
             raise CommandRefused(f"export name '{name}' too long")
         if any(export.called == name for export in self.exports.values()):
@@ -361,10 +361,10 @@ class Graph:
 
     @rule("nbd.own-bitmap", source="argument bitmaps of block-export-add; experiment")
     def _own_bitmap(self, node: Node, name: str, *, writable: bool) -> DirtyBitmap:
-        """A bitmap of which only the name is given is that of the node or of the first one below
-        that has one so called, through filters and backing files.  A read-only export refuses it
-        while it records and its node can be written to: it would change under the client.  Of a
-        bitmap whose node is given nobody asks that."""
+        """A bitmap of which only the name is given is looked for on the node, and then below it,
+        through filters and backing files; the first one so called counts.  A read-only export
+        refuses it if it records and its node can be written to, as it would change under the
+        client.  A bitmap whose node is given too is not looked at in this way."""
         below: Node | None = node
         while below is not None and below.bitmap(name) is None:
             below = links.filtered_or_backing(below)

@@ -328,7 +328,8 @@ class Qcow2(Image):
 
     @rule("qcow2.resize", source="block_resize of qcow2 (experiment)")
     def check_resize(self, size: int) -> None:
-        """The size is whole sectors; and every bitmap that the image keeps can be changed."""
+        """Refused unless the size is whole sectors of 512 bytes, and every bitmap that the image
+        keeps is one that can be changed."""
         super().check_resize(size)
         if size % SECTOR:
             raise CommandRefused(f"The new size must be a multiple of {SECTOR}")

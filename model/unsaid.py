@@ -52,13 +52,13 @@ def check_request(configuration: Configuration, request: Request) -> None:
     images = configuration.images
     if isinstance(request, ops.Status) and any(image.tells_status for image in images) and (
             request.one or request.context == Context.DEPTH):
-        raise Impossible("what storage that is held is asked for these answers, and which of its "
-                         "own answers QEMU remembers then")
+        raise Impossible("how held storage is asked for this kind of block status, and which of "
+                         "its answers QEMU remembers then, nobody has found out")
     if isinstance(request, CHANGES) and any(
             fault.kind is RequestKind.STATUS and any(each.backing == image.node for each in images)
             for image in images for fault in image.faults):
-        raise Impossible("when a format asks its backing file's block status before it writes "
-                         "nobody has found out")
+        raise Impossible("whether a format asks for its backing file's block status before it "
+                         "writes nobody has found out")
     if any(image.detect_zeroes and (image.faults or image.request_alignment) for image in images):
         raise Impossible("what is detected as zeroes by a node over which requests are widened")
     aligned = [image.request_alignment for image in images if image.request_alignment]
@@ -175,19 +175,19 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
         if job.command.discard_source and any(
                 _discard_unit(each) > job.filter.cluster_size
                 for each in parents_first([job.filter.source])):
-            raise Impossible("how block status cuts copies up decides what can be discarded")
+            raise Impossible("what can be discarded depends on how block status cuts copies up")
         target = job.filter.target
         if job.command.use_copy_range and isinstance(target, Qcow2) and any(
                 isinstance(each, Qcow2) for each in parents_first([job.filter.source])):
-            raise Impossible("one qcow2 image copied to another by storage keeps zero clusters, "
-                             "of which nobody has found out how many")
+            raise Impossible("how many zero clusters storage keeps when it copies one qcow2 image "
+                             "to another nobody has found out")
         others = any(export.node is target and export.writable
                      for export in graph.exports.values())
         if job.command.use_copy_range and isinstance(target, ImageNode) and target.detects:
             raise Impossible("whether storage copies by itself, in which nobody detects zeroes")
         if job.command.compress and not (
                 isinstance(target, Qcow2) and target.is_fresh and not others):
-            raise Impossible("what fits into fewer bytes cannot be written over other data")
+            raise Impossible("compressed data cannot be written over other data")
 
 
 def check_speed(job: BackupJob, speed: int) -> None:
@@ -261,7 +261,7 @@ def check_export(graph: Graph, command: ops.Export) -> None:
     if command.writable and any(
             job.is_active and job.command.compress and job.filter.target.name == command.node
             for job in graph.jobs.values()):
-        raise Impossible("what fits into fewer bytes cannot be written over other data")
+        raise Impossible("compressed data cannot be written over other data")
 
 
 def check_thread(configuration: Configuration, capabilities: Capabilities) -> None:

@@ -265,7 +265,7 @@ class _Victim:
     def _request(self, client: NbdClient) -> bool:
         """Send a request, if there is room for it on the disk."""
         self._now += 1
-        what = self._dice.randrange(16)
+        what = self._dice.randrange(16)  # 1 flush, 10 writes, 3 zeroes, 2 discards
         if what == 0:
             self._fly(client, client.submit_flush(), _Flight(self._now, flush=True))
             return True

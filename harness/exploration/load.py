@@ -21,7 +21,7 @@ from harness.clients.errors import PeerGone
 from harness.clients.nbd import NbdClient, poll_any
 from harness.clients.nbd_types import Completion, Token
 from harness.clients.qmp import QmpRefused
-from harness.exploration.load_oracle import BLOCK, Disk, PointInTime, Wrong
+from harness.exploration.load_oracle import BLOCK, Change, Disk, PointInTime, Wrong
 from harness.exploration.memory import Sample, growth, resident
 from harness.lockstep import human
 from harness.lockstep.origin import origins
@@ -144,7 +144,8 @@ class _Flight:
     client: NbdClient
     what: str
     begun: int
-    change: object = None
+    change: Change | None = None
+    """Of a guest's change."""
 
 
 class _Run:
@@ -276,7 +277,7 @@ class _Run:
 
     def _guest(self, client: NbdClient) -> None:
         offset, length = self._range(BLOCK, 40)
-        what = self._dice.randrange(16)
+        what = self._dice.randrange(16)  # 4 reads, 8 writes, 2 zeroes, 2 discards
         self._now += 1
         self._operations += 1
         if what < 4:
@@ -307,7 +308,8 @@ class _Run:
         plain = client.info.structured and (self._gives_up or self._dice.random() < 0.5)
         self._fly(client, client.submit_read(offset, length, df=plain), "fleecing read")
 
-    def _fly(self, client: NbdClient, token: Token, what: str, change: object = None) -> None:
+    def _fly(self, client: NbdClient, token: Token, what: str,
+             change: Change | None = None) -> None:
         self._flights[id(client), token] = _Flight(token, client, what, self._now, change)
 
     # Answers
@@ -327,11 +329,10 @@ class _Run:
             wrong = self._disk.check(token.offset, data, flight.begun)
         elif flight.what == "give up":
             self._point.give_up(token.offset, token.length, self._now, ended=True)
-        else:
+        elif flight.change is not None:
             oldest = min((each.begun for each in self._flights.values()
                           if each.what == "guest read"), default=self._now + 1)
-            self._disk.end(token.offset, token.length, flight.change, self._now,  # type: ignore[arg-type]
-                           oldest)
+            self._disk.end(token.offset, token.length, flight.change, self._now, oldest)
         if wrong is not None:
             self._violated(f"{where}: {_told(wrong, self._operations)}")
 

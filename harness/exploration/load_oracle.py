@@ -20,7 +20,7 @@ BLOCK: Final = 4096
 
 
 @dataclass(slots=True, eq=False)
-class _Change:
+class Change:
     """A write, or zeroes, that some blocks may show."""
 
     stamp: Stamp
@@ -41,16 +41,16 @@ class Disk:
     """What each block of the active disk may read as."""
 
     def __init__(self, initial: list[Stamp]) -> None:
-        self._changes = [[_Change(stamp, 0, 0)] for stamp in initial]
+        self._changes = [[Change(stamp, 0, 0)] for stamp in initial]
 
-    def begin(self, offset: int, length: int, stamp: Stamp, now: int) -> _Change:
+    def begin(self, offset: int, length: int, stamp: Stamp, now: int) -> Change:
         """A change of a range begins; hand what it returns to :meth:`end`."""
-        change = _Change(stamp, now, None)
+        change = Change(stamp, now, None)
         for block in _blocks(offset, length):
             self._changes[block].append(change)
         return change
 
-    def end(self, offset: int, length: int, change: _Change, now: int, oldest: int) -> None:
+    def end(self, offset: int, length: int, change: Change, now: int, oldest: int) -> None:
         """The change has ended; no read is under way that began before ``oldest``."""
         change.ended = now
         for block in _blocks(offset, length):
@@ -90,7 +90,7 @@ def _mixed(found: bytes, sources: list[bytes]) -> bool:
                                                       strict=True))
 
 
-def _visible(changes: list[_Change], then: int | None) -> list[_Change]:
+def _visible(changes: list[Change], then: int | None) -> list[Change]:
     """The changes that may be seen from ``then`` on (None: when all have ended): those that no
     other, itself ended by then, certainly came after."""
     latest = max((each.begun for each in changes if each.ended is not None and (

@@ -1,53 +1,185 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One mutant in a process of its own: ``python -m tests.mutants.judge FILE MODULE < SOURCE``.
-
-Ends with 0 if the mutant foretells the whole recording, so survives, and with 1 if not.
-"""
+"""Judging mutants, each in a process of its own that is forked when all else is loaded."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.abc
-import importlib.machinery
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from types import ModuleType
+import multiprocessing
+import os
+import pickle
+import signal
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
+from multiprocessing.sharedctypes import Synchronized
+from types import CodeType
+from typing import Final
+
+from tests.mutants.operators import Mutant
+from tests.mutants.reach import Reach, reach
+from tests.mutants.swap import Loaded, Swap, compiled, import_anew, import_changed
+
+TIMES: Final = 20
+"""A mutant that takes so many times as long for a record, and two seconds, goes in circles."""
+_FORK: Final = multiprocessing.get_context("fork")
 
 
-class _Changed(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports one module from a changed source."""
+class Fate(Enum):
+    """How a mutant fares."""
 
-    def __init__(self, name: str, source: str) -> None:
-        self._name = name
-        self._source = source
-
-    def find_spec(self, fullname: str, path: Sequence[str] | None,
-                  target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
-        """This module only."""
-        if fullname != self._name:
-            return None
-        return importlib.machinery.ModuleSpec(fullname, self)
-
-    def get_source(self, fullname: str) -> str:
-        """The changed source."""
-        return self._source
+    CAUGHT = "caught"
+    SURVIVED = "survived"
+    UNREACHED = "never reached"
+    """Survived, as no record executes what was changed."""
 
 
-def main() -> int:
-    """Judge it."""
-    file, name = sys.argv[1:]
-    sys.meta_path.insert(0, _Changed(name, sys.stdin.read()))
-    try:
-        recording = importlib.import_module("tests.mutants.recording")
-        verdict = importlib.import_module("harness.lockstep.verdict")
-        caught = any(not isinstance(each.judge(), verdict.Conforms)
-                     for each in recording.load(Path(file)))
-    except Exception:
-        # A model that raises, or goes another way, foretells nothing.
-        return 1
-    return int(caught)
+@dataclass(frozen=True)
+class Judged:
+    """A mutant that was judged."""
+
+    mutant: Mutant
+    fate: Fate
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@dataclass
+class Judge:
+    """Judges mutants by records."""
+
+    texts: Sequence[memoryview]
+    """The records, as they were loaded."""
+    workers: int = 1
+    alike: int = 8
+    """Of records that execute the same lines of a file, so many judge its mutants."""
+    reaches: list[Reach] = field(default_factory=list)
+    """What each record executes."""
+    imported: Reach = field(default_factory=lambda: Reach(True, 0.0))
+    """What importing executes."""
+    caught: Counter[int] = field(default_factory=Counter)
+    """How many mutants each record has caught."""
+
+    def watch(self, modules: Sequence[Loaded]) -> list[int]:
+        """Find out what each record executes of these modules; those that the unchanged model
+        does not foretell."""
+        files = {str(each.path) for each in modules}
+        with _FORK.Pool(self.workers) as pool:
+            self.imported = pool.apply(_watch_import, (files,))
+        global _texts
+        _texts = self.texts
+        with _FORK.Pool(self.workers) as pool:
+            self.reaches = pool.map(partial(_watch, files), range(len(self.texts)), 16)
+        return [index for index, each in enumerate(self.reaches) if not each.foretold]
+
+    def judge(self, module: Loaded, mutants: Iterable[Mutant]) -> Iterator[Judged]:
+        """All of them, in the order in which that is done."""
+        running: dict[int, _Trial] = {}
+        for mutant in mutants:
+            trial = self._trial(module, mutant)
+            if not trial.order:
+                yield Judged(mutant, Fate.UNREACHED)
+                continue
+            while len(running) >= self.workers:
+                yield from self._ended(running)
+            running[trial.begin()] = trial
+        while running:
+            yield from self._ended(running)
+
+    def _trial(self, module: Loaded, mutant: Mutant) -> _Trial:
+        file = str(module.path)
+        code = compiled(mutant.tree, module)
+        swaps = module.swaps(code)
+        if swaps is not None and self.imported.touches(file, (each.begins for each in swaps)):
+            swaps = None
+        chosen = self._few_of_each_sort(file, (
+            index for index, each in enumerate(self.reaches)
+            if swaps is None or each.touches(file, mutant.lines)))
+        return _Trial(mutant, module.name, code, swaps,
+                      [(index, self.texts[index], self.reaches[index].seconds)
+                       for index in chosen])
+
+    def _few_of_each_sort(self, file: str, records: Iterable[int]) -> list[int]:
+        """Those that are most likely to catch a mutant in little time, such first; of those that
+        execute the same lines of the file not all."""
+        sorts: Counter[frozenset[int]] = Counter()
+        chosen: list[int] = []
+        for index in sorted(records, key=lambda index: (
+                self.reaches[index].seconds / (1 + self.caught[index]))):
+            lines = self.reaches[index].lines.get(file, frozenset())
+            sorts[lines] += 1
+            if sorts[lines] <= self.alike:
+                chosen.append(index)
+        return chosen
+
+    def _ended(self, running: dict[int, _Trial]) -> Iterator[Judged]:
+        for sentinel in wait(running):
+            assert isinstance(sentinel, int)
+            trial = running.pop(sentinel)
+            if trial.survived():
+                yield Judged(trial.mutant, Fate.SURVIVED)
+                continue
+            if trial.at.value >= 0:
+                self.caught[trial.at.value] += 1
+            yield Judged(trial.mutant, Fate.CAUGHT)
+
+
+class _Trial:
+    """A mutant before its records."""
+
+    def __init__(self, mutant: Mutant, name: str, code: CodeType, swaps: list[Swap] | None,
+                 order: list[tuple[int, memoryview, float]]) -> None:
+        self.mutant = mutant
+        self.order = order
+        """The records that it must foretell: their numbers, texts and seconds."""
+        self.at: Synchronized[int] = _FORK.Value("i", -1)
+        """The number of the record that it is at."""
+        self._change = partial(_change, name, code, swaps)
+        self._process: ForkProcess
+
+    def begin(self) -> int:
+        """Begin; a sentinel to wait for."""
+        self._process = _FORK.Process(target=self._run, daemon=True)
+        self._process.start()
+        return self._process.sentinel
+
+    def survived(self) -> bool:
+        """How it ended."""
+        self._process.join()
+        code = self._process.exitcode
+        self._process.close()
+        return code == 0
+
+    def _run(self) -> None:
+        """In the process: ends badly, or is ended, if the mutant is caught."""
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 60)
+        self._change()
+        for number, text, seconds in self.order:
+            self.at.value = number
+            signal.setitimer(signal.ITIMER_VIRTUAL, 2 + TIMES * seconds)
+            if not pickle.loads(text).foretold():
+                os._exit(1)
+        os._exit(0)
+
+
+def _change(name: str, code: CodeType, swaps: list[Swap] | None) -> None:
+    if swaps is None:
+        import_changed(name, code)
+        return
+    for swap in swaps:
+        swap.do()
+
+
+_texts: Sequence[memoryview] = ()
+"""For the workers that watch."""
+
+
+def _watch(files: set[str], number: int) -> Reach:
+    return reach(files, lambda: bool(pickle.loads(_texts[number]).foretold()))
+
+
+def _watch_import(files: set[str]) -> Reach:
+    return reach(files, lambda: import_anew() is None)
+

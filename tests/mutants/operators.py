@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One change in one place: the operators, on Python's syntax tree.
-
-This module knows nothing of the model, which must not be imported before it is changed.
-"""
+"""One change in one place: the operators, on Python's syntax tree."""
 
 from __future__ import annotations
 
@@ -20,6 +17,11 @@ _ARITHMETIC: Final[dict[type[ast.operator], type[ast.operator]]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult,
     ast.Mod: ast.FloorDiv, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr}
 
+_NOTHING_SAID: Final = ("unsaid.", *(f"raise {name}" for name in (
+    "Impossible", "Undetermined", "NotImplementedError", "ValueError", "TypeError", "IndexError",
+    "KeyError", "Deadlock")))
+"""How statements begin that look for operations which no trace has, or end what cannot be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
@@ -28,22 +30,70 @@ class Mutant:
     line: int
     what: str
     """Before and after, in a line."""
-    source: str
+    tree: ast.Module
+    """What is not changed stands where it stood."""
+    lines: range
+    """One of these must be executed if the change is to have an effect, unless it has it when the
+    module is imported."""
 
 
 def mutants(source: str) -> Iterator[Mutant]:
     """Every mutant of a module, in the order of its lines."""
     tree = ast.parse(source)
+    idle = _idle(tree)
+    lines = _lines(tree)
+    parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     spots = [node for node in ast.walk(tree)
-             if isinstance(node, (ast.expr, ast.stmt)) and id(node) not in _idle(tree)]
+             if isinstance(node, (ast.expr, ast.stmt)) and id(node) not in idle]
     for node in sorted(spots, key=lambda each: (each.lineno, each.col_offset)):
         for changed in _changed(node):
             yield Mutant(node.lineno, f"{_short(node)}  →  {_short(changed)}",
-                         ast.unparse(_Replace(node, changed).visit(copy.deepcopy(tree))))
+                         _replaced(tree, parents, node, changed), lines[id(node)])
+
+
+def _replaced(tree: ast.Module, parents: dict[int, ast.AST], node: ast.AST,
+              changed: ast.expr | ast.stmt) -> ast.Module:
+    """The tree with another node in the place of one.  The two have most nodes in common."""
+    old, new = node, ast.fix_missing_locations(ast.copy_location(copy.copy(changed), node))
+    while old is not tree:
+        parent = parents[id(old)]
+        twin = copy.copy(parent)
+        for name, value in ast.iter_fields(parent):
+            if value is old:
+                setattr(twin, name, new)
+            elif isinstance(value, list):
+                setattr(twin, name, [new if each is old else each for each in value])
+        old, new = parent, twin
+    assert isinstance(new, ast.Module)
+    return new
+
+
+def _lines(tree: ast.Module) -> dict[int, range]:
+    """The lines of the innermost statement or lambda that a node is in, by the node's id; of a
+    statement with a body those before it."""
+    found: dict[int, range] = {}
+
+    def walk(node: ast.AST, lines: range, function: range) -> None:
+        if isinstance(node, ast.FunctionDef):
+            function = range(node.body[0].lineno, (node.end_lineno or 0) + 1)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Yield):
+            lines = function  # it may be all that makes this a program
+        elif isinstance(node, (ast.stmt, ast.Lambda)):
+            assert node.end_lineno is not None
+            body = getattr(node, "body", None)
+            end = body[0].lineno if isinstance(body, list) else node.end_lineno + 1
+            lines = range(node.lineno, max(end, node.lineno + 1))
+        found[id(node)] = lines
+        for child in ast.iter_child_nodes(node):
+            walk(child, lines, function)
+
+    walk(tree, range(0), range(0))
+    return found
 
 
 def _idle(tree: ast.Module) -> set[int]:
-    """What decides nothing: documentation, annotations, decorators, names, slots of modules."""
+    """What decides nothing: documentation, annotations, decorators, names, slots of modules; and
+    that the model has nothing to say, which no trace can hold against it."""
     idle: set[int] = set()
     for node in ast.walk(tree):
         parts: list[ast.AST] = []
@@ -57,6 +107,8 @@ def _idle(tree: ast.Module) -> set[int]:
             parts.append(node)
         if isinstance(node, (ast.Raise, ast.JoinedStr)):
             parts += list(ast.iter_child_nodes(node))
+        if isinstance(node, (ast.Raise, ast.Expr)) and ast.unparse(node).startswith(_NOTHING_SAID):
+            parts.append(node)
         for part in parts:
             idle |= {id(each) for each in ast.walk(part)}
     return idle
@@ -89,24 +141,6 @@ def _changed(node: ast.expr | ast.stmt) -> Iterator[ast.expr | ast.stmt]:
             yield ast.Pass()
         case ast.Return(value) if value is not None and not isinstance(value, ast.Constant):
             yield ast.Return(ast.Constant(None))
-
-
-class _Replace(ast.NodeTransformer):
-    """Puts a node in the place of another, found in a copy by where it stands and its text."""
-
-    def __init__(self, old: ast.expr | ast.stmt, new: ast.expr | ast.stmt) -> None:
-        self._key = _key(old)
-        self._new = copy.deepcopy(new)
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        """Replace it, or go on below it."""
-        if isinstance(node, (ast.expr, ast.stmt)) and _key(node) == self._key:
-            return ast.fix_missing_locations(ast.copy_location(self._new, node))
-        return self.generic_visit(node)
-
-
-def _key(node: ast.expr | ast.stmt) -> tuple[object, ...]:
-    return (type(node), node.lineno, node.col_offset, node.end_lineno, node.end_col_offset)
 
 
 def _short(node: ast.AST) -> str:

@@ -4,60 +4,159 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 from harness.exploration.areas import named
 from harness.exploration.building import Plan
+from harness.exploration.directed.catalogue import checks
 from harness.exploration.grounds import SimulatedGround
 from harness.exploration.traces import TraceSource
+from harness.lockstep.trace import SystemKind
 from model.operations import Via
-from tests.mutants.__main__ import CAUGHT, SURVIVED, judged
+from tests.mutants.judge import Fate, Judge
 from tests.mutants.operators import Mutant, mutants
-from tests.mutants.recording import record, save
+from tests.mutants.reach import reach
+from tests.mutants.recording import is_wanted, record
+from tests.mutants.records import load
+from tests.mutants.swap import Loaded
 
 ROOT = Path(__file__).parents[2]
-FILES = ("bitmap", "block_copy", "copy_before_write", "snapshot_access")
+FILES = ("bitmap", "block_copy", "copy_before_write", "rules", "snapshot_access")
+EVERYWHERE = range(1, 1000)
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a simulation, which serves as well as a QEMU here."""
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """With a recording of a simulation, which serves as well as a QEMU here."""
     file = tmp_path_factory.mktemp("mutants") / "recording"
     plan = Plan(channels=tuple(Via))
-    traces = [trace for area in ("bitmaps", "concurrency") for index in range(3)
+    traces = [trace for area in ("bitmaps", "concurrency") for index in range(4)
               if (trace := TraceSource(plan, named(area)).trace(1, index)) is not None]
-    records = record(SimulatedGround(plan), 60.0, traces)
-    assert any(each.overlapping for each in records)
-    save(records, file)
-    return file
+    file.write_bytes(b"".join(record(SimulatedGround(plan), 60.0, traces)))
+    made = Judge(load(file), workers=2)
+    assert made.texts
+    assert made.watch([_loaded(name) for name in FILES]) == []
+    return made
 
 
-def test_the_unchanged_model_lives(recording: Path) -> None:
-    same = Mutant(0, "", (ROOT / "model/bitmap.py").read_text())
-    assert judged(same, "model.bitmap", recording) == SURVIVED
+def _loaded(name: str) -> Loaded:
+    return Loaded.of(Path(f"model/{name}.py"))
 
 
-@pytest.mark.parametrize(("old", "new"), [
-    ("return number - number % unit", "return number + number % unit"),
-    ("SMALLEST_GRANULARITY: Final = 512", "this is no Python"),
+def _fate(judge: Judge, name: str, old: str, new: str, lines: range = EVERYWHERE) -> Fate:
+    module = _loaded(name)
+    assert module.source.count(old) == 1
+    mutant = Mutant(0, "", ast.parse(module.source.replace(old, new)), lines)
+    [judged] = judge.judge(module, [mutant])
+    assert judged.mutant is mutant
+    return judged.fate
+
+
+@pytest.mark.parametrize(("name", "old", "new"), [
+    ("bitmap", "return number - number % unit", "return (number // unit) * unit"),
+    ("bitmap", "SMALLEST_GRANULARITY: Final = 512", "SMALLEST_GRANULARITY: Final = int('512')"),
 ])
-def test_a_changed_one_is_caught(old: str, new: str, recording: Path) -> None:
-    source = (ROOT / "model/bitmap.py").read_text()
-    assert old in source
-    changed = Mutant(0, "", source.replace(old, new))
-    assert judged(changed, "model.bitmap", recording) == CAUGHT
+def test_what_is_the_same_lives(name: str, old: str, new: str, judge: Judge) -> None:
+    assert _fate(judge, name, old, new) is Fate.SURVIVED
+
+
+@pytest.mark.parametrize(("name", "old", "new"), [
+    pytest.param("bitmap", "return number - number % unit", "return number + number % unit",
+                 id="in a function"),
+    pytest.param("bitmap", "return number - number % unit", "return number.nothing",
+                 id="raises"),
+    pytest.param("bitmap", "return number - number % unit", "while True: pass",
+                 id="goes in circles"),
+    pytest.param("bitmap", "SMALLEST_GRANULARITY: Final = 512",
+                 "SMALLEST_GRANULARITY: Final = 0 / 0", id="cannot be imported"),
+    pytest.param("bitmap", "WORD: Final = 8", "WORD: Final = 9", id="where it is imported"),
+])
+def test_a_changed_one_is_caught(name: str, old: str, new: str, judge: Judge) -> None:
+    assert _fate(judge, name, old, new) is Fate.CAUGHT
+
+
+def test_what_importing_calls_is_judged_by_importing(judge: Judge) -> None:
+    """A function that makes rules is called when the model is imported, and never again."""
+    old = "carrier.fired[name] += 1"
+    assert _fate(judge, "rules", old, f"{old} / 0") is Fate.CAUGHT
+
+
+def test_what_no_record_does_is_told(judge: Judge) -> None:
+    fate = _fate(judge, "bitmap", "return number - number % unit", "return number.nothing",
+                 range(1, 2))
+    assert fate is Fate.UNREACHED
+
+
+def test_it_learns_which_records_catch(judge: Judge) -> None:
+    before = judge.caught.total()
+    _fate(judge, "bitmap", "return number - number % unit", "return number.nothing")
+    assert judge.caught.total() == before + 1
+    _fate(judge, "bitmap", "return number - number % unit", "return (number // unit) * unit")
+    assert judge.caught.total() == before + 1
+
+
+def test_lines_that_are_executed() -> None:
+    module = _loaded("bitmap")
+    from model.bitmap import DirtyBitmap
+
+    def action() -> bool:
+        DirtyBitmap(1 << 20, 1 << 16).set(0, 1)
+        return True
+    found = reach({str(module.path)}, action)
+    text = module.source.splitlines()
+    executed = {text[line - 1].strip() for line in found.lines[str(module.path)]}
+    assert found.foretold
+    assert "return -(-number // unit)" in executed
+    assert not any(line.startswith("raise") for line in executed)
+    assert not found.touches(__file__, EVERYWHERE)
+
+
+@pytest.mark.parametrize(("old", "new", "quickly"), [
+    ("return one", "return two", True),
+    ("key=lambda each: 1", "key=lambda each: 2", True),
+    ("field = 1", "field = 2", False),
+    ("CONSTANT = 1", "CONSTANT = 2", False),
+    ("one=1", "one=2", False),
+])
+def test_what_can_be_changed_in_place(old: str, new: str, quickly: bool, tmp_path: Path) -> None:
+    source = "\n".join((
+        "CONSTANT = 1", "class Held:", "    field = 1", "    def first(self, one=1, two=2):",
+        "        return one", "def second(many):", "    return sorted(many, key=lambda each: 1)"))
+    assert source.count(old) == 1
+    space: dict[str, object] = {}
+    code = compile(source, "it", "exec")
+    exec(code, space)
+    functions = (vars(space["Held"])["first"], space["second"])
+    module = Loaded("it", tmp_path, source, code, functions)  # type: ignore[arg-type]
+    assert module.swaps(compile(source, "it", "exec")) == []
+    swaps = module.swaps(compile(source.replace(old, new), "it", "exec"))
+    assert (swaps is not None) == quickly
+    assert swaps is None or len(swaps) == 1
+
+
+def test_of_interleavings_only_some_are_recorded() -> None:
+    every = checks(SystemKind.QSD)
+    left_out = [each.name for each in every if not is_wanted(each)]
+    assert 0 < len(left_out) < len(every)
+    for name in left_out:
+        assert re.fullmatch(r"every interleaving of .*, (?!1 |2 )\d+ of \d+", name)
 
 
 def test_mutants_differ_in_one_place() -> None:
     source = "\n".join(("def f(a: int = 1) -> int:", "    'Text.'", "    if a < 2:", "        g()",
                         "    return a + 1"))
-    found = [each.source for each in mutants(source)]
+    made = list(mutants(source))
+    found = [ast.unparse(each.tree) for each in made]
     assert len(found) == len(set(found)) == 8
-    expected = {"a <= 2", "not a < 2", "a: int=2", "a < 3", "a - 1", "a + 2", "return None"}
-    for text in expected:
-        assert sum(text in each for each in found) == 1, text
+    expected = {"a <= 2": 3, "not a < 2": 3, "a: int=2": 1, "a < 3": 3, "a - 1": 5, "a + 2": 5,
+                "return None": 5}
+    for text, line in expected.items():
+        [only] = [each for each in made if text in ast.unparse(each.tree)]
+        assert line in only.lines
+        assert len(only.lines) <= 2
     assert any("g()" not in each for each in found)
     assert all("Text." in each for each in found)
 
@@ -66,6 +165,8 @@ def test_mutants_differ_in_one_place() -> None:
 def test_mutants_of_the_model_are_python(name: str) -> None:
     source = (ROOT / f"model/{name}.py").read_text()
     every = list(mutants(source))
-    assert len(every) > 10
+    assert len(every) > 4
+    unchanged = ast.dump(ast.parse(source))
     for each in every:
-        assert ast.dump(ast.parse(each.source)) != ast.dump(ast.parse(source))
+        assert ast.dump(each.tree) != unchanged
+        compile(each.tree, name, "exec")

@@ -15,7 +15,7 @@ from harness.ranges import Ranges, merged, without
 from harness.stamps import data, render
 from harness.systems.base import Answer
 from model.channels import seen_through
-from model.content import ZERO, Content, Stamp
+from model.content import ZERO, Content, Stamp, zeroes
 from model.node import SECTOR
 from model.operations import Operation, Request, Status
 from model.outcome import Extent, Observation, Outcome
@@ -58,10 +58,10 @@ def compare(operation: Operation, outcome: Outcome, answer: Answer) -> tuple[Dif
         return ()
     found: list[Difference] = []
     offset = operation.offset if isinstance(operation, Request) else 0
-    if outcome.content is not None:
-        found += _compare_data(offset, outcome, outcome.content, answer)
-    if outcome.extents is not None:
-        found += _compare_extents(operation, offset, outcome.extents, answer.extents or ())
+    if outcome.content is not None or answer.data is not None:
+        found += _compare_data(offset, outcome, outcome.content or zeroes(0), answer)
+    if outcome.extents is not None or answer.extents is not None:
+        found += _compare_extents(operation, offset, outcome.extents or (), answer.extents or ())
     return tuple(found)
 
 

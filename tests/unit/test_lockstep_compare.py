@@ -320,5 +320,12 @@ def test_digests_are_compared_one_by_one() -> None:
         assert isinstance(difference, DigestDiffers)
 
 
+def test_an_answer_of_which_the_model_says_nothing_is_wrong() -> None:
+    read, asked = Read("src", 0, 512), Status("src", 0, 512)
+    assert compare(read, Outcome(), Answer(data=bytes(512))) == (LengthDiffers("data", 0, 512),)
+    assert compare(asked, Outcome(), Answer(extents=((512, 0),))) == (
+        LengthDiffers("block status", 0, 512),)
+
+
 def test_zero_is_the_stamp_of_nobody() -> None:
     assert stamps.data(ZERO, 5, 3) == bytes(3)

@@ -311,7 +311,6 @@ class BackupJob(JobLife):
 
     def _conclude(self, error: Errno | None) -> Program[None]:
         self.error = error
-        self._group.jobs.remove(self)
         if self.sync_bitmap is not None:
             self._settle_bitmap(self.sync_bitmap, failed=error is not None)
         if self.in_small_steps:

@@ -37,10 +37,7 @@ def align_up(number: int, unit: int) -> int:
 def split(start: int, end: int, unit: int) -> list[tuple[int, int]]:
     """The range in up to three pieces (start, end): a partial unit, whole units, a partial one."""
     first, last = min(align_up(start, unit), end), max(align_down(end, unit), start)
-    if first >= last:
-        cuts = [start, first, end] if first < end else [start, end]
-    else:
-        cuts = [start, first, last, end]
+    cuts = [start, end] if first > last else [start, first, last, end]
     return [(low, high) for low, high in pairwise(cuts) if low < high]
 
 
@@ -155,10 +152,6 @@ class DirtyBitmap:
             self.set(start, end)
 
     # Asking
-
-    def is_dirty(self, offset: int) -> bool:
-        """Whether the granule at ``offset`` is dirty."""
-        return self.bits.at(offset // self.granularity)
 
     def all_dirty(self, start: int, end: int) -> bool:
         """Whether every granule that ``[start, end)`` touches is dirty; past the end none is."""

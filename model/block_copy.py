@@ -34,7 +34,7 @@ LARGEST_SIZE: Final = (1 << 63) - 1
 """Bytes: QEMU's sizes are signed 64-bit numbers."""
 
 
-def cluster_size_of(target: Node, target_has_backing: bool, min_cluster_size: int) -> int:
+def cluster_size_of(target: Node, min_cluster_size: int) -> int:
     """The unit of copying in bytes: the largest of 64 KiB, ``min_cluster_size`` and what the
     target says of its own clusters; so that a cluster of the target is never copied in part.
 
@@ -45,11 +45,7 @@ def cluster_size_of(target: Node, target_has_backing: bool, min_cluster_size: in
         raise CommandRefused(f"min-cluster-size too large: {min_cluster_size} > {LARGEST_SIZE}")
     if min_cluster_size & (min_cluster_size - 1):
         raise CommandRefused("min-cluster-size needs to be a power of 2")
-    smallest = max(LEAST_CLUSTER, min_cluster_size)
-    reported = target.reported_cluster_size
-    if reported is None and not target_has_backing:
-        return smallest
-    return max(smallest, reported or 0)
+    return max(LEAST_CLUSTER, min_cluster_size, target.reported_cluster_size or 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -249,7 +245,6 @@ class BlockCopy:
         self._end(task)
         if self.progress is not None:
             self.progress.done += task.end - task.start
-            self._update_progress()
         if self.discards_source:
             with suppress(RequestFailed):  # that space is not freed harms no backup
                 yield from self.source.discard(task.start, end)
@@ -288,16 +283,10 @@ class BlockCopy:
     def _put_back(self, task: CopyTask) -> None:
         self.copy_bitmap.set(task.start, task.end)
         self._end(task)
-        self._update_progress()
 
     def _end(self, task: CopyTask) -> None:
         self.memory += task.memory
         self.in_flight.remove(task)
-
-    def _update_progress(self) -> None:
-        if self.progress is not None:
-            in_flight = sum(task.end - task.start for task in self.in_flight)
-            self.progress.set_remaining(self.copy_bitmap.count + in_flight)
 
     def _wait_for_others(self, start: int, end: int) -> Program[bool]:
         """Wait for one task of somebody else, if any; gives whether to look again."""
@@ -305,8 +294,7 @@ class BlockCopy:
                       if task.start < end and start < task.end), None)
         if other is not None:
             yield self._end_of(other)
-            return True
-        return self.copy_bitmap.next_dirty(start, end, self.cluster_size) is not None
+        return other is not None
 
     @rule("block-copy.waits-for-others", source="one copy of each cluster (block-copy)")
     def _end_of(self, other: CopyTask) -> Wait:
@@ -329,4 +317,6 @@ class BlockCopy:
         """Clusters that a client has discarded, or that a job has found it need not copy, leave
         the copy bitmap: they are not copied any more."""
         self.copy_bitmap.reset(start, end)
-        self._update_progress()
+        if self.progress is not None:
+            in_flight = sum(task.end - task.start for task in self.in_flight)
+            self.progress.set_remaining(self.copy_bitmap.count + in_flight)

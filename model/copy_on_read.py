@@ -75,9 +75,6 @@ class CopyOnRead(Node):
     def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         return self.file.write_zeroes(start, end, how)
 
-    def _discard(self, start: int, end: int) -> Program[None]:
-        return self.file.discard(start, end)
-
     def _flush(self) -> Program[None]:
         return self.file.flush()
 

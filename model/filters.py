@@ -13,7 +13,6 @@ from .errors import CommandRefused
 from .graph import Graph
 from .node import Node
 from .operations import AddFilter, OnCbwError
-from .qcow2 import Qcow2
 
 
 def add_filter(graph: Graph, command: AddFilter) -> None:
@@ -69,8 +68,7 @@ def _copy_bitmap(source: Node, target: Node, bitmap: DirtyBitmap | None,
                  min_cluster_size: int) -> DirtyBitmap:
     """What a new filter is to copy: what ``bitmap`` has dirty, or all."""
     try:
-        has_backing = isinstance(target, Qcow2) and target.backing is not None
-        cluster = cluster_size_of(target, has_backing, min_cluster_size)
+        cluster = cluster_size_of(target, min_cluster_size)
         copy_bitmap = DirtyBitmap(source.size, cluster, recording=False)
         if bitmap is None:
             copy_bitmap.set_all()

@@ -74,9 +74,8 @@ class RunMap(Generic[Value]):
         self._check(place, place + 1)
         return self._values[bisect_right(self._starts, place) - 1]
 
-    def run_at(self, place: int, limit: int | None = None) -> Run[Value]:
+    def run_at(self, place: int, limit: int) -> Run[Value]:
         """The run of equal value from ``place`` on, not past ``limit``."""
-        limit = self.size if limit is None else limit
         self._check(place, limit)
         index = bisect_right(self._starts, place) - 1
         end = self._starts[index + 1] if index + 1 < len(self._starts) else self.size

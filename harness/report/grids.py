@@ -36,7 +36,7 @@ def clusters_of(content: Content, unit: int, first: int, last: int,
     """Whose data clusters [first, last) of ``unit`` bytes hold, as runs (start, end, stamp)."""
     place = first
     while place < last:
-        run = content.run_at(place * unit)
+        run = content.run_at(place * unit, content.size)
         whole = last if run.end >= min(last * unit, content.size) else run.end // unit
         if whole > place:
             yield place, whole, run.value

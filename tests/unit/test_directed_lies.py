@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from harness.exploration.building import Plan
-from harness.exploration.directed import devices, others, telling
+from harness.exploration.directed import devices, failing, others, telling
 from harness.exploration.directed.catalogue import checks
 from harness.lockstep.replay import Stand, replay
 from harness.lockstep.trace import SystemKind, Trace
@@ -33,7 +33,7 @@ from model.backup_job import BackupJob
 from model.bitmap import DirtyBitmap, align_down, align_up, split
 from model.block_copy import BlockCopy, CopyCall, CopyTask
 from model.concurrent_machine import ConcurrentMachine, machine_for
-from model.configuration import GIB, KIB, Configuration, RequestKind
+from model.configuration import GIB, KIB, MIB, Configuration, RequestKind
 from model.content import Content, zeroes
 from model.copy_before_write import CopyBeforeWrite
 from model.copy_on_read import CopyOnRead
@@ -91,6 +91,10 @@ def _forgetful(kind: type[_Forgetful], lacking: Lacking, images: Configuration) 
 
 
 _run = BlockCopy._run
+_begin = BlockCopy._begin
+_copy_dirty = BlockCopy._copy_dirty
+_copy_in_time = CopyBeforeWrite._copy_in_time
+_write = Node.write
 _merge = DirtyBitmap.merge
 _discard = Node.discard
 _create = successors.create
@@ -225,6 +229,11 @@ def _counts_the_bitmap(job: BackupJob) -> Program[None]:
     job.progress.set_remaining(job.sync_bitmap.bitmap.count)
 
 
+def _cuts_clusters_of_overlays(target: Node, smallest: int) -> int:
+    overlay = isinstance(target, Qcow2) and target.backing is not None
+    return max(smallest, 65536, 0 if overlay else target.reported_cluster_size or 0)
+
+
 def _looks_at_no_disk(machine: Machine, command: Attach) -> None:
     machine.graph.attach(command)
 
@@ -273,8 +282,7 @@ CASES = (
     ("jobs that discard what they have copied, zeroes too",
      Lacking(BlockCopy, "_run", _keeps_zeroes)),
     ("backups into an overlay of the backup before",
-     Lacking(filters, "cluster_size_of", lambda target, has_backing, smallest: max(
-         smallest, 65536, 0 if has_backing else target.reported_cluster_size))),
+     Lacking(filters, "cluster_size_of", _cuts_clusters_of_overlays)),
     ("bitmaps shown of which only the name is given",
      Lacking(links, "filtered_or_backing", lambda node: None)),
     ("bitmaps shown of which only the name is given",
@@ -356,12 +364,51 @@ def _waits_for_neighbours(copy: BlockCopy, start: int, end: int) -> Program[None
     yield from _wait_for_readers(copy, max(start - 1, 0), end + 1)
 
 
+def _is_the_oldest(copy: BlockCopy, start: int, end: int) -> CopyTask:
+    task = _begin(copy, start, end)
+    copy.in_flight.remove(task)
+    copy.in_flight.append(task)
+    return task
+
+
+def _looks_no_more(copy: BlockCopy, start: int, end: int, call: CopyCall) -> Program[bool]:
+    yield from _copy_dirty(copy, start, end, call)
+    return False
+
+
+def _fails_by_time_only(node: CopyBeforeWrite, start: int, end: int) -> Program[None]:
+    try:
+        yield from _copy_in_time(node, start, end)
+    except RequestFailed as why:
+        if why.error is Errno.ETIMEDOUT:
+            raise
+
+
+def _keeps_nothing_of_nothing(node: Node, start: int, content: Content, *,
+                              durable: bool = False) -> Program[None]:
+    if content.size:
+        yield from _write(node, start, content, durable=durable)
+
+
 HELD = (
     (CHECKS["schedule: guest writes and fleecing reads"].make,
      Lacking(Node, "write_zeroes", _not_durable)),
     (telling.failing, Lacking(BlockCopy, "_failed", BlockCopy._end)),
     (CHECKS["schedule: a job is cancelled in the middle, bitmap mode never"].make,
      Lacking(BackupJob, "_choose_clusters", _counts_the_bitmap)),
+    (others.given_up, Lacking(BlockCopy, "forget", lambda copy, start, end: (
+        copy.copy_bitmap.reset(start, end)))),
+    (others.cancelled, Lacking(BackupJob, "_stop_copying", lambda job: None)),
+    (others.apart, Lacking(block_copy, "_shows_through", lambda source, target: True)),
+    (CHECKS["schedule: tasks that wait for memory"].make,
+     Lacking(block_copy, "MEMORY", 129 * MIB)),
+    *((CHECKS[f"schedule: discards over a {name}"].make, Lacking(kind, "discard_alignment", 1))
+      for name, kind in (("snapshot", SnapshotAccess), ("copy-on-read node", CopyOnRead))),
+    (failing.failing, Lacking(BlockCopy, "_begin", _is_the_oldest)),
+    (failing.failing, Lacking(BlockCopy, "_copy_dirty", _looks_no_more)),
+    (failing.late, Lacking(CopyBeforeWrite, "_copy_in_time", _fails_by_time_only)),
+    (CHECKS["schedule: guest writes and fleecing reads"].make,
+     Lacking(Node, "write", _keeps_nothing_of_nothing)),
     (others.zeroes_shown,
      Lacking(BlockCopy, "_wait_for_readers", lambda copy, start, end: iter(()))),
     (telling.telling, Lacking(HeldImage, "_write_zeroes", _remembers_zeroed)),

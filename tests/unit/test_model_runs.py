@@ -57,7 +57,7 @@ def test_run_at_stops_at_the_limit() -> None:
     runs = RunMap(10, "a")
     runs.set(4, 8, "b")
     assert runs.run_at(5, 7) == Run(5, 7, "b")
-    assert runs.run_at(5) == Run(5, 8, "b")
+    assert runs.run_at(5, 8) == Run(5, 8, "b")
 
 
 @pytest.mark.parametrize("size", [3, 12])

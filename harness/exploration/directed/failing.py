@@ -25,8 +25,8 @@ READ, WRITE = RequestKind.READ, RequestKind.WRITE
 def failing(plan: Plan) -> Trace:
     """A failed copy that breaks the guest's request."""
     return side_by_side(plan, (
-        _source_fails, _target_fails, _retry_of_another, _given_up_copy_fails, _reads_fail,
-        _write_itself_fails, _discard_fails))
+        _source_fails, _target_fails, _retry_of_another, _fails_meanwhile, _fails_unnoticed,
+        _given_up_copy_fails, _reads_fail, _write_itself_fails, _discard_fails))
 
 
 def _source_fails(script: Script) -> None:
@@ -67,6 +67,28 @@ def _retry_of_another(script: Script) -> None:
     script.done(WRITE, TARGET, 0, error="EPERM")
     script.write(0)
     script.done(READ, SOURCE, 1)
+
+
+def _fails_meanwhile(script: Script) -> None:
+    """Who has copied something looks for more to copy before it waits for others."""
+    script.write(1)
+    script.write(2)
+    script.write(0, 3)
+    script.done(READ, SOURCE, 2, error="EIO")
+    script.copy(0)
+    script.copy(2)
+    script.copy(1)
+
+
+def _fails_unnoticed(script: Script) -> None:
+    """Who waits for the copies of others waits for the latest one first, and looks at nothing
+    else before that ends."""
+    script.write(0)
+    script.write(1)
+    script.write(0, 2)
+    script.done(READ, SOURCE, 0, error="EIO")
+    script.copy(1)
+    script.copy(0)
 
 
 def _given_up_copy_fails(script: Script) -> None:
@@ -174,9 +196,15 @@ def _broken_while_reading(script: Script) -> None:
 
 def late(plan: Plan) -> Trace:
     """Time runs out before a copy's read has come, before its write, while it waits for another's
-    copy, and after the copy; late copies succeed and fail."""
+    copy, and after the copy; late copies succeed and fail.  One that fails in time is no matter of
+    time."""
     script = Script(plan, disks(12))
     script.fleecing(timeout=1)
+    script.write(11)
+    script.done(READ, SOURCE, 11, error="ENOMEM")
+    script.write(10)
+    script.done(READ, SOURCE, 10)
+    script.done(WRITE, TARGET, 10, error="ENOSPC")
     script.write(0)
     script.write(0, 0.5)  # waits for the first one's copy, and must not try by itself
     script.write(2, 2)

@@ -188,20 +188,23 @@ def _slow(plan: Plan) -> Trace:
 
 
 def _policies(plan: Plan) -> Trace:
-    """Want of space is told from other failures, and what reads from what writes."""
+    """Want of space is told from other failures, and what reads from what writes, be it zeroes."""
     errors, policies = ("EIO", "ENOSPC"), set(OnError) - {OnError.IGNORE}  # tries for ever
     builder = Builder(plan, Configuration((
         Image("src", SIZE, filled=((0, SIZE),)), Image("tmp", SIZE),
+        Image("empty", SIZE, Format.QCOW2),
         *(Image(f"{kind}-{error}", SIZE, filled=((0, SIZE),), faults=(
             Fault(kind, FAILING, error),))
-          for kind in (RequestKind.READ, RequestKind.WRITE) for error in errors))))
+          for kind in (RequestKind.READ, RequestKind.WRITE, RequestKind.ZERO)
+          for error in errors))))
     job = Backup("job", "src", "tmp", Sync.FULL, filter_node="filter", auto_dismiss=False,
                  max_workers=1, max_chunk=CLUSTER)
     for error, policy in itertools.product(errors, sorted(policies)):
         for command in (
                 replace(job, device=f"{RequestKind.READ}-{error}", on_source_error=policy),
-                replace(job, target=f"{RequestKind.WRITE}-{error}", on_target_error=policy,
-                        on_source_error=OnError.STOP)):
+                *(replace(job, device=device, target=f"{kind}-{error}", on_target_error=policy,
+                          on_source_error=OnError.STOP)
+                  for device, kind in (("src", RequestKind.WRITE), ("empty", RequestKind.ZERO)))):
             builder.add_all((command, JobResume("job"), JobCancel("job"), JobDismiss("job")))
     return builder.trace()
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.exploration.building import Plan
-from harness.exploration.directed.script import CLUSTER, JOB, Script, overlays
-from harness.exploration.images import SOURCE, TARGET
-from harness.exploration.openings import FILTER, SNAPSHOT
+from harness.exploration.directed.script import CLUSTER, JOB, Script, disks, overlays
+from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
+from harness.exploration.openings import FILTER, SECOND_FILTER, SNAPSHOT
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import Configuration, Format, Image, Protocol, RequestKind
-from model.job_operations import JobFinalize, JobResume, OnError, Sync
+from model.job_operations import JobCancel, JobFinalize, JobPause, JobResume, OnError, Sync
 from model.schedule import Start
 
 READ, WRITE, STATUS = RequestKind.READ, RequestKind.WRITE, RequestKind.STATUS
@@ -22,7 +22,7 @@ READ, WRITE, STATUS = RequestKind.READ, RequestKind.WRITE, RequestKind.STATUS
 def shown(plan: Plan, *between: str) -> Trace:
     """The target's readers see the source where nothing is copied yet, also through overlays
     ``between`` the two: copies wait for them, but not for readers of what is beside."""
-    script = Script(plan, overlays(6, *between))
+    script = Script(plan, overlays(8, *between))
     script.must(ops.AddFilter(FILTER, SOURCE, TARGET), ops.Export(FILTER),
                 ops.Export(TARGET, writable=False))
     script.read(0, node=TARGET)
@@ -38,9 +38,38 @@ def shown(plan: Plan, *between: str) -> Trace:
     script.done(READ, SOURCE, 2, nth=1)
     script.read(2, 1, TARGET)
     script.finish()
-    script.read(4, node=TARGET)
-    script.write(5, 0.5)
-    script.done(READ, SOURCE, 5)
+    for read, written in ((4, 5), (7, 6)):
+        script.read(read, node=TARGET)
+        script.write(written, 0.5)
+        script.done(READ, SOURCE, written)
+        script.finish()
+    return script.trace()
+
+
+def apart(plan: Plan) -> Trace:
+    """Copies into a target that shows nothing of the source wait for nobody who reads it."""
+    script = Script(plan, disks(2))
+    script.must(ops.AddFilter(FILTER, SOURCE, TARGET), ops.Export(FILTER),
+                ops.Export(TARGET, writable=False))
+    script.read(0, 2, TARGET)
+    script.write(0, 0.5)
+    script.copy(0)
+    script.finish()
+    return script.trace()
+
+
+def below(plan: Plan, between: ops.AddSnapshot | ops.AddCopyOnRead) -> Trace:
+    """A filter cuts discards at the clusters of a qcow2 that is below another node ``between``,
+    be that but the target of a filter further below."""
+    images = overlays(5)
+    script = Script(plan, replace(images, images=(*images.images, Image(
+        SECOND_TARGET, 5 * CLUSTER, protocol=Protocol.HELD))))
+    script.must(ops.AddFilter(FILTER, SOURCE, TARGET), between,
+                ops.AddFilter(SECOND_FILTER, between.node, SECOND_TARGET),
+                ops.Export(SECOND_FILTER))
+    script.guest = SECOND_FILTER
+    script.discard(0.5, 3)
+    script.done(READ, SOURCE, 0)
     script.finish()
     return script.trace()
 
@@ -123,6 +152,34 @@ def keeping(plan: Plan) -> Trace:
     script.zero(3.5, 1, unmap=True)
     script.finish(latest=True)
     script.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))
+    return script.trace()
+
+
+def given_up(plan: Plan) -> Trace:
+    """What a client of a job's filter gives up, while the job copies something else, is no part of
+    the job's length any more."""
+    script = Script(plan, disks(4))
+    script.must(ops.Export(SOURCE), Start(replace(JOB, max_workers=1, max_chunk=CLUSTER)))
+    script.copy(0)
+    script.done(READ, SOURCE, 1, error="EIO")
+    script.scene.follow(script.machine)  # which has the job's filter now
+    script.must(ops.AddSnapshot(SNAPSHOT, "filter"), ops.Export(SNAPSHOT),
+                Start(JobResume("job")))
+    script.give_up(3)
+    script.finish()
+    script.must(JobFinalize("job"), ops.Inspect(TARGET))
+    return script.trace()
+
+
+def cancelled(plan: Plan) -> Trace:
+    """A job that is told to end, or to pause and then to end, begins to copy nothing of all that
+    is left."""
+    script = Script(plan, disks(6))
+    script.must(ops.Export(SOURCE))
+    for told in ((JobCancel("job"),), (JobPause("job"), JobCancel("job"))):
+        script.must(Start(replace(JOB, max_workers=1, max_chunk=CLUSTER)), *map(Start, told))
+        script.finish()
+    script.must(ops.Inspect(TARGET))
     return script.trace()
 
 

@@ -18,6 +18,7 @@ from harness.exploration.directed import (
     losing,
     others,
     steering,
+    tasks,
     telling,
 )
 from harness.exploration.directed.script import CLUSTER, JOB, Script, disks, look, side_by_side
@@ -26,7 +27,7 @@ from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT,
 from harness.lockstep.simplify import with_configuration
 from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.configuration import MIB, Configuration, Image, Protocol, RequestKind
+from model.configuration import Configuration, RequestKind
 from model.job_operations import JobFinalize, JobResume, OnError
 from model.schedule import Start
 
@@ -41,10 +42,12 @@ def checks() -> Iterator[Check]:
             ("timeouts", "copies out of time, guest's request broken", failing.late),
             ("failures", "copies that fail, snapshot broken", failing.breaking),
             ("timeouts", "copies out of time, snapshot broken", failing.late_and_broken),
-            ("failures", "copies of several tasks, of which some fail", _failing_tasks),
+            ("failures", "copies of several tasks, of which some fail", tasks.failing),
             ("concurrency", "a job and guest writes", _jobs),
             ("failures", "a job of several tasks that fail", others.failing),
             ("concurrency", "block status under way", telling.telling),
+            ("failures", "a job of which a client gives up a part", others.given_up),
+            ("concurrency", "a job that is paused and cancelled with much left", others.cancelled),
             ("concurrency", "disks that free no space", others.keeping),
             ("zeroes", "data that is zero", others.detecting),
             *steering.makers(),
@@ -52,7 +55,7 @@ def checks() -> Iterator[Check]:
             ("failures", "block status that fails", telling.failing),
             ("concurrency", "block status for jobs", telling.jobs),
             ("timeouts", "block status out of time", telling.late),
-            ("concurrency", "copies that wait for memory", _memory),
+            ("concurrency", "copies that wait for memory", tasks.memory),
             ("failures", "QEMU killed at each step of guest and client", killing.fleecing),
             ("failures", "QEMU killed beside persistent bitmaps", killing.bitmaps),
             ("failures", "QEMU killed at each step of a job and a guest", killing.backing_up),
@@ -62,8 +65,14 @@ def checks() -> Iterator[Check]:
              lambda plan: others.shown(plan, "between")),
             ("concurrency", "the source's zeroes show through the target", others.zeroes_shown),
             ("concurrency", "the source shows through a job's target", others.job),
-            ("concurrency", "copies of several tasks", _tasks),
-            ("concurrency", "a copy of more tasks than go at a time", _many_tasks)):
+            ("concurrency", "a target that shows nothing of the source", others.apart),
+            ("concurrency", "discards over a snapshot",
+             lambda plan: others.below(plan, ops.AddSnapshot(SNAPSHOT, FILTER))),
+            ("concurrency", "discards over a copy-on-read node",
+             lambda plan: others.below(plan, ops.AddCopyOnRead("cor", FILTER))),
+            ("concurrency", "tasks that wait for memory", tasks.memory_of_tasks),
+            ("concurrency", "copies of several tasks", tasks.several),
+            ("concurrency", "a copy of more tasks than go at a time", tasks.many)):
         yield Check(area, f"schedule: {name}", functools.partial(_if_possible, make))
     for area, name, make in (
             ("concurrency", "guest writes and fleecing reads", _locking),
@@ -266,7 +275,7 @@ def _give_up_parts(script: Script) -> None:
 
 
 def _flushes(script: Script) -> None:
-    """Flushes and durable writes, and a flush while another one is under way."""
+    """Flushes and durable writes, of nothing too, and a flush while another one is under way."""
     script.write(0, fua=True)
     script.copy(0)
     script.flush()
@@ -279,6 +288,9 @@ def _flushes(script: Script) -> None:
     script.zero(1, 0.5, fua=True, unmap=True)
     script.copy(1)
     script.done(RequestKind.ZERO, SOURCE, 0)
+    script.finish()
+    script.write(3, 0, fua=True)
+    script.done(RequestKind.FLUSH, SOURCE)
 
 
 def _no_bytes(script: Script) -> None:
@@ -336,73 +348,4 @@ def _stacked(plan: Plan) -> Trace:
     script.write(1, 2)
     script.finish(latest=True)
     look(script)
-    return script.trace()
-
-
-# Copies of several tasks: of 1 MiB each, 64 at a time, 16 of their requests sent at a time.
-
-
-def _large(plan: Plan, size: int) -> Script:
-    script = Script(plan, disks(size / CLUSTER))
-    script.fleecing()
-    return script
-
-
-def _tasks(plan: Plan) -> Trace:
-    script = _large(plan, 4 * MIB + CLUSTER)
-    script.read(20, 0.5)
-    script.discard(3, 60)
-    script.done(READ, SOURCE, 3 + 32)
-    script.write(0, 4)  # copies what is before it, and waits for the rest
-    script.done(READ, SOURCE, 3)
-    script.done(WRITE, TARGET, 3)
-    script.finish(latest=True)
-    look(script)
-    return script.trace()
-
-
-def _failing_tasks(plan: Plan) -> Trace:
-    """After the first failure no task starts; all that were started are waited for; and who
-    waited for them tries again what they leave."""
-    script = _large(plan, 5 * MIB)
-    script.discard(0, 80)
-    script.write(2)
-    script.write(70)
-    script.done(READ, SOURCE, 32, error="EIO")
-    script.done(READ, SOURCE, 0)
-    script.done(READ, SOURCE, 64)
-    script.done(WRITE, TARGET, 64, error="ENOSPC")
-    script.finish()
-    script.discard(0, 80)
-    script.finish(latest=True)
-    look(script)
-    return script.trace()
-
-
-def _memory(plan: Plan) -> Trace:
-    """All copies of a filter have 128 MiB in hand: four clusters of 32 MiB.  The fifth begins
-    when one of them has ended, well or not."""
-    cluster = 32 * MIB
-    if not plan.capabilities.min_cluster_size:
-        return Script(plan, Configuration()).trace()
-    script = Script(plan, Configuration(tuple(
-        Image(node, 6 * cluster, protocol=Protocol.HELD) for node in (SOURCE, TARGET))))
-    script.must(ops.AddFilter(FILTER, SOURCE, TARGET, min_cluster_size=cluster),
-                ops.AddSnapshot(SNAPSHOT, FILTER), ops.Export(FILTER), ops.Export(SNAPSHOT))
-    places = [number * cluster / CLUSTER for number in range(6)]
-    for place in places:
-        script.write(place, 0.5)
-    script.read(places[4], 0.5)
-    script.done(READ, SOURCE, places[2], error="EIO")
-    script.copy(places[1])
-    script.finish()
-    return script.trace()
-
-
-def _many_tasks(plan: Plan) -> Trace:
-    size = 67 * MIB + CLUSTER
-    script = _large(plan, size)
-    script.discard(0, size / CLUSTER)
-    script.write(66 * 16, 0.5)
-    script.finish()
     return script.trace()

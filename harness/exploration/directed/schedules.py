@@ -47,7 +47,6 @@ def checks() -> Iterator[Check]:
             ("failures", "a job of several tasks that fail", others.failing),
             ("concurrency", "block status under way", telling.telling),
             ("failures", "a job of which a client gives up a part", others.given_up),
-            ("concurrency", "a job that is paused and cancelled with much left", others.cancelled),
             ("concurrency", "disks that free no space", others.keeping),
             ("zeroes", "data that is zero", others.detecting),
             *steering.makers(),
@@ -70,6 +69,7 @@ def checks() -> Iterator[Check]:
              lambda plan: others.below(plan, ops.AddSnapshot(SNAPSHOT, FILTER))),
             ("concurrency", "discards over a copy-on-read node",
              lambda plan: others.below(plan, ops.AddCopyOnRead("cor", FILTER))),
+            ("concurrency", "a job that is paused and cancelled with much left", others.cancelled),
             ("concurrency", "tasks that wait for memory", tasks.memory_of_tasks),
             ("concurrency", "copies of several tasks", tasks.several),
             ("concurrency", "a copy of more tasks than go at a time", tasks.many)):

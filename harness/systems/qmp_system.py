@@ -394,9 +394,8 @@ class QmpSystem:
         if kept and self._jobs.any_started:  # the filters of jobs come and go below snapshots
             kept = child_of(self._block_graph(), node, "file")
         cluster = cluster_size(bitmaps_of(seen.get(kept, {})))
-        reader: Reader
         if Via.NBD in self._channels:
-            reader = ThroughNbd(self._clients, export)
+            reader: Reader = ThroughNbd(self._clients, export)
         else:
             reader = ThroughQemuIo(self._clients, export, seen[node]["image"]["virtual-size"])
         return inspect(reader, None if cluster is None else Snapshot(cluster), self._touched)

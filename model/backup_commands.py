@@ -16,6 +16,7 @@ from .block_copy import LARGEST_SIZE
 from .capabilities import Capabilities
 from .configuration import Format
 from .copy_before_write import CbwOptions, CopyBeforeWrite
+from .copy_on_read import CopyOnRead
 from .errors import CommandRefused
 from .graph import Graph
 from .image import Image
@@ -152,6 +153,9 @@ def _check_nodes(graph: Graph, command: Backup, device: Node, target: Node) -> N
 
 
 def _compresses(target: Node) -> bool:
+    """Whether compressed data can be written to it; a copy-on-read node passes them on."""
+    if isinstance(target, CopyOnRead):
+        return _compresses(target.file)
     return (isinstance(target, Image) and target.spec.format in (Format.QCOW2, Format.VMDK)
             and target.format_node == target.name)
 

@@ -213,17 +213,18 @@ class Qcow2(Image):
         """Zero cells in place of others; those that had data keep their space unless it may be
         freed, as that of subclusters may only with all of their cluster."""
         had = list(self.cells.runs(start // self.cell, divide_up(end, self.cell)))
-        whole = range(divide_up(start, self.cluster), end // self.cluster)
+        cells = self.cluster // self.cell
+        first = divide_up(start // self.cell, cells) * cells
+        last = max(first, divide_up(end, self.cell) // cells * cells) if frees else first
         self._make_zero(start, end)
         for run in had:
             if run.value is Cell.PERHAPS_ZERO:
                 self.cells.set(run.start, run.end, run.value)
-            elif run.value in SPACE and not frees:
-                self.cells.set(run.start, run.end, Cell.ZERO_KEPT)
-            elif run.value in SPACE and self.spec.subclusters:
-                for index in range(run.start, run.end):
-                    if index * self.cell // self.cluster not in whole:
-                        self.cells.set(index, index + 1, Cell.ZERO_KEPT)
+            elif run.value in SPACE:  # which those from first to last give up
+                for low, high in ((run.start, min(run.end, first)),
+                                  (max(run.start, last), run.end)):
+                    if low < high:
+                        self.cells.set(low, high, Cell.ZERO_KEPT)
 
     def _make_zero(self, start: int, end: int, state: Cell = Cell.ZERO) -> None:
         """Make cells zero; those past the end of the image too if all of its last cluster is."""

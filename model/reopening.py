@@ -22,11 +22,10 @@ def reopen(graph: Graph, command: Reopen) -> None:
     node = graph.blockdev(command.node)
     if not isinstance(node, Image) or node.spec.format is Format.PARALLELS:
         raise _cannot(node)
-    reopening = _Reopening(graph, node)
     if command.read_only:
-        reopening.make_read_only()
+        _make_read_only(graph, node)
     else:
-        reopening.make_writable()
+        _make_writable(node)
 
 
 def reopen_as(graph: Graph, command: ReopenAs) -> None:
@@ -48,49 +47,42 @@ def _cannot(node: Node) -> CommandRefused:
                           "support reopening files")
 
 
-class _Reopening:
-    """An image being reopened."""
+@rule("reopen.read-only", source="blockdev-reopen; experiment")
+def _make_read_only(graph: Graph, image: Image) -> None:
+    """An image becomes read-only if nobody may write to it.  The bitmaps that it keeps are stored,
+    so that a kill loses none, and cannot be changed from then on.  An image that is read-only
+    already stays so; it is refused if a persistent bitmap was added meanwhile."""
+    if image.read_only:
+        if any(map(bitmap_directory.must_store, image.bitmaps)):
+            raise CommandRefused("No write access")
+        return
+    if graph.capabilities.refused_readonly_reopen_blocks_writes:
+        _keep_bitmaps_first(image)
+    graph.check_no_writer(image)
+    _keep_bitmaps(image)
+    image.read_only = True
 
-    def __init__(self, graph: Graph, image: Image) -> None:
-        self.graph = graph
-        self.image = image
-        self.fired = graph.fired
 
-    @rule("reopen.read-only", source="blockdev-reopen; experiment")
-    def make_read_only(self) -> None:
-        """An image becomes read-only if nobody may write to it.  The bitmaps that it keeps are
-        stored, so that a kill loses none, and cannot be changed from then on.  An image that is
-        read-only already stays so; it is refused if a persistent bitmap was added meanwhile."""
-        image = self.image
-        if image.read_only:
-            if any(map(bitmap_directory.must_store, image.bitmaps)):
-                raise CommandRefused("No write access")
-            return
-        if self.graph.capabilities.refused_readonly_reopen_blocks_writes:
-            self._keep_bitmaps_first()
-        self.graph.check_no_writer(image)
-        self._keep_bitmaps()
-        image.read_only = True
+@rule("reopen.refused-blocks-writes", source="experiment: a defect of QEMU")
+def _keep_bitmaps_first(image: Image) -> None:
+    """Only when all else is done QEMU looks whether anybody may write to the image.  If so, the
+    command is refused; but the bitmaps that the image keeps have been stored and cannot be
+    changed.  So the image cannot be written to until it is reopened as what it is."""
+    _keep_bitmaps(image)
 
-    @rule("reopen.refused-blocks-writes", source="experiment: a defect of QEMU")
-    def _keep_bitmaps_first(self) -> None:
-        """Only when all else is done QEMU looks whether anybody may write to the image.  If so,
-        the command is refused; but the bitmaps that the image keeps have been stored and cannot
-        be changed.  So the image cannot be written to until it is reopened as what it is."""
-        self._keep_bitmaps()
 
-    def _keep_bitmaps(self) -> None:
-        if isinstance(self.image, Qcow2):
-            bitmap_directory.store(self.image)
-            bitmap_directory.protect(self.image)
+def _keep_bitmaps(image: Image) -> None:
+    if isinstance(image, Qcow2):
+        bitmap_directory.store(image)
+        bitmap_directory.protect(image)
 
-    @rule("reopen.writable", source="blockdev-reopen; experiment")
-    def make_writable(self) -> None:
-        """An image becomes writable, and the bitmaps that it keeps are in use again.  One that was
-        opened read-only in the first place does not: what is below it is read-only for good."""
-        image = self.image
-        if image.spec.read_only:
-            raise CommandRefused("Block node is read-only")
-        if isinstance(image, Qcow2):
-            bitmap_directory.release(image)
-        image.read_only = False
+
+@rule("reopen.writable", source="blockdev-reopen; experiment")
+def _make_writable(image: Image) -> None:
+    """An image becomes writable, and the bitmaps that it keeps are in use again.  One that was
+    opened read-only in the first place does not: what is below it is read-only for good."""
+    if image.spec.read_only:
+        raise CommandRefused("Block node is read-only")
+    if isinstance(image, Qcow2):
+        bitmap_directory.release(image)
+    image.read_only = False

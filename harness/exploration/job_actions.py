@@ -99,7 +99,7 @@ class JobDrawer(Drawer):
         """drive-backup of the disk to the file of an image that nothing is built over, whose node
         is removed; what has come of the file shows when another QEMU opens it."""
         choices, scene = self.choices, self.scene
-        used = {name for place in scene.nodes.values() for name in place.below}
+        used = scene.built_on
         targets = [name for name in scene.images if name != SOURCE and name not in used]
         if not targets or not self.has_drives:
             return None
@@ -124,7 +124,7 @@ class JobDrawer(Drawer):
 
     def _target(self) -> str:
         """An image that nothing is built over, as a rule."""
-        used = {name for place in self.scene.nodes.values() for name in place.below}
+        used = self.scene.built_on
         free = [place.name for place in self.scene.of_kind(Kind.IMAGE)
                 if place.name != SOURCE and place.name not in used]
         return self.choices.pick(free if free and self.choices.chance(14)

@@ -148,6 +148,11 @@ class Scene:
         """The exported nodes of these kinds, oldest first."""
         return [place for place in self.of_kind(*kinds) if place.name in self.exports]
 
+    @property
+    def built_on(self) -> set[str]:
+        """The names of the nodes that others are built on."""
+        return {name for place in self.nodes.values() for name in place.below}
+
     def unused_names(self, names: Iterable[str]) -> list[str]:
         """Those of the names that no node has."""
         return [name for name in names if name not in self.nodes]

@@ -19,9 +19,8 @@ from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.bitmap import divide_up
 from model.concurrent_machine import machine_for
-from model.copy_before_write import CopyBeforeWrite
+from model.links import shown_filter
 from model.operations import Context, Operation, Via
-from model.snapshot_access import SnapshotAccess
 
 MOST: Final = 12
 """Clusters looked at one by one, on each node."""
@@ -78,13 +77,14 @@ def _alike(building: Builder, place: Place) -> list[tuple[int, int]]:
     read, for one cluster that may not makes the answer about all an error."""
     end = min(place.size, LONGEST)
     node = building.machine.nodes.get(place.name)
-    if not isinstance(node, SnapshotAccess) or not isinstance(node.file, CopyBeforeWrite):
+    kept = None if node is None else shown_filter(node)
+    if kept is None:
         return [(0, end)]
     found = []
     start = 0
-    end = min(end, node.file.size)  # less than the snapshot's if the filter was made smaller
+    end = min(end, kept.size)  # less than the snapshot's if the filter was made smaller
     while start < end:
-        allowed, stop = node.file.access.run(start, end)
+        allowed, stop = kept.access.run(start, end)
         if allowed:
             found.append((start, stop - start))
         start = stop

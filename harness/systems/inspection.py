@@ -20,7 +20,6 @@ _ASKED: Final = 1 << 30  # bytes asked about in one block status request
 _DENIED: Final = int(seen_through(Via.NBD, Errno.EACCES))
 
 
-
 class Reader(Protocol):
     """What is needed to inspect a node; both raise RequestFailed."""
 
@@ -95,7 +94,3 @@ def _interesting(reader: Reader, unit: int | None, touched: Ranges) -> list[tupl
                 middle = start + align_up(end - start, 2 * unit) // 2
                 pending += [(start, middle), (middle, end)]
     return [(start, min(end, reader.size)) for start, end in widened(found, unit or PIECE)]
-
-
-
-

@@ -152,8 +152,8 @@ def _not_in_use(image: Qcow2) -> None:
     image.directory = kept
 
 
-def _always_writable(reopening: Any) -> None:
-    reopening.image.read_only = False
+def _always_writable(image: Image) -> None:
+    image.read_only = False
 
 
 def _shows_what_records(graph: Graph, node: Node, name: str, *, writable: bool) -> DirtyBitmap:
@@ -310,7 +310,7 @@ CASES = (
     ("filters and snapshots that cannot be reopened",
      Lacking(reopening, "_cannot", lambda node: CommandRefused("no"))),
     ("images of every format reopened",
-     Lacking(reopening._Reopening, "make_writable", _always_writable)),
+     Lacking(reopening, "_make_writable", _always_writable)),
     ("names that exports may have",
      Lacking(Graph, "_check_called", lambda graph, name: None)),
     ("names that exports may have",

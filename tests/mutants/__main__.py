@@ -7,16 +7,22 @@ import argparse
 import random
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+from tests.mutants.explanations import Reason, explained, explanations_of
 from tests.mutants.judge import Fate, Judge
 from tests.mutants.operators import Mutant, mutants
 from tests.mutants.records import load
 from tests.mutants.swap import Loaded
 
+BAD: Final = (Fate.SURVIVED, Fate.UNREACHED, Fate.MISJUDGED, Reason.GAP)
+"""What should not be."""
+
 
 def judge(options: argparse.Namespace) -> int:
-    """Judge the mutants of some files; 1 if any survives."""
+    """Judge the mutants of some files; 1 if any survives without a reason."""
     files: dict[Path, set[int]] = {}
     for named in options.files:
         file, _, line = named.partition(":")
@@ -26,24 +32,49 @@ def judge(options: argparse.Namespace) -> int:
     if judge_.watch(modules):
         print("the unchanged model does not foretell the recording: record anew")
         return 2
-    total: Counter[Fate] = Counter()
+    total: Counter[Fate | Reason] = Counter()
     for (file, lines), module in zip(files.items(), modules, strict=True):
-        chosen = _chosen(module, lines, options.most, options.seed)
-        found = Counter[Fate]()
-        alive: list[tuple[int, str]] = []
-        for number, each in enumerate(judge_.judge(module, chosen), start=1):
-            if sys.stderr.isatty():
-                print(f"\r{file}: {number} of {len(chosen)}", end="", file=sys.stderr, flush=True)
-            found[each.fate] += 1
-            if each.fate is not Fate.CAUGHT:
-                alive.append((each.mutant.line, f"{each.fate.value}: {each.mutant.what}"))
-        for line, what in sorted(alive):
-            print(f"{file}:{line}: {what}")
-        print(f"{file}: {found[Fate.CAUGHT]} of {len(chosen)} mutants caught", flush=True)
-        total += found
-    print(f"score {100 * total[Fate.CAUGHT] / max(total.total(), 1):.1f} %: "
-          f"{total[Fate.CAUGHT]} of {total.total()}")
-    return int(total.total() > total[Fate.CAUGHT])
+        total += judge_file(judge_, file, module, _chosen(module, lines, options.most,
+                                                           options.seed), options.explained)
+    print(f"score {_score(total)}")
+    return int(any(total[each] for each in BAD))
+
+
+def judge_file(judge_: Judge, file: Path, module: Loaded, chosen: Sequence[Mutant],
+                judge_explained: bool) -> Counter[Fate | Reason]:
+    """How its mutants fare, of which those that live, and are not explained, are listed."""
+    source = module.source.splitlines()
+    every = explanations_of(file)
+    reasons = {id(mutant): found.reason for mutant in chosen
+               if (found := explained(mutant, source, every)) is not None}
+    judged = [each for each in chosen if judge_explained or id(each) not in reasons]
+    total = Counter[Fate | Reason](reasons[id(each)] for each in chosen
+                                   if not judge_explained and id(each) in reasons)
+    alive: list[tuple[int, str]] = []
+    for number, each in enumerate(judge_.judge(module, judged), start=1):
+        if sys.stderr.isatty():
+            print(f"\r{file}: {number} of {len(judged)}", end="", file=sys.stderr, flush=True)
+        reason = reasons.get(id(each.mutant))
+        if each.fate is Fate.CAUGHT and reason is not None:
+            total[Fate.MISJUDGED] += 1
+            alive.append((each.mutant.line, f"{Fate.MISJUDGED.value}: {each.mutant.what}"))
+            continue
+        total[reason or each.fate] += 1
+        if each.fate is not Fate.CAUGHT and reason is None:
+            alive.append((each.mutant.line, f"{each.fate.value}: {each.mutant.what}"))
+    for line, what in sorted(alive):
+        print(f"{file}:{line}: {what}")
+    print(f"{file}: {_score(total)}", flush=True)
+    return total
+
+
+def _score(total: Counter[Fate | Reason]) -> str:
+    """Of those that can be caught, how many are."""
+    beyond = total[Reason.EQUIVALENT] + total[Reason.SILENT]
+    within = total.total() - beyond
+    return (f"{100 * total[Fate.CAUGHT] / max(within, 1):.1f} %: {total[Fate.CAUGHT]} of {within} "
+            f"mutants caught; {total[Reason.EQUIVALENT]} more are equivalent, "
+            f"{total[Reason.SILENT]} silent")
 
 
 def _chosen(module: Loaded, lines: set[int], most: int | None, seed: int) -> list[Mutant]:
@@ -92,6 +123,8 @@ def main() -> int:
     judging.add_argument("--workers", type=int, default=1)
     judging.add_argument("--alike", type=int, default=8, help=(
         "so many of the traces that execute the same lines of a file judge its mutants"))
+    judging.add_argument("--explained", action="store_true", help=(
+        "judge also those of which tests/mutants/explained says why none can catch them"))
     judging.add_argument("--most", type=int, help="of each file, so many mutants drawn by seed")
     judging.add_argument("--seed", type=int, default=1)
     judging.set_defaults(verb=judge)

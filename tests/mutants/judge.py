@@ -34,6 +34,8 @@ class Fate(Enum):
     SURVIVED = "survived"
     UNREACHED = "never reached"
     """Survived, as no record executes what was changed."""
+    MISJUDGED = "caught, though explained"
+    """Caught, though :mod:`tests.mutants.explained` says that it cannot be."""
 
 
 @dataclass(frozen=True)

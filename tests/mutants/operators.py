@@ -35,6 +35,8 @@ class Mutant:
     lines: range
     """One of these must be executed if the change is to have an effect, unless it has it when the
     module is imported."""
+    function: str = ""
+    """Where it is: ``Class.function``; empty outside of functions and classes."""
 
 
 def mutants(source: str) -> Iterator[Mutant]:
@@ -42,13 +44,15 @@ def mutants(source: str) -> Iterator[Mutant]:
     tree = ast.parse(source)
     idle = _idle(tree)
     lines = _lines(tree)
+    functions = _functions(tree)
     parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     spots = [node for node in ast.walk(tree)
              if isinstance(node, (ast.expr, ast.stmt)) and id(node) not in idle]
     for node in sorted(spots, key=lambda each: (each.lineno, each.col_offset)):
         for changed in _changed(node):
             yield Mutant(node.lineno, f"{_short(node)}  →  {_short(changed)}",
-                         _replaced(tree, parents, node, changed), lines[id(node)])
+                         _replaced(tree, parents, node, changed), lines[id(node)],
+                         functions[id(node)])
 
 
 def _replaced(tree: ast.Module, parents: dict[int, ast.AST], node: ast.AST,
@@ -88,6 +92,21 @@ def _lines(tree: ast.Module) -> dict[int, range]:
             walk(child, lines, function)
 
     walk(tree, range(0), range(0))
+    return found
+
+
+def _functions(tree: ast.Module) -> dict[int, str]:
+    """The function or class that a node is in, by the node's id."""
+    found: dict[int, str] = {}
+
+    def walk(node: ast.AST, name: str) -> None:
+        found[id(node)] = name
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            name = f"{name}.{node.name}".removeprefix(".")
+        for child in ast.iter_child_nodes(node):
+            walk(child, name)
+
+    walk(tree, "")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from harness.exploration.grounds import SimulatedGround
 from harness.exploration.traces import TraceSource
 from harness.lockstep.trace import SystemKind
 from model.operations import Via
+from tests.mutants import __main__ as command
+from tests.mutants.explanations import Explanation, Reason, explained, explanations_of, stale
 from tests.mutants.judge import Fate, Judge
 from tests.mutants.operators import Mutant, mutants
 from tests.mutants.reach import reach
@@ -170,3 +173,45 @@ def test_mutants_of_the_model_are_python(name: str) -> None:
     for each in every:
         assert ast.dump(each.tree) != unchanged
         compile(each.tree, name, "exec")
+
+
+def test_what_explains_a_mutant() -> None:
+    source = "\n".join(("class A:", "    def f(self, a):", "        return a < 1",
+                        "    def g(self, a):", "        return a < 1"))
+    lines = source.splitlines()
+    every = list(mutants(source))
+    of_one = Explanation("A.f", "so", Reason.EQUIVALENT, frozenset({"a < 1  →  a <= 1"}))
+    of_all = Explanation("A.g", "so", Reason.SILENT)
+    assert [each.what for each in every if of_one.explains(each, lines[each.line - 1])] == [
+        "a < 1  →  a <= 1"]
+    assert {each.function for each in every
+            if of_all.explains(each, lines[each.line - 1])} == {"A.g"}
+    assert explained(every[0], lines, [of_all, of_one]) is (
+        of_one if every[0].what in of_one.changes else None)
+    assert stale([of_one, of_all], every, lines) == []
+    assert stale([replace(of_one, changes=frozenset({"a > 1"})), replace(of_all, function="A.h"),
+                  replace(of_one, at="nowhere")], every, lines) == [
+        "A.f: a > 1", "A.h", "A.f: a < 1  →  a <= 1"]
+
+
+def test_an_explanation_that_is_wrong_is_told(
+        judge: Judge, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is said to be equivalent can be judged, too."""
+    file = Path("model/bitmap.py")
+    module = _loaded("bitmap")
+    chosen = [each for each in mutants(module.source) if each.function == "align_down"]
+    said = Explanation("align_down", "not so", Reason.EQUIVALENT)
+    monkeypatch.setattr(command, "explanations_of", lambda _: [said])
+    assert command.judge_file(judge, file, module, chosen, False) == {
+        Reason.EQUIVALENT: len(chosen)}
+    assert command.judge_file(judge, file, module, chosen, True) == {Fate.MISJUDGED: len(chosen)}
+    assert "caught, though explained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests/mutants/explained").glob("*.toml")),
+                         ids=lambda file: file.stem)
+def test_what_is_explained_is_there(file: Path) -> None:
+    """Explanations name mutants that the model has."""
+    module = ROOT / f"model/{file.stem}.py"
+    source = module.read_text()
+    assert stale(explanations_of(module), list(mutants(source)), source.splitlines()) == []

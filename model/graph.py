@@ -197,7 +197,7 @@ class Graph:
             if isinstance(node, Qcow2):
                 bitmap_directory.store(node)
                 node.backing, node.link_ages = None, {}
-            node.read_only = node.spec.read_only
+            node.read_only, node.bitmaps = node.spec.read_only, []
             self.closed[node.name] = node
 
     def check_new(self, name: str) -> None:

@@ -32,7 +32,7 @@ def add_overlay(graph: Graph, command: AddOverlay) -> None:
     if not isinstance(backing, SnapshotAccess):
         raise Undetermined("an overlay of anything but a snapshot")
     del graph.closed[image.name]
-    image.backing, image.bitmaps = backing, []
+    image.backing = backing
     bitmap_directory.load(image)
     image.age = graph.next_age()
     graph.nodes[image.name] = image

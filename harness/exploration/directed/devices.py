@@ -105,7 +105,7 @@ def _drive_backups(mode: str | None) -> Make:
             Image("raw", SIZE, filled=((0, SIZE),)), Image("qcow", SIZE, Format.QCOW2),
             Image("short", CLUSTER))))
         removals = tuple(ops.RemoveNode(image) for image in _OUT_OF_THE_GRAPH)
-        again = (ops.BitmapAdd("src", "dirty"), ops.Export("src"),
+        again = (ops.BitmapAdd("src", "dirty"), ops.BitmapAdd("raw", "gone"), ops.Export("src"),
                  ops.Write("src", 5 * CLUSTER + 1, CLUSTER), *removals)
         looks = (ops.Restart(), *map(ops.Inspect, _OUT_OF_THE_GRAPH))
         usual = DriveBackup("job", "src", "raw", Sync.FULL, format="raw", mode=mode,

@@ -97,12 +97,12 @@ def _filter_with_bitmap(granularity: int, cluster: int) -> Make:
 
 def formats() -> Iterator[Check]:
     yield Check("zeroes", "zeroes that must be fast, over every format", _fast_zeroes)
+    yield Check("classic", "source as backing file, read directly", _classic)
     for each in Format:
         yield Check("formats", f"temporary image in {each}", _temporary(each, Protocol.FILE))
     for each in (Format.RAW, Format.QCOW2):
         yield Check("formats", f"temporary image in {each} over NBD",
                     _temporary(each, Protocol.NBD))
-    yield Check("classic", "source as backing file, read directly", _classic)
 
 
 def _temporary(wanted: Format, protocol: Protocol) -> Make:

@@ -31,6 +31,8 @@ def checks() -> Iterator[Check]:
     for each in (Format.RAW, Format.QCOW2):
         yield Check("bitmaps", f"resize of {each} with bitmaps of every granularity",
                     _granularities(each))
+    for each in (Format.RAW, Format.QCOW2):
+        yield Check("graph", f"resize of a disk in {each} and of its filter", _filter(each))
     yield Check("graph", "resize of what is in use", _in_use)
     yield Check("jobs", "backups to targets of another size", _jobs)
     yield Check("bitmaps", "bitmaps of nodes of another size", _bitmaps)
@@ -38,8 +40,6 @@ def checks() -> Iterator[Check]:
         yield Check("tails", f"a temporary image of another size, {source} copied to {target}",
                     _targets(source, target))
     yield Check("status", "backing files of another size", _backing)
-    for each in (Format.RAW, Format.QCOW2):
-        yield Check("graph", f"resize of a disk in {each} and of its filter", _filter(each))
     yield Check("status", "resize of an overlay", _overlay)
     for each in (Format.RAW, Format.QCOW2, Format.QED):
         yield Check("graph", f"resize of an image in {each}", _image(each))

@@ -168,6 +168,7 @@ class Machine:
             unsaid.check_cancel(self.graph)
         with self._all_or_nothing():
             self._answer(job_steering.obey(job, command, self._going_on))
+            unsaid.check_held(self.graph)
 
     def _going_on(self, job: BackupJob) -> Program[None]:
         unsaid.check_jobs(self.graph, [job], self._faults)
@@ -197,6 +198,7 @@ class Machine:
         for job in sorted(started, key=lambda job: job.copies):
             self._answer(job.run())
             unsaid.check_failure(job, started)
+        unsaid.check_held(self.graph)
 
     @contextmanager
     def _all_or_nothing(self, scar: Callable[[Graph], None] = lambda graph: None,

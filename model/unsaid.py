@@ -24,6 +24,7 @@ from .graph import Graph
 from .held_image import HeldImage
 from .image import Image as ImageNode
 from .job_operations import FAST, SLOWEST, Sync
+from .jobs import JobStatus
 from .links import shown_filter
 from .node import PERHAPS_HOLE, Node
 from .operations import Context, Request, Via
@@ -171,6 +172,10 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
         check_speed(job, job.speed)
         if job.is_slow and (failing or job.piece != job.filter.cluster_size):
             raise Impossible("how much a slow job copies before it waits is up to the storage")
+        if job.is_slow and any(isinstance(each, ImageNode) and each.spec.protocol is Protocol.NBD
+                               for each in parents_first([job.filter.source])):
+            raise Impossible("a slow job that is drained asks for block status anew before it "
+                             "waits, and meanwhile a piece counts as copied")
     for job in jobs:
         if job.command.discard_source and any(
                 _discard_unit(each) > job.filter.cluster_size
@@ -201,8 +206,8 @@ def check_speed(job: BackupJob, speed: int) -> None:
 def check_held(graph: Graph) -> None:
     """Refuse to leave nothing to copy to a slow job that waits: when it notices depends on when
     QEMU next drains it, for whatever reason."""
-    if any(job.is_held and job.is_active and not job.filter.block_copy.copy_bitmap.count
-           for job in graph.jobs.values()):
+    if any(job.is_held and job.status in (JobStatus.RUNNING, JobStatus.PAUSED)
+           and not job.filter.block_copy.copy_bitmap.count for job in graph.jobs.values()):
         raise Impossible("when a job that waits notices that nothing is left is not known")
 
 
@@ -318,6 +323,9 @@ def check_reopen(graph: Graph, command: ops.Reopen) -> None:
     if isinstance(node, Qcow2) and node.backing is not None and (
             node.backing.name != node.spec.backing):
         raise Impossible("reopening an overlay of what a job filters would put it elsewhere")
+    if any(job.is_held and node in parents_first([job.filter.source])
+           for job in graph.jobs.values()):
+        raise Impossible("when a slow job has looked again at what was reopened is not known")
     if not command.read_only and node.spec.read_only and (
             node.spec.format in (Format.RAW, Format.LUKS)):
         raise Impossible("who could write to an image whose file alone is read-only")

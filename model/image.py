@@ -118,7 +118,7 @@ class Image(Node):
     def _changed_by(self, start: int, content: Content) -> Program[None]:
         if self.detects and is_zero(content):
             return self._detected(start, start + content.size)
-        return self._write(start, content)
+        return super()._changed_by(start, content)
 
     @rule("image.detects-zeroes", source="option detect-zeroes of blockdev-add; experiment")
     def _detected(self, start: int, end: int) -> Program[None]:

@@ -16,7 +16,7 @@ from typing import ClassVar, Final, NoReturn
 
 from .bitmap import DirtyBitmap, align_down, align_up
 from .content import ZERO, Content, is_zero
-from .errors import CommandRefused, Errno, RequestFailed
+from .errors import CommandRefused, Errno, RequestFailed, Undetermined
 from .outcome import Allocation
 from .program import Program, Step, Wait
 from .rules import rule
@@ -157,7 +157,8 @@ class Node:
             yield from self.flush()
 
     def _changed_by(self, start: int, content: Content) -> Program[None]:
-        return self._write(start, content)
+        yield from self._blocks_beside(start, start + content.size)
+        yield from self._write(start, content)
 
     @rule("node.durable-by-flush", source="FUA of the block layer over storage that has none "
           "(experiment)")
@@ -200,17 +201,28 @@ class Node:
         blocks are read first; then all is written in its order, up to what fails."""
         unit = self.request_alignment
         low, high = align_up(start, unit), align_down(end, unit)
-        blocks: dict[int, Content] = {}
-        for block in sorted({align_down(edge, unit) for edge in (start, end) if edge % unit}):
-            content = yield from self._read(block, min(block + unit, self.size))
+        blocks = yield from self._blocks_beside(start, end)
+        for block, content in blocks.items():
             content.set(max(start - block, 0), min(end - block, content.size), ZERO)
-            blocks[block] = content
         if low < high:
             if low - unit in blocks:
                 yield from self._write(low - unit, blocks.pop(low - unit))
             yield from self._write_zeroes(low, high, how)
         for block, content in blocks.items():
             yield from self._write(block, content)
+
+    def _blocks_beside(self, start: int, end: int) -> Program[dict[int, Content]]:
+        """The blocks of the request alignment of which the range covers only a part, by where they
+        begin, as they read."""
+        unit = self.request_alignment
+        blocks: dict[int, Content] = {}
+        for block in sorted({align_down(edge, unit) for edge in (start, end) if edge % unit}):
+            try:
+                blocks[block] = yield from self._read(block, min(block + unit, self.size))
+            except RequestFailed as why:
+                raise Undetermined("a change beside what cannot be read overwrites it with what "
+                                   "QEMU has in memory: docs/findings") from why
+        return blocks
 
     def discard(self, start: int, end: int) -> Program[None]:
         """Discard the range: advice, which a node without ``discard=unmap`` takes and forgets."""
@@ -336,8 +348,8 @@ class Node:
 
     @rule("node.writes-are-widened", source="request_alignment of the block layer (experiment)")
     def _widened(self, start: int, end: int) -> tuple[int, int]:
-        """A write is widened to the node's request alignment before it is done and recorded; a
-        discard is not."""
+        """A write is widened to the node's request alignment before it is done and recorded: what
+        is beside it in its blocks is read first, and written back.  A discard is not."""
         unit = self.request_alignment
         return align_down(start, unit), align_up(end, unit)
 

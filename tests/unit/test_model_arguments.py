@@ -7,9 +7,19 @@ import pytest
 
 from model import arguments
 from model.configuration import KIB, Configuration, Fault, Image, RequestKind
-from model.errors import CommandRefused
+from model.errors import CommandRefused, Errno
 from model.machine import Impossible, Machine
-from model.operations import AddFilter, AddSnapshot, Export, Inspect, RemoveNode
+from model.operations import (
+    AddFilter,
+    AddSnapshot,
+    Export,
+    Inspect,
+    Read,
+    RemoveNode,
+    Via,
+    Write,
+    Zero,
+)
 
 
 @pytest.mark.parametrize(("check", "largest", "smallest"), [
@@ -43,3 +53,16 @@ def test_what_an_image_is_made_of_has_names_that_are_taken_and_nothing_is_said_o
             with pytest.raises(Impossible, match="part of an image"):
                 machine.apply(2, operation)
     assert machine.apply(3, AddSnapshot("tmp-format", "src")).refused is None
+
+
+@pytest.mark.parametrize("change", [Write("src", 4 * KIB + 512, 512), Zero("src", 0, 5 * KIB)])
+def test_what_is_beside_a_change_is_read_first_and_nothing_is_said_if_that_fails(
+        change: Write | Zero) -> None:
+    fault = Fault(RequestKind.READ, 7 * KIB, once=True)
+    machine = Machine(Configuration((
+        Image("src", 64 * KIB, faults=(fault,), request_alignment=4 * KIB),)))
+    machine.apply(1, Export("src"))
+    with pytest.raises(Impossible, match="beside what cannot be read"):
+        machine.apply(2, change)
+    assert machine.apply(3, Read("src", 7 * KIB, 512, Via.NBD_DF)).error is Errno.EIO
+    assert machine.apply(4, change).error is None

@@ -44,10 +44,10 @@ class Timer:
 
 @dataclass(frozen=True, slots=True)
 class CbwOptions:
-    """How the filter was opened; ``timeout`` in seconds, 0: none."""
+    """How the filter was opened; ``timeout`` in seconds, 0 or None: none."""
 
     on_cbw_error: OnCbwError = OnCbwError.BREAK_GUEST_WRITE
-    timeout: int = 0
+    timeout: int | None = None
 
 
 class CopyBeforeWrite(Node):

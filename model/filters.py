@@ -4,7 +4,7 @@ refused, as CommandRefused with QEMU's text."""
 
 from __future__ import annotations
 
-from . import arguments, permissions
+from . import arguments
 from .bitmap import DirtyBitmap, check_same_size, check_usable
 from .block_copy import BlockCopy, cluster_size_of
 from .capabilities import Capabilities
@@ -23,15 +23,11 @@ def add_filter(graph: Graph, command: AddFilter) -> None:
     source = graph.look(command.file)
     graph.check_new(command.node)
     target = graph.lookup(command.target)
-    age = graph.next_age()
-    graph.check_permissions(target, permissions.filter_uses(command.node, source, target, age))
+    graph.check_filter(command.node, source, target)
     bitmap = graph.bitmap(command.bitmap) if command.bitmap else None
-    node = make_filter(
+    graph.add_filter(make_filter(
         graph, command.node, source, target, bitmap, arguments.as_uint64(command.min_cluster_size),
-        CbwOptions(on_cbw_error, command.cbw_timeout or 0), discard=command.discard)
-    node.age = age
-    graph.nodes[node.name] = node
-    graph.show_copy_bitmap(node)
+        CbwOptions(on_cbw_error, command.cbw_timeout), discard=command.discard))
 
 
 def make_filter(graph: Graph, name: str, source: Node, target: Node, bitmap: DirtyBitmap | None,

@@ -78,7 +78,7 @@ class Graph:
         """The names of the nodes below images, for which the model has no nodes."""
 
     def next_age(self) -> int:
-        """The next number in the graph's history."""
+        """The next number in the graph's history: for who comes now, be it for a moment."""
         self._age += 1
         return self._age
 
@@ -134,7 +134,7 @@ class Graph:
 
     def check_look(self, node: Node, *, writes: bool = False) -> None:
         """Refuse a user for a moment, who may want to write, if the permissions do not allow."""
-        self._check_user(permissions.look_use(node, self._age + 1, writes=writes))
+        self._check_user(permissions.look_use(node, self.next_age(), writes=writes))
 
     def check_no_writer(self, node: Node) -> None:
         """Refuse to make a node read-only that somebody may write to."""
@@ -144,7 +144,7 @@ class Graph:
 
     def check_resize(self, node: Node) -> None:
         """Refuse somebody who resizes the node if the permissions do not allow."""
-        self._check_user(permissions.resize_use(node, self._age + 1))
+        self._check_user(permissions.resize_use(node, self.next_age()))
 
     def _check_user(self, use: permissions.Use) -> None:
         self.check_permissions(use.node, [use])
@@ -242,26 +242,30 @@ class Graph:
                                  f"'{over.format_node}'")
 
     def check_filter(self, name: str, source: Node, target: Node) -> None:
-        """Refuse to open a job's filter over these two."""
-        found = permissions.filter_uses(name, source, target, self._age + 1)
+        """Refuse to open a filter over these two."""
+        found = permissions.filter_uses(name, source, target, self.next_age())
         self.check_permissions(source, found[:1])
         self.check_permissions(target, found)
+
+    def add_filter(self, node: CopyBeforeWrite) -> None:
+        """A filter has been opened: over its source, and then over its target."""
+        node.age, node.link_ages["target"] = self.next_age(), self.next_age()
+        self.nodes[node.name] = node
+        self.show_copy_bitmap(node)
 
     def is_written(self, node: Node) -> bool:
         """Whether somebody may write to the node."""
         return self._is_required(permissions.Permission.WRITE, node)
 
     def insert_filter(self, node: CopyBeforeWrite) -> None:
-        """Put a job's filter, not used yet, in the place of its source; or refuse."""
+        """Put a job's filter, not used yet, in the place of its source; if that is refused, the
+        caller has to undo it."""
         below = {id(each) for each in permissions.parents_first([node])}
         self._replace(node.source, node, lambda parent: id(parent) not in below)
-        node.age = self.next_age()
-        self.nodes[node.name] = node
-        self.show_copy_bitmap(node)
+        self.add_filter(node)
         try:
             self.check_permissions(node)
         except CommandRefused as why:
-            self.drop_filter(node)
             raise CommandRefused(f"Could not replace node: {why}") from why
 
     def check_held(self, node: CopyBeforeWrite) -> None:
@@ -279,16 +283,16 @@ class Graph:
     def _replace(self, node: Node, by: Node, takes_part: Callable[[Node], bool]) -> None:
         """Every user of ``node`` now uses ``by``, of nodes above it those that take part; the
         newest user moves first, and whoever moves is a new user."""
-        moves: list[tuple[tuple[int, int], Callable[[int], None]]] = []
+        moves: list[tuple[int, Callable[[int], None]]] = []
         for parent in self.nodes.values():
             if takes_part(parent):
                 moves += [(permissions.link_age(parent, role),
                            partial(links.move, parent, role, by))
                           for role in links.roles(parent, node)]
-        moves += [((export.age, 0), partial(links.move_export, export, by))
+        moves += [(export.age, partial(links.move_export, export, by))
                   for export in self.exports.values() if export.node is node]
         if self.device is node:
-            moves.append(((self._device_age, 0), partial(self._move_device, by)))
+            moves.append((self._device_age, partial(self._move_device, by)))
         for _, move in sorted(moves, key=lambda each: each[0], reverse=True):
             move(self.next_age())
 
@@ -352,7 +356,7 @@ class Graph:
 
     def check_export(self, node: Node, *, writable: bool) -> None:
         """Refuse an export that the permissions do not allow."""
-        self._check_user(permissions.export_use(node, self._age + 1, writable=writable))
+        self._check_user(permissions.export_use(node, self.next_age(), writable=writable))
 
     def _export_bitmap(self, reference: BitmapRef) -> DirtyBitmap:
         bitmap = self.bitmap(reference)
@@ -365,13 +369,12 @@ class Graph:
         through filters and backing files; the first one so called counts.  A read-only export
         refuses it if it records and its node can be written to, as it would change under the
         client.  A bitmap whose node is given too is not looked at in this way."""
-        below: Node | None = node
-        while below is not None and below.bitmap(name) is None:
-            below = links.filtered_or_backing(below)
-        bitmap = below.bitmap(name) if below is not None else None
-        if below is None or bitmap is None:
-            raise CommandRefused(f"Bitmap '{name}' is not found")
-        if not writable and not below.read_only and bitmap.recording:
+        while (bitmap := node.bitmap(name)) is None:
+            below = links.filtered_or_backing(node)
+            if below is None:
+                raise CommandRefused(f"Bitmap '{name}' is not found")
+            node = below
+        if not writable and not node.read_only and bitmap.recording:
             raise CommandRefused(
                 f"Enabled bitmap '{name}' incompatible with readonly export")
         check_usable(bitmap)
@@ -397,7 +400,7 @@ class Graph:
         return device + exports + jobs
 
     def _uses(self) -> dict[str, list[permissions.Use]]:
-        return permissions.uses(self.nodes.values(), self._outer_uses(), self.capabilities)
+        return permissions.uses(self.nodes.values(), self._outer_uses())
 
     def _is_required(self, wanted: permissions.Permission, node: Node) -> bool:
         """Whether a user of the node requires any of these permissions."""
@@ -406,5 +409,5 @@ class Graph:
     def check_permissions(self, changed: Node, more: Iterable[permissions.Use] = ()) -> None:
         """Refuse conflicts on a node that has changed, or below it, given ``more`` users."""
         outer = [*self._outer_uses(), *more]
-        found = permissions.uses(self.nodes.values(), outer, self.capabilities)
+        found = permissions.uses(self.nodes.values(), outer)
         permissions.check(found, permissions.parents_first([changed]))

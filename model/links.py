@@ -48,7 +48,8 @@ def move(parent: Node, role: str, by: Node, age: int) -> None:
         parent.target = parent.block_copy.target = by
     elif isinstance(parent, (SnapshotAccess, CopyOnRead)):
         parent.file = by
-    elif isinstance(parent, Qcow2):
+    else:
+        assert isinstance(parent, Qcow2)
         parent.backing = by
 
 

@@ -4,6 +4,8 @@
 Every user (an export, a device, a node above) *requires* some permissions on a node and *shares*
 some with the other users.  A permission that one user requires and another does not share is a
 conflict: the command that would bring it about is refused and changes nothing.
+
+QEMU has one more, consistent read, which every reader requires and nobody here ever denies.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Flag, auto
+from typing import Final
 
-from .capabilities import Capabilities
 from .copy_before_write import CopyBeforeWrite
 from .copy_on_read import CopyOnRead
 from .errors import CommandRefused
@@ -25,7 +27,6 @@ from .snapshot_access import SnapshotAccess
 class Permission(Flag):
     """What a user may want to do with a node."""
 
-    CONSISTENT_READ = auto()
     WRITE = auto()
     WRITE_UNCHANGED = auto()
     RESIZE = auto()
@@ -35,8 +36,10 @@ NOTHING = Permission(0)
 ALL = ~NOTHING
 WRITES = Permission.WRITE | Permission.WRITE_UNCHANGED
 """What no user of a read-only node may require."""
-_WORDS = {Permission.CONSISTENT_READ: "consistent read", Permission.WRITE: "write",
-          Permission.WRITE_UNCHANGED: "write unchanged", Permission.RESIZE: "resize"}
+_OF_TARGET: Final = (Permission.WRITE, ALL & ~Permission.RESIZE)
+"""What a filter requires of its target, and shares, used or not."""
+_WORDS = {Permission.WRITE: "write", Permission.WRITE_UNCHANGED: "write unchanged",
+          Permission.RESIZE: "resize"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Use:
     user: str
     requires: Permission
     shares: Permission
-    age: tuple[int, int]
+    age: int
 
 
 def _unnamed(node: Node) -> str:
@@ -63,56 +66,53 @@ def _above(name: str, child: Node, role: str) -> str:
 
 def export_use(node: Node, age: int, *, writable: bool) -> Use:
     """An NBD export reads, writes if it is writable, and wants the size to stay."""
-    requires = Permission.CONSISTENT_READ | (Permission.WRITE if writable else NOTHING)
-    return Use(node, _unnamed(node), requires, ALL & ~Permission.RESIZE, (age, 0))
+    requires = Permission.WRITE if writable else NOTHING
+    return Use(node, _unnamed(node), requires, ALL & ~Permission.RESIZE, age)
 
 
 def device_use(node: Node, age: int) -> Use:
     """The guest's device reads and writes, and lets others write and resize."""
     return Use(node, f"block device 'guest' (uses node '{node.name}' as 'root' child)",
-               Permission.CONSISTENT_READ | Permission.WRITE, ALL, (age, 0))
+               Permission.WRITE, ALL, age)
 
 
 def job_use(node: Node, job: str, age: int) -> Use:
     """A backup job holds its filter and its target, and asks for no permission itself."""
-    return Use(node, f"block job '{job}' (uses node '{node.name}')", NOTHING, ALL, (age, 0))
+    return Use(node, f"block job '{job}' (uses node '{node.name}')", NOTHING, ALL, age)
 
 
-def look_use(node: Node, age: int, *, writes: bool = False) -> Use:
+def look_use(node: Node, age: int, *, writes: bool) -> Use:
     """A user for a moment: opening a node above looks at the node below through one; so does the
     human monitor's qemu-io, which may want to write."""
     requires = Permission.WRITE if writes else NOTHING
-    return Use(node, _unnamed(node), requires, ALL, (age, 0))
+    return Use(node, _unnamed(node), requires, ALL, age)
 
 
 def resize_use(node: Node, age: int) -> Use:
     """block_resize uses the node for a moment."""
-    return Use(node, _unnamed(node), Permission.RESIZE, ALL, (age, 0))
+    return Use(node, _unnamed(node), Permission.RESIZE, ALL, age)
 
 
 def filter_uses(name: str, source: Node, target: Node, age: int) -> list[Use]:
     """What a copy-before-write filter that nobody uses yet requires and shares."""
-    return [Use(source, _above(name, source, "file"), NOTHING, ALL, (age, 0)),
-            Use(target, _above(name, target, "target"),
-                Permission.WRITE, ALL & ~Permission.RESIZE, (age, 1))]
+    return [Use(source, _above(name, source, "file"), NOTHING, ALL, age),
+            Use(target, _above(name, target, "target"), *_OF_TARGET, age)]
 
 
 def copy_on_read_use(name: str, file: Node, age: int) -> Use:
     """What a copy-on-read node that nobody uses yet requires and shares."""
-    return Use(file, _above(name, file, "file"), Permission.WRITE_UNCHANGED, ALL, (age, 0))
+    return Use(file, _above(name, file, "file"), Permission.WRITE_UNCHANGED, ALL, age)
 
 
-def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iterator[Use]:
+def _uses_of(parent: Node, above: list[Use]) -> Iterator[Use]:
     """What ``parent``, itself used as ``above``, requires and shares on its children."""
     requires, shares = NOTHING, ALL
     for use in above:
         requires |= use.requires
         shares &= use.shares
     if isinstance(parent, CopyBeforeWrite):
-        yield _use(parent, "target", parent.target, Permission.WRITE, ALL & ~Permission.RESIZE)
+        yield _use(parent, "target", parent.target, *_OF_TARGET)
         if above:
-            if requires & Permission.WRITE or capabilities.filter_requires_consistent_read:
-                requires |= Permission.CONSISTENT_READ
             if parent.block_copy.discards_source:
                 requires |= Permission.WRITE
             shares &= ~(Permission.WRITE | Permission.RESIZE)
@@ -122,20 +122,18 @@ def _uses_of(parent: Node, above: list[Use], capabilities: Capabilities) -> Iter
     elif isinstance(parent, CopyOnRead):
         yield _use(parent, "file", parent.file, requires | Permission.WRITE_UNCHANGED, shares)
     elif isinstance(parent, Qcow2) and parent.backing is not None:
-        others = NOTHING
-        if shares & Permission.WRITE:
-            others = Permission.WRITE | Permission.RESIZE
-        yield _use(parent, "backing", parent.backing, requires & Permission.CONSISTENT_READ,
-                   others | Permission.CONSISTENT_READ | Permission.WRITE_UNCHANGED)
+        others = Permission.WRITE | Permission.RESIZE if shares & Permission.WRITE else NOTHING
+        yield _use(parent, "backing", parent.backing, NOTHING,
+                   others | Permission.WRITE_UNCHANGED)
 
 
 def _use(parent: Node, role: str, child: Node, requires: Permission, shares: Permission) -> Use:
     return Use(child, _user(parent, child, role), requires, shares, link_age(parent, role))
 
 
-def link_age(parent: Node, role: str) -> tuple[int, int]:
+def link_age(parent: Node, role: str) -> int:
     """How new the link from a node to its child of that role is."""
-    return parent.link_ages.get(role, parent.age), int(role == "target")
+    return parent.link_ages.get(role, parent.age)
 
 
 def _user(parent: Node, child: Node, role: str) -> str:
@@ -143,14 +141,13 @@ def _user(parent: Node, child: Node, role: str) -> str:
     return _above(name, child, role)
 
 
-def uses(nodes: Iterable[Node], outer: Iterable[Use],
-         capabilities: Capabilities) -> dict[str, list[Use]]:
+def uses(nodes: Iterable[Node], outer: Iterable[Use]) -> dict[str, list[Use]]:
     """The users of every node, by node name; ``outer``: the uses by exports, devices and jobs."""
     found: dict[str, list[Use]] = {node.name: [] for node in nodes}
     for use in outer:
         found[use.node.name].append(use)
     for node in parents_first(list(nodes)):
-        for use in _uses_of(node, found[node.name], capabilities):
+        for use in _uses_of(node, found[node.name]):
             found[use.node.name].append(use)
     return found
 

@@ -43,8 +43,9 @@ def _take_over(node: Node, before: Node) -> None:
     assert isinstance(node, Image)
     assert isinstance(before, Image)
     node.size, node.content = before.size, before.content
-    if isinstance(node, HeldImage) and isinstance(before, HeldImage):
-        node.states = before.states
-    if isinstance(node, Qcow2) and isinstance(before, Qcow2):
-        node.cells, node.directory = before.cells, before.directory
-        bitmap_directory.load(node)
+    match node, before:
+        case HeldImage(), HeldImage():
+            node.states = before.states
+        case Qcow2(), Qcow2():
+            node.cells, node.directory = before.cells, before.directory
+            bitmap_directory.load(node)

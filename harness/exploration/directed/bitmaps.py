@@ -291,7 +291,8 @@ def _kept(cluster: int) -> Callable[[Plan], Trace]:
         for bitmap in list(builder.scene.bitmaps):
             builder.add(ops.BitmapRemove(bitmap.node, bitmap.name))
         builder.add_all((ops.BitmapAdd("src", "p0", persistent=True), ops.Flush("src"),
-                         ops.Kill(), ops.BitmapAdd("src", "p0", persistent=True), ops.Restart(),
+                         ops.Kill(), ops.BitmapAdd("src", "p0", persistent=True),
+                         *map(ops.RemoveNode, ("src", "tmp")), ops.Restart(),
                          ops.BitmapRemove("src", "p0"), ops.Restart()))
         return builder.trace()
 

@@ -20,6 +20,7 @@ from harness.exploration.directed import (
     merging,
     neighbours,
     overlays,
+    permissions,
     reopening,
     requests,
     schedules,
@@ -48,7 +49,7 @@ def checks(system: SystemKind) -> list[Check]:
         (100, sizes.checks()), (150, graphs.options()), (80, graphs.granularities()),
         (60, graphs.formats()), (250, neighbours.checks()), (100, words.checks()),
         (60, unchanged.checks()), (300, overlays.checks()), (60, detection.checks()),
-        (60, arguments.checks()), (120, reopening.checks()),
+        (60, arguments.checks()), (120, reopening.checks()), (60, permissions.checks()),
         (600, interleavings.checks()), (200, requests.states())])
 
 

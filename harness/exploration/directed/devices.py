@@ -31,6 +31,7 @@ def checks() -> Iterator[Check]:
     """All of them."""
     yield Check("jobs", "a job below the guest's device", _below_the_device)
     yield Check("options", "a device that has to stay where it is", _stays)
+    yield Check("options", "a device on a backing file", _on_a_backing_file)
     yield Check("faults", "a new disk is looked at, one that moves is not", _looked_at)
     yield Check("graph", "a new disk that keeps what is read", _keeps_what_is_read)
     for mode in (None, "existing"):
@@ -67,6 +68,15 @@ def _stays(plan: Plan) -> Trace:
     refused = ops.AddSnapshot("snap", "cbw")
     builder.add_all((ops.Attach("src"), ops.AddFilter("cbw", "src", "src"), refused,
                      ops.Attach("cbw"), refused, ops.Attach("tmp"), refused))
+    return builder.trace()
+
+
+def _on_a_backing_file(plan: Plan) -> Trace:
+    """A new disk, and one that is moved there."""
+    builder = Builder(plan, Configuration((
+        Image("base", SIZE), Image("src", SIZE, Format.QCOW2, backing="base"))))
+    there, back = ops.Attach("base"), ops.Attach("src")
+    builder.add_all((there, back, there))
     return builder.trace()
 
 

@@ -71,6 +71,8 @@ def granularities() -> Iterator[Check]:
             (512, 4 * KIB, CLUSTER, 128 * KIB, 1 * MIB), (CLUSTER, 256 * KIB)):
         yield Check("bitmaps", f"granularity {granularity // 512} sectors, cluster "
                     f"{smallest // KIB} KiB", _filter_with_bitmap(granularity, smallest))
+    yield Check("bitmaps", "writes that are widened", _widened)
+    yield Check("access", "a snapshot of a snapshot with smaller clusters", _smaller_below)
 
 
 def _filter_with_bitmap(granularity: int, cluster: int) -> Make:
@@ -90,6 +92,36 @@ def _filter_with_bitmap(granularity: int, cluster: int) -> Make:
         return builder.trace()
 
     return make
+
+
+def _widened(plan: Plan) -> Trace:
+    """A bitmap finer than what requests are widened to tells by how much they are."""
+    unit = 4 * KIB
+    places = list(itertools.combinations(
+        (0, 1, 512, unit - 1, unit, unit + 1, unit + 512, 2 * unit), 2))
+    size = len(places) * 3 * unit
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),), request_alignment=unit),)))
+    for change in (ops.Write, ops.Zero):
+        builder.add_all((ops.BitmapAdd("src", "fine", 512), ops.Export("src")))
+        builder.add_all(change("src", index * 3 * unit + start, end - start)
+                        for index, (start, end) in enumerate(places))
+        builder.add_all((ops.Unexport("src"), ops.BitmapRemove("src", "fine")))
+    builder.add(ops.Inspect("src"))
+    return builder.trace()
+
+
+def _smaller_below(plan: Plan) -> Trace:
+    """A cluster of which the snapshot below denies a part is denied, and no other."""
+    size = 20 * CLUSTER
+    builder = Builder(plan, Configuration((
+        *disks(size).images, Image("tmp2", size, Format.QCOW2, cluster_size=4 * CLUSTER))))
+    builder.add_all(GRAPH)
+    builder.add_all(ops.Discard("snap", place * CLUSTER, CLUSTER) for place in (1, 6, 8, 15))
+    builder.add_all((ops.Unexport("snap"), ops.AddFilter("cbw2", "snap", "tmp2"),
+                     ops.AddSnapshot("snap2", "cbw2"), ops.Inspect("snap2"),
+                     ops.Write("cbw", 9 * CLUSTER, 4 * CLUSTER), ops.Inspect("snap2")))
+    return builder.trace()
 
 
 # Formats.

@@ -22,6 +22,7 @@ from model.configuration import (
     Protocol,
     RequestKind,
 )
+from model.inspection import PIECE
 from model.operations import BitmapRef, OnCbwError, Operation, Via
 
 # Options of the filter.
@@ -112,15 +113,18 @@ def _widened(plan: Plan) -> Trace:
 
 
 def _smaller_below(plan: Plan) -> Trace:
-    """A cluster of which the snapshot below denies a part is denied, and no other."""
-    size = 20 * CLUSTER
+    """A cluster of which the snapshot below denies a part is denied, and no other.  What the guest
+    changes ends where one read of a node above the snapshot does."""
+    size = PIECE + 8 * CLUSTER
     builder = Builder(plan, Configuration((
         *disks(size).images, Image("tmp2", size, Format.QCOW2, cluster_size=4 * CLUSTER))))
-    builder.add_all(GRAPH)
-    builder.add_all(ops.Discard("snap", place * CLUSTER, CLUSTER) for place in (1, 6, 8, 15))
-    builder.add_all((ops.Unexport("snap"), ops.AddFilter("cbw2", "snap", "tmp2"),
-                     ops.AddSnapshot("snap2", "cbw2"), ops.Inspect("snap2"),
-                     ops.Write("cbw", 9 * CLUSTER, 4 * CLUSTER), ops.Inspect("snap2")))
+    above = ops.AddSnapshot("snap2", "cbw2")
+    builder.add_all((
+        *GRAPH[:3], ops.AddFilter("cbw2", "snap", "tmp2"), above,
+        ops.Write("cbw", PIECE - 4 * CLUSTER, 4 * CLUSTER), ops.Inspect("cbw2"),
+        ops.Inspect("snap2"), ops.RemoveNode("snap2"), GRAPH[3],
+        *(ops.Discard("snap", place * CLUSTER, CLUSTER) for place in (1, 6, 8, 15)),
+        ops.Unexport("snap"), above, ops.Inspect("snap2")))
     return builder.trace()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Directed checks of who may use a node beside whom, and of who is named where somebody may not."""
+"""Directed checks of who may use a node beside whom, and of who is named where that may not be."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def _named(plan: Plan) -> Trace:
             ops.BitmapClear("src", name), ops.Unexport(node)))
     builder.add_all((
         ops.Export("cbw", bitmaps=(BitmapRef("base", "both"),), own_bitmaps=("off", "high")),
-        ops.Export("src", own_bitmaps=("off",)), ops.Unexport("cbw"),
+        ops.Export("src", writable=False, own_bitmaps=("off",)), ops.Unexport("cbw"),
         ops.Export("src", writable=False, own_bitmaps=("off", "low")),
         ops.Restart(("src",)), ops.BitmapAdd("src", "both"),
         ops.Export("src", writable=False, own_bitmaps=("both",))))

@@ -34,6 +34,7 @@ def checks() -> Iterator[Check]:
     yield Check("options", "a device on a backing file", _on_a_backing_file)
     yield Check("faults", "a new disk is looked at, one that moves is not", _looked_at)
     yield Check("graph", "a new disk that keeps what is read", _keeps_what_is_read)
+    yield Check("jobs", "drive-backups to the same file, one after the other", _same_file)
     for mode in (None, "existing"):
         yield Check("jobs", f"drive-backup, mode {mode}", _drive_backups(mode))
 
@@ -99,6 +100,18 @@ def _keeps_what_is_read(plan: Plan) -> Trace:
         ops.AddCopyOnRead("cor", "src"), ops.Attach("cor"),
         ops.Export("src", allocation_depth=True, writable=False),
         ops.Status("src", 0, SIZE, context=ops.Context.DEPTH)))
+    return builder.trace()
+
+
+def _same_file(plan: Plan) -> Trace:
+    """The node over a target is gone when its job has ended, however that was."""
+    builder = Builder(plan, Configuration((
+        Image("src", SIZE, filled=((0, SIZE),)), Image("tmp", SIZE))))
+    job = DriveBackup("job", "src", "tmp", Sync.FULL, format="raw", auto_finalize=False)
+    builder.add(ops.RemoveNode("tmp"))
+    for end in (JobFinalize("job"), JobCancel("job"), JobFinalize("job")):
+        builder.add_all((job, end))
+    builder.add_all((ops.Restart(), ops.Inspect("tmp")))
     return builder.trace()
 
 

@@ -96,17 +96,18 @@ def _filter_with_bitmap(granularity: int, cluster: int) -> Make:
 
 
 def _widened(plan: Plan) -> Trace:
-    """A bitmap finer than what requests are widened to tells by how much they are."""
+    """A bitmap finer than what requests are widened to tells by how much they are, be it at the
+    very start of the disk."""
     unit = 4 * KIB
-    places = list(itertools.combinations(
+    ranges = list(itertools.combinations(
         (0, 1, 512, unit - 1, unit, unit + 1, unit + 512, 2 * unit), 2))
-    size = len(places) * 3 * unit
+    size = (len(ranges) + 1) * 3 * unit
     builder = Builder(plan, Configuration((
         Image("src", size, filled=((0, size),), request_alignment=unit),)))
-    for change in (ops.Write, ops.Zero):
+    for change, first in ((ops.Write, (0, 512)), (ops.Zero, (512, unit))):
         builder.add_all((ops.BitmapAdd("src", "fine", 512), ops.Export("src")))
         builder.add_all(change("src", index * 3 * unit + start, end - start)
-                        for index, (start, end) in enumerate(places))
+                        for index, (start, end) in enumerate((first, *ranges)))
         builder.add_all((ops.Unexport("src"), ops.BitmapRemove("src", "fine")))
     builder.add(ops.Inspect("src"))
     return builder.trace()

@@ -22,6 +22,7 @@ def checks() -> Iterator[Check]:
     """All of them."""
     yield Check("graph", "jobs that have no place for their filters", _no_place)
     yield Check("graph", "users that a job moves to its filter and back", _moved)
+    yield Check("graph", "filters that several users deny their target", _several)
     yield Check("graph", "what a job that discards its source does not share", _discarding)
 
 
@@ -64,6 +65,16 @@ def _moved(plan: Plan) -> Trace:
         builder.add(JobCancel("job"))
         ask("src")
         builder.add_all((ops.Unexport("src"), ops.RemoveNode("cbw")))
+    return builder.trace()
+
+
+def _several(plan: Plan) -> Trace:
+    """Of several conflicts, a refusal names that on the node which is the target itself."""
+    builder = Builder(plan, _raw("src", "tmp", "tmp2", "tmp3"))
+    builder.add_all((
+        ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
+        ops.AddFilter("cbw2", "src", "tmp2"), ops.AddFilter("cbw3", "cbw2", "tmp3"),
+        ops.AddSnapshot("snap3", "cbw3"), ops.AddFilter("cbw4", "cbw", "cbw2")))
     return builder.trace()
 
 

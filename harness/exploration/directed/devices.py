@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
@@ -33,6 +34,7 @@ def checks() -> Iterator[Check]:
     yield Check("options", "a device that has to stay where it is", _stays)
     yield Check("options", "a device on a backing file", _on_a_backing_file)
     yield Check("faults", "a new disk is looked at, one that moves is not", _looked_at)
+    yield Check("access", "requests past the end of a disk", _past_the_end)
     yield Check("graph", "a new disk that keeps what is read", _keeps_what_is_read)
     yield Check("jobs", "drive-backups to the same file, one after the other", _same_file)
     for mode in (None, "existing"):
@@ -89,6 +91,23 @@ def _looked_at(plan: Plan) -> Trace:
     for node in ("src", "tmp"):
         read = ops.Read(node, 0, 512, Via.DEVICE)
         builder.add_all((ops.Attach(node), read, read))
+    return builder.trace()
+
+
+def _past_the_end(plan: Plan) -> Trace:
+    """Nothing stands between these clients and the disk, or its filter, that would cut or refuse a
+    request before it gets there."""
+    builder = Builder(plan, Configuration((
+        Image("src", SIZE, filled=((0, SIZE),)), Image("tmp", SIZE))))
+    builder.add_all((ops.BitmapAdd("src", "dirty"), ops.AddFilter("cbw", "src", "tmp"),
+                     ops.Attach("cbw")))
+    for via, start, length in itertools.product(
+            (Via.DEVICE, Via.MONITOR), (SIZE - 512, SIZE, SIZE + 512), (0, 512, 1024)):
+        builder.add_all((
+            ops.Read("cbw", start, length, via), ops.Write("cbw", start, length, via),
+            *(ops.Zero("cbw", start, length, via, unmap=unmap) for unmap in (False, True)),
+            ops.Discard("cbw", start, length, via)))
+    builder.add(ops.Inspect("src"))
     return builder.trace()
 
 

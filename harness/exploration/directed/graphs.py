@@ -248,14 +248,18 @@ def _parts_of_blocks(plan: Plan) -> Trace:
 
 
 def _flushes(plan: Plan) -> Trace:
-    """A flush that has failed is yet to be done, though nothing was written since."""
+    """A flush that has failed is yet to be done, though nothing was written since; so is one after
+    a resize."""
     builder = Builder(plan, Configuration((
         Image("src", CLUSTER, filled=((0, CLUSTER),), faults=(Fault(RequestKind.FLUSH, 0),)),
         Image("tmp", CLUSTER),
-        Image("once", CLUSTER, faults=(Fault(RequestKind.FLUSH, 0, "ENOSPC", once=True),)))))
+        *(Image(name, CLUSTER, faults=(Fault(RequestKind.FLUSH, 0, "ENOSPC", once=True),))
+          for name in ("once", "sized")))))
     builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.Export("cbw"), ops.Export("once")))
     for node in ("cbw", "once"):
         for _ in range(2):
             builder.add_all((ops.Flush(node), ops.Write(node, 0, 512), ops.Flush(node),
                              ops.Flush(node)))
+    builder.add_all((ops.Resize("sized", 2 * CLUSTER), ops.Export("sized"), ops.Flush("sized"),
+                     ops.Flush("sized")))
     return builder.trace()

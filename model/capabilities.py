@@ -41,8 +41,6 @@ class Capabilities:
     snapshot_discard_rounds_inwards: bool = _capability(
         "a snapshot discard is rounded inwards to clusters; the tail of the image, if it is no "
         "whole cluster, cannot be discarded", "9.1", behaviour=True)
-    filter_requires_consistent_read: bool = _capability(
-        "a filter in use always takes consistent-read on its source", "9.1", behaviour=True)
     completion_mode_checked_first: bool = _capability(
         "a transaction's completion mode is checked before any action is done, and a refusal of "
         "it says 'transaction' in lower case", "8.1", behaviour=True)

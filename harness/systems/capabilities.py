@@ -75,17 +75,14 @@ def _field(name: str) -> dataclasses.Field[Any]:
 def by_schema(schema: Schema) -> Capabilities:
     """What the schema alone tells; all else as in today's QEMU."""
     cbw = "copy-before-write"
-    discard_source = schema.has_argument("blockdev-backup", "discard-source")
     return Capabilities(
         snapshot_access=schema.has_driver("snapshot-access") and schema.has_driver(cbw),
         on_cbw_error=schema.driver_takes(cbw, "on-cbw-error"),
         min_cluster_size=schema.driver_takes(cbw, "min-cluster-size"),
         x_perf=schema.has_argument("blockdev-backup", "x-perf"),
-        discard_source=discard_source,
+        discard_source=schema.has_argument("blockdev-backup", "discard-source"),
         job_on_cbw_error=schema.has_argument("blockdev-backup", "on-cbw-error"),
         block_job_change=schema.has_command("block-job-change"),
-        # Mended in the series that brought discard-source; no request of ours shows it.
-        filter_requires_consistent_read=discard_source,
         human_monitor=schema.has_command("human-monitor-command"),
     )
 

@@ -23,7 +23,7 @@ from model.rules import RULES
 OLD = Capabilities(
     min_cluster_size=False, discard_source=False, job_on_cbw_error=False,
     copy_bitmap_on_filter=False, snapshot_discard_rounds_inwards=False,
-    filter_requires_consistent_read=False, snapshot_reads_source_before_done_run_ends=True,
+    snapshot_reads_source_before_done_run_ends=True,
     unaligned_snapshot_discard_aborts=True)
 
 _NOT_YET_DRAWN = ("backup.", "job.", "storage.", "block-copy.memory",

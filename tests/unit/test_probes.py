@@ -29,7 +29,7 @@ TODAY = Capabilities()
 OLD = Capabilities(
     min_cluster_size=False, discard_source=False, job_on_cbw_error=False,
     copy_bitmap_on_filter=False, snapshot_discard_rounds_inwards=False,
-    filter_requires_consistent_read=False, snapshot_reads_source_before_done_run_ends=True)
+    snapshot_reads_source_before_done_run_ends=True)
 GENTLE = [probe for probe in probes.PROBES if probe.kills is None]
 DEADLY = [probe for probe in probes.PROBES if probe.kills is not None]
 

@@ -73,6 +73,7 @@ def granularities() -> Iterator[Check]:
         yield Check("bitmaps", f"granularity {granularity // 512} sectors, cluster "
                     f"{smallest // KIB} KiB", _filter_with_bitmap(granularity, smallest))
     yield Check("bitmaps", "writes that are widened", _widened)
+    yield Check("access", "snapshots of nodes that keep none", _keep_none)
     yield Check("access", "a snapshot of a snapshot with smaller clusters", _smaller_below)
 
 
@@ -109,6 +110,22 @@ def _widened(plan: Plan) -> Trace:
         builder.add_all(change("src", index * 3 * unit + start, end - start)
                         for index, (start, end) in enumerate((first, *ranges)))
         builder.add_all((ops.Unexport("src"), ops.BitmapRemove("src", "fine")))
+    builder.add(ops.Inspect("src"))
+    return builder.trace()
+
+
+def _keep_none(plan: Plan) -> Trace:
+    """Whatever is asked of such a snapshot, the node that it is over stays as it is."""
+    builder = Builder(plan, disks(4 * CLUSTER, target=Image("tmp", 4 * CLUSTER, Format.QCOW2)))
+    builder.add_all((ops.AddCopyOnRead("cor", "src"), ops.AddSnapshot("aside", "cor")))
+    for below in ("src", "tmp", "cor", "aside"):
+        builder.add_all((ops.AddSnapshot("snap", below), ops.Export("snap")))
+        for start, length in ((0, 0), (512, CLUSTER), (CLUSTER, CLUSTER)):
+            builder.add_all((
+                *(ops.Read("snap", start, length, via) for via in (Via.NBD, Via.NBD_DF)),
+                ops.Status("snap", start, length), ops.Discard("snap", start, length),
+                ops.Write("snap", start, length), ops.Zero("snap", start, length)))
+        builder.add_all((ops.Inspect("snap"), ops.Unexport("snap"), ops.RemoveNode("snap")))
     builder.add(ops.Inspect("src"))
     return builder.trace()
 
@@ -176,10 +193,12 @@ def _fast_zeroes(plan: Plan) -> Trace:
     for each in kinds:
         guest, client = f"cbw-{each}", f"snap-{each}"
         builder.add_all((ops.AddFilter(guest, f"src-{each}", f"tmp-{each}"),
-                         ops.AddSnapshot(client, guest), ops.Export(guest), ops.Export(client)))
+                         ops.AddSnapshot(client, guest), ops.BitmapAdd(guest, "dirty", CLUSTER),
+                         ops.Export(guest), ops.Export(client)))
         builder.add_all(ops.Zero(guest, *place, Via.NBD, unmap=unmap, fast=True)
                         for place, unmap in (((0, CLUSTER), False), ((CLUSTER, CLUSTER), True),
-                                             ((3 * CLUSTER - 512, 1024), False)))
+                                             ((3 * CLUSTER - 512, 1024), False),
+                                             ((512, 512), False)))
         builder.add_all((ops.Zero(guest, 0, 512, Via.NBD, unmap=True), ops.Inspect(client),
                          ops.Inspect(guest)))
     return builder.trace()

@@ -60,7 +60,8 @@ def apart(plan: Plan) -> Trace:
 
 def below(plan: Plan, between: ops.AddSnapshot | ops.AddCopyOnRead) -> Trace:
     """A filter cuts discards at the clusters of a qcow2 that is below another node ``between``,
-    be that but the target of a filter further below."""
+    be that but the target of a filter further below.  Zeroes free no space through a copy-on-read
+    node."""
     images = overlays(5)
     script = Script(plan, replace(images, images=(*images.images, Image(
         SECOND_TARGET, 5 * CLUSTER, protocol=Protocol.HELD))))
@@ -71,6 +72,9 @@ def below(plan: Plan, between: ops.AddSnapshot | ops.AddCopyOnRead) -> Trace:
     script.discard(0.5, 3)
     script.done(READ, SOURCE, 0)
     script.finish()
+    if isinstance(between, ops.AddCopyOnRead):
+        script.zero(4, unmap=True)
+        script.finish()
     return script.trace()
 
 

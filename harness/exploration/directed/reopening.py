@@ -112,8 +112,11 @@ def _refused(plan: Plan) -> Trace:
     builder.add_all((
         WRITABLE, ops.Unexport("src"), ops.AddCopyOnRead("cor", "src"), READ_ONLY,
         ops.Export("cor"), ops.Read("cor", 4 * CLUSTER, CLUSTER), *_changes("cor"), WRITABLE,
-        *_changes("cor"), ops.Unexport("cor"), ops.RemoveNode("cor"), READ_ONLY,
-        ops.Inspect("src")))
+        *_changes("cor"), ops.Unexport("cor"), ops.RemoveNode("cor"),
+        ops.AddFilter("cbw", "src", "tmp"), ops.AddCopyOnRead("cor", "cbw"), ops.Export("cor"),
+        READ_ONLY, ops.Read("cor", 7 * CLUSTER, CLUSTER), WRITABLE,
+        ops.Read("cor", 7 * CLUSTER, CLUSTER), ops.Unexport("cor"), ops.RemoveNode("cor"),
+        ops.RemoveNode("cbw"), READ_ONLY, ops.Inspect("src")))
     return builder.trace()
 
 

@@ -103,7 +103,7 @@ def _locking(plan: Plan) -> Trace:
         _write_meets_read, _second_cluster, _beginning_overlaps, _several_reads,
         _several_reads_latest_last, _several_writers, _copy_in_flight, _writers_share_a_copy,
         _partly_copied, _overlapping_reads, _other_changes, _zeroes, _give_up_meets_copy,
-        _give_up_meets_read, _give_up_parts, _flushes, _no_bytes))
+        _give_up_meets_read, _give_up_parts, _flushes, _no_bytes, _odd_bytes))
 
 
 def _write_meets_read(script: Script) -> None:
@@ -291,6 +291,13 @@ def _flushes(script: Script) -> None:
     script.finish()
     script.write(3, 0, fua=True)
     script.done(RequestKind.FLUSH, SOURCE)
+
+
+def _odd_bytes(script: Script) -> None:
+    """What is asked of a filter is neither widened to an even number of bytes nor cut at one."""
+    script.zero(1 / CLUSTER, 0.5)
+    script.finish()
+    script.discard(1 + 1 / CLUSTER, 0.5)
 
 
 def _no_bytes(script: Script) -> None:

@@ -132,7 +132,8 @@ def _keep_none(plan: Plan) -> Trace:
 
 def _smaller_below(plan: Plan) -> Trace:
     """A cluster of which the snapshot below denies a part is denied, and no other.  What the guest
-    changes ends where one read of a node above the snapshot does."""
+    changes ends where one read of a node above the snapshot does.  Nothing is zeroed there, and
+    nothing copied if that had to be fast."""
     size = PIECE + 8 * CLUSTER
     builder = Builder(plan, Configuration((
         *disks(size).images, Image("tmp2", size, Format.QCOW2, cluster_size=4 * CLUSTER))))
@@ -140,6 +141,8 @@ def _smaller_below(plan: Plan) -> Trace:
     builder.add_all((
         *GRAPH[:3], ops.AddFilter("cbw2", "snap", "tmp2"), above,
         ops.Write("cbw", PIECE - 4 * CLUSTER, 4 * CLUSTER), ops.Inspect("cbw2"),
+        ops.Export("cbw2"), ops.Zero("cbw2", 0, CLUSTER, fast=True),
+        ops.Zero("cbw2", 4 * CLUSTER, CLUSTER), ops.Unexport("cbw2"),
         ops.Inspect("snap2"), ops.RemoveNode("snap2"), GRAPH[3],
         *(ops.Discard("snap", place * CLUSTER, CLUSTER) for place in (1, 6, 8, 15)),
         ops.Unexport("snap"), above, ops.Inspect("snap2")))

@@ -209,23 +209,22 @@ class Machine:
         before = copy.deepcopy((self.graph, self._faults), {id(each): each for each in shared})
         try:
             yield
-        except CommandRefused:
-            # What a transaction has removed from an image's directory is not put back, nor what
-            # was in an image that was made anew.
-            kept = {node.name: node.directory for node in self.graph.nodes.values()
-                    if isinstance(node, Qcow2) and node.name not in self.graph.targets}
-            remade = self.graph.remade
-            self.graph, self._faults = before
-            for name, directory in kept.items():
-                cast(Qcow2, self.graph.nodes[name]).directory = directory
-            for name in remade:
-                cast(Image, self.graph.closed[name]).forget_content()
-            scar(self.graph)
-            raise
-        except (Impossible, Undetermined):
-            self.graph, self._faults = before
+        except (CommandRefused, Impossible, Undetermined) as why:
+            after, (self.graph, self._faults) = self.graph, before
+            if isinstance(why, CommandRefused):
+                self._keep_lost(after)
+                scar(self.graph)
             raise
         self.graph.remade.clear()
+
+    def _keep_lost(self, refused: Graph) -> None:
+        """What a transaction has removed from an image's directory is not put back, nor what was
+        in an image that was made anew."""
+        for name, node in self.graph.nodes.items():
+            if isinstance(node, Qcow2):
+                node.directory = cast(Qcow2, refused.nodes[name]).directory
+        for name in refused.remade:
+            cast(Image, self.graph.closed[name]).forget_content()
 
     def _request(self, number: int, request: Request) -> Outcome:
         export = self._export(request)

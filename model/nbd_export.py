@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .bitmap import DirtyBitmap, align_down
-from .content import ZERO, Content, zeroes
+from .content import Content, is_zero, zeroes
 from .errors import Errno, RequestFailed, Undetermined
 from .node import SECTOR, Node, Status
 from .operations import Context
@@ -34,7 +34,7 @@ class Disconnected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SparseRead:
-    """Content as a client gets it, and the ranges of it that may come as zero instead."""
+    """Content as a client gets it, and the ranges of the node that may come as zero instead."""
 
     content: Content
     perhaps_zero: tuple[tuple[int, int], ...] = ()
@@ -89,8 +89,8 @@ class NbdExport:
                         raise Undetermined("what may be a hole may be read, and fail") from why
                     raise Disconnected from why
                 content.paste(place - start, piece)
-                if status.is_zero is None and any(run.value != ZERO for run in piece.runs()):
-                    perhaps_zero.append((place - start, stop - start))
+                if status.is_zero is None:
+                    perhaps_zero += [] if is_zero(piece) else [(place, stop)]
             place = stop
         return SparseRead(content, tuple(perhaps_zero))
 

@@ -43,8 +43,8 @@ class Outcome:
     ``error`` None: success, then ``content`` (reads, inspections) or ``extents`` (block status)
     hold what was asked for.  ``refused`` holds the QMP error instead, for QMP operations.
     ``denied`` lists, for an inspected snapshot, the ranges (start, end) that give EACCES.
-    ``perhaps_zero`` lists ranges (start, end) of the content that may be read as zero instead,
-    the storage below QEMU deciding.  ``disconnected``: the server drops the client's connection
+    ``perhaps_zero`` lists ranges (start, end) of the disk that may be read as zero instead, the
+    storage below QEMU deciding.  ``disconnected``: the server drops the client's connection
     instead of answering.
     """
 

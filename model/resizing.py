@@ -15,7 +15,7 @@ from .node import Node
 from .operations import Resize
 from .rules import rule
 
-LARGEST: Final = ((1 << 63) - 1) // (1 << 30) * (1 << 30)
+LARGEST: Final = (1 << 63) - (1 << 30)
 """Bytes of the largest node that QEMU may have."""
 
 

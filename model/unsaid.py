@@ -282,8 +282,6 @@ def check_thread(configuration: Configuration, capabilities: Capabilities) -> No
 def check_resize(graph: Graph, configuration: Configuration, command: ops.Resize) -> None:
     """Refuse sizes that the storage below may or may not have, and images of which resizing
     leaves what cannot be foretold."""
-    if MOST_RESIZED < command.size <= resizing.LARGEST:
-        raise Impossible("whether a file can be so large is up to the file system")
     if any(isinstance(each, CopyOnRead) for each in graph.nodes.values()):
         raise Impossible("what sizes copy-on-read goes by nobody has found out")
     node = graph.nodes.get(command.node)
@@ -296,6 +294,8 @@ def check_resize(graph: Graph, configuration: Configuration, command: ops.Resize
     image = resized[-1]
     if not isinstance(image, ImageNode):
         return
+    if image.traits.resizes and MOST_RESIZED < command.size <= resizing.LARGEST:
+        raise Impossible("whether a file can be so large is up to the file system")
     if image.spec.protocol is not Protocol.FILE:
         raise Impossible("the size of what a server has is the server's")
     if image.spec.format is Format.LUKS:

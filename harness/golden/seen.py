@@ -57,7 +57,7 @@ def of_outcome(operation: Operation, outcome: Outcome) -> Seen:
                        for run in outcome.content.runs())
     return Seen(expected_errno(operation, outcome), outcome.refused, pieces, extents,
                 outcome.denied, outcome.disconnected,
-                merged((start + low, start + high) for low, high in outcome.perhaps_zero))
+                outcome.perhaps_zero)
 
 
 def of_answer(operation: Operation, answer: Answer, outcome: Outcome,

@@ -119,7 +119,7 @@ def _compare_data(
         if found.end > offset + expected.size:
             yield LengthDiffers("data", expected.size, found.end - offset)
             return
-    excused = merged((offset + start, offset + end) for start, end in outcome.perhaps_zero)
+    excused = merged(outcome.perhaps_zero)
     wrong = wrong_ranges(offset, expected, found, merged((*denied, *denied_found)), excused)
     if wrong:
         yield DataDiffers(offset, expected, found, wrong)

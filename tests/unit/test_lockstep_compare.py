@@ -163,7 +163,7 @@ def test_data_of_another_length(data: bytes | None) -> None:
 
 
 def test_a_sector_that_may_be_zero_is_all_zero_or_all_data() -> None:
-    outcome = Outcome(content=stamped(2048, 7), perhaps_zero=((512, 1536),))
+    outcome = Outcome(content=stamped(2048, 7), perhaps_zero=((4096 + 512, 4096 + 1536),))
     data = stamps.data(7, 4096, 2048)
 
     def zeroed(start: int, end: int) -> Answer:

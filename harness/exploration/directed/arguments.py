@@ -23,9 +23,9 @@ NODE_NAMES: Final = (
     "f" * 32, "1" * 40, "f.-_9")
 BITMAP_NAMES: Final = tuple(
     name for length in range(1022, 1026)
-    for name in ("b" * length, "\u00e9" * (length // 2) + "b" * (length % 2), "b" + "\u20ac" * (
-        length // 3) + "b" * ((length - 1) % 3)))
-"""Of so many bytes, or near that: of one, two and three bytes a character."""
+    for name in ("b" * length, "\u00e9" * (length // 2) + "b" * (length % 2),
+                 "b" + "\u20ac" * ((length - 1) // 3) + "b" * ((length - 1) % 3)))
+"""Of so many bytes: of one, two and three bytes a character."""
 
 
 EXPORT_NAMES: Final = (
@@ -122,8 +122,9 @@ def _exports(plan: Plan) -> Trace:
         builder.add_all((
             ops.Export("qcow", called=name, bitmaps=shown), ops.Inspect("qcow"),
             ops.Write("qcow", 0, 512), ops.Read("qcow", 0, 512, Via.QEMU_IO),
-            *(ops.Status("qcow", 0, SIZE, context=f"qemu:dirty-bitmap:{each}")
-              for each in (*longest, "nope")), ops.Unexport("qcow")))
+            *(ops.Status("qcow", 0, SIZE, context=context)
+              for context in (*(f"qemu:dirty-bitmap:{each}" for each in (*longest, "nope")),
+                              ops.Context.DEPTH, "qemu:nope")), ops.Unexport("qcow")))
     builder.add_all((
         ops.Export("qcow", called="n", bitmaps=(BitmapRef("qcow", "nope"),)),
         ops.Export("qcow", called="n" * 4097, bitmaps=(BitmapRef("qcow", "nope"),)),

@@ -152,7 +152,8 @@ def _jobs_at_once(plan: Plan) -> Trace:
 
 
 def _groups(plan: Plan) -> Trace:
-    """Jobs of a group that succeed, or fail, or are cancelled together, at each stage."""
+    """Jobs of a group that succeed, or fail, or are cancelled together, at each stage; nothing
+    but jobs can be of a group."""
     builder = Builder(plan, _disks())
     builder.add_all(_some_bitmaps()[:-2])
     builder.add(ops.Unexport("tmp"))
@@ -165,6 +166,9 @@ def _groups(plan: Plan) -> Trace:
                      max_workers=1, on_source_error=OnError.STOP)
     builder.add(ops.AddSnapshot("snap", "tmp2"))
     by_hand = replace(other, auto_finalize=False)
+    for action in (*_actions()[:16], Abort()):
+        builder.add_all(Transaction(actions, grouped=True)
+                        for actions in ((waiting, action), (action, waiting)))
     for first, second, verbs in (
             (copying, other, ()), (copying, by_hand, (JobFinalize("one"),)),
             (copying, by_hand, (JobFinalize("two"),)),
@@ -257,7 +261,8 @@ def _in_use(plan: Plan) -> Trace:
         builder.add_all((hold, *deeds))
         builder.add_all(Transaction((deed,)) for deed in deeds)
         builder.add_all((let_go, ops.BitmapEnable("src", "fine")))
-    builder.add_all(Transaction((ops.BitmapRemove("src", "fine"), deed)) for deed in deeds)
+    builder.add_all(Transaction((first, deed)) for first in (job, ops.BitmapRemove("src", "fine"))
+                    for deed in deeds)
     return builder.trace()
 
 

@@ -271,7 +271,7 @@ def _parts_of_blocks(plan: Plan) -> Trace:
 
 def _flushes(plan: Plan) -> Trace:
     """A flush that has failed is yet to be done, though nothing was written since; so is one after
-    a resize."""
+    a resize.  What fails once fails once for each QEMU."""
     builder = Builder(plan, Configuration((
         Image("src", CLUSTER, filled=((0, CLUSTER),), faults=(Fault(RequestKind.FLUSH, 0),)),
         Image("tmp", CLUSTER),
@@ -284,4 +284,6 @@ def _flushes(plan: Plan) -> Trace:
                              ops.Flush(node)))
     builder.add_all((ops.Resize("sized", 2 * CLUSTER), ops.Export("sized"), ops.Flush("sized"),
                      ops.Flush("sized")))
+    builder.add_all((ops.Restart(), ops.Export("once"), ops.Write("once", 0, 512),
+                     ops.Flush("once"), ops.Flush("once")))
     return builder.trace()

@@ -217,7 +217,9 @@ def _formats(plan: Plan) -> Trace:
             ops.Export(node), ops.Write(node, 0, 512), read_only, ops.Write(node, 512, 512),
             ops.Unexport(node), read_only, read_only, ops.Export(node),
             ops.Export(node, writable=False), ops.Read(node, 0, CLUSTER), writable,
-            ops.Unexport(node), ops.Export(node), ops.Write(node, 1024, 512), ops.Unexport(node)))
+            ops.Unexport(node), ops.Export(node), ops.Write(node, 1024, 512), ops.Unexport(node),
+            # Those that cannot be reopened at all, as what else they are told to be.
+            ops.ReopenAs(ops.AddSnapshot(node, "in-raw"))))
     builder.add(ops.Restart(tuple(image.node for image in images)))
     builder.add_all(ops.Reopen(image.node, read_only=read_only) for image in images
                     for read_only in (True, False))

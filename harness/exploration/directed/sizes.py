@@ -15,6 +15,7 @@ from model import operations as ops
 from model.configuration import KIB, Configuration, Format, Image
 from model.job_operations import Backup, BitmapMode, JobCancel, JobFinalize, Sync
 from model.operations import BitmapRef, Operation
+from model.resizing import LARGEST
 
 SIZE: Final = 4 * CLUSTER + 8 * KIB
 OTHERS: Final = (SIZE + 512, SIZE - 512, 5 * CLUSTER, 8 * CLUSTER + 512, 2 * CLUSTER + 4 * KIB,
@@ -161,7 +162,8 @@ def _formats(plan: Plan) -> Trace:
     builder = Builder(plan, Configuration(tuple(
         Image(f"src-{each}", SIZE, each) for each in Format if each is not Format.LUKS)))
     builder.add_all(ops.Resize(image.node, size) for image in builder.configuration.images
-                    for size in (*_IMPOSSIBLE, SIZE, 2 * SIZE, 2 * SIZE + 1, CLUSTER))
+                    for size in (*_IMPOSSIBLE, LARGEST, LARGEST + 1, SIZE, 2 * SIZE, 2 * SIZE + 1,
+                                 CLUSTER))
     return builder.trace()
 
 

@@ -159,7 +159,7 @@ def _drive_backups(mode: str | None) -> Make:
         for command in _accepted(usual):
             builder.add_all((
                 Transaction((command, Abort())), command, ops.Write("src", 5 * CLUSTER, 10),
-                JobFinalize("job"), *looks, *again))
+                JobFinalize("job"), Transaction((Abort(),)), *looks, *again))
         builder.add_all((usual, ops.Write("src", CLUSTER, 1), JobCancel("job"), *looks))
         return builder.trace()
 

@@ -160,6 +160,7 @@ def formats() -> Iterator[Check]:
     for each in (Format.RAW, Format.QCOW2):
         yield Check("formats", f"temporary image in {each} over NBD",
                     _temporary(each, Protocol.NBD))
+    yield Check("status", "how deep images of every format are allocated", _depths)
 
 
 def _temporary(wanted: Format, protocol: Protocol) -> Make:
@@ -204,6 +205,24 @@ def _fast_zeroes(plan: Plan) -> Trace:
                                              ((512, 512), False)))
         builder.add_all((ops.Zero(guest, 0, 512, Via.NBD, unmap=True), ops.Inspect(client),
                          ops.Inspect(guest)))
+    return builder.trace()
+
+
+def _depths(plan: Plan) -> Trace:
+    """Of an image, of an overlay of it and of a filter above, which is a level of its own."""
+    size = 3 * MIB
+    kinds = [each for each in Format if each is not Format.LUKS]
+    builder = Builder(plan, Configuration((Image("tmp", size), *(image for each in kinds for image in (
+        Image(f"base-{each}", size, each, filled=((0, CLUSTER),)),
+        Image(f"src-{each}", size, Format.QCOW2, backing=f"base-{each}",
+              filled=((2 * CLUSTER, CLUSTER),)))))))
+    for each in kinds:
+        builder.add(ops.AddFilter("cbw", f"src-{each}", "tmp"))
+        for node in (f"base-{each}", f"src-{each}", "cbw"):
+            builder.add_all((ops.Export(node, writable=False, allocation_depth=True),
+                             ops.Status(node, 0, size, context=ops.Context.DEPTH),
+                             ops.Unexport(node)))
+        builder.add(ops.RemoveNode("cbw"))
     return builder.trace()
 
 

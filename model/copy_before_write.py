@@ -17,7 +17,7 @@ The point in time of a cluster is in the target if it is done, else in the sourc
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 from .bitmap import DirtyBitmap, align_down, align_up, split
@@ -25,7 +25,7 @@ from .block_copy import BlockCopy, CopyCall
 from .capabilities import Capabilities
 from .content import Content, zeroes
 from .errors import Errno, RequestFailed
-from .node import SECTOR, Node, Reading, Status, Zeroing, until_read
+from .node import SECTOR, Node, Reading, Status, Zeroing, filtered, until_read
 from .operations import OnCbwError
 from .program import Program, Task, Wait, collecting
 from .rules import rule
@@ -133,11 +133,9 @@ class CopyBeforeWrite(Node):
         return self.source.flush()
 
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
-        """The source's; the filter is a level of its own above the images below the source."""
+        """The source's."""
         stop, status = yield from self.source.block_status(start, end)
-        if status.depth is not None and status.depth > 1:
-            status = replace(status, depth=status.depth + 1)
-        return stop, status
+        return stop, filtered(status)
 
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """The source's, of that image alone."""

@@ -46,7 +46,7 @@ class CopyOnRead(Node):
         stop, status = start, HOLE
         if start < end:
             stop, status = yield from self.file.own_status(start, end)
-        if status.depth == 0 or stop < end:
+        if status.is_allocated is False or stop < end:
             yield from self._keep(start, end)
         return (yield from self.file.read(start, end))
 
@@ -60,7 +60,7 @@ class CopyOnRead(Node):
         start, end = align_down(start, self.unit), min(align_up(end, self.unit), self.size)
         while start < end:
             stop, status = yield from self.file.own_status(start, end)
-            if status.depth == 0:
+            if status.is_allocated is False:
                 content = yield from self.file.read(start, stop)
                 yield from self.file.write_unchanged(start, content)
             start = stop

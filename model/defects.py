@@ -233,7 +233,7 @@ def _is_uneven(copier: CopyOnRead, cluster: int, start: int, end: int) -> bool:
     what is read of them or after it; which matters unless all that is read is allocated."""
     if start < end:
         whole, status = run_to_end(copier.file.own_status(start, end), lambda request: None)
-        if status.depth and whole >= end and not status.pieces:
+        if status.is_allocated and whole >= end and not status.pieces:
             return False
     place, stop = align_down(start, cluster), min(align_up(end, cluster), copier.size)
     aligned = start == place and end == stop
@@ -315,9 +315,9 @@ def _lacks_a_copy(kept: CopyBeforeWrite) -> Iterable[str]:
         end = min(end, target.size)
         while start < end:
             start, status = run_to_end(target.own_status(start, end), lambda request: None)
-            if status.depth == 0:
+            if status.is_allocated is False:
                 yield "uncopied_status_aborts"
-            elif status.depth is None and _is_image_of(Format.PARALLELS, target):
+            elif status.is_allocated is None and _is_image_of(Format.PARALLELS, target):
                 yield "unallocated_copy_status_aborts"
 
 

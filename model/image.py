@@ -8,7 +8,7 @@ whose allocation can be seen exactly, has a class of its own (:mod:`model.qcow2`
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from . import configuration
@@ -164,8 +164,8 @@ class Image(Node):
         place, is_zero = self._run_of_zero(start, end)
         if not is_zero:
             return place, DATA
-        depth = 1 if self.spec.format is Format.RAW else None
-        return place, Status(PERHAPS_HOLE.flags, depth)
+        return place, (PERHAPS_HOLE if self.spec.format is Format.RAW
+                       else replace(PERHAPS_HOLE, depths=frozenset({0, 1})))
 
     def _run_of_zero(self, start: int, end: int) -> tuple[int, bool]:
         """Where in ``(start, end]`` the run stops that begins at ``start``, of zeroes or of other

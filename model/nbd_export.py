@@ -24,8 +24,6 @@ BITMAP_CONTEXT = "qemu:dirty-bitmap:"
 """What a bitmap's metadata context begins with; its name follows (docs/interop/nbd.txt)."""
 LONGEST_NAME = 4096
 """Bytes: the longest string that the protocol allows."""
-DEEPEST = 8
-"""Levels of the deepest chain of images that is ever built here."""
 
 
 class Disconnected(Exception):
@@ -101,7 +99,7 @@ class NbdExport:
         if context.startswith(BITMAP_CONTEXT):
             return self._bitmap_extents(start, end, context.removeprefix(BITMAP_CONTEXT))
         if context == Context.DEPTH and self.allocation_depth:
-            return (yield from self._extents(start, end, _depth))
+            return (yield from self._extents(start, end, lambda status: status.depths))
         if context == Context.ALLOCATION:
             return (yield from self._extents(start, end, lambda status: status.flags))
         raise RequestFailed(Errno.EINVAL)
@@ -134,12 +132,6 @@ class NbdExport:
             _append(extents, Extent(stop - start, frozenset({int(dirty)})))
             start = stop
         return tuple(extents)
-
-
-def _depth(status: Status) -> frozenset[int]:
-    if status.depth is None:
-        return frozenset(range(DEEPEST + 1))
-    return frozenset({status.depth})
 
 
 def _append(extents: list[Extent], extent: Extent) -> None:

@@ -9,7 +9,7 @@ method.  Ranges are half-open, ``[start, end)``, in bytes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Final, NoReturn
@@ -29,24 +29,35 @@ SECTOR: Final = 512
 class Status:
     """Block status of a range: what ``base:allocation`` may say, and how deep the data lies.
 
-    ``flags`` has more than one value where the storage below QEMU decides.  ``depth`` counts
-    images from the top, 1 being the node itself; 0: allocated nowhere; None: undecided.
+    ``flags`` and ``depths`` have more than one value where the storage below QEMU decides.  A
+    depth counts images from the top, 1 being the node itself; 0: allocated nowhere.
     ``pieces``: QEMU may tell of the range in several pieces, none of fewer bytes than this, as
     its data lies scattered in the file; 0: in one piece.
     """
 
     flags: frozenset[int]
-    depth: int | None = 1
+    depths: frozenset[int] = frozenset({1})
     pieces: int = 0
 
     @property
     def is_zero(self) -> bool | None:
         """Whether the range is known to read as zero by its status; None: undecided."""
-        zero = {bool(flag & Allocation.ZERO) for flag in self.flags}
-        return zero.pop() if len(zero) == 1 else None
+        return _all_or_none(bool(flag & Allocation.ZERO) for flag in self.flags)
+
+    @property
+    def is_allocated(self) -> bool | None:
+        """Whether the range is allocated, be it further down; None: undecided."""
+        return _all_or_none(map(bool, self.depths))
 
 
-HOLE = Status(frozenset({Allocation.HOLE}), 0)
+def _all_or_none(answers: Iterable[bool]) -> bool | None:
+    several = {*answers}
+    return several.pop() if len(several) == 1 else None
+
+
+NOWHERE: Final = frozenset({0})
+"""The depth of what is not allocated."""
+HOLE = Status(frozenset({Allocation.HOLE}), NOWHERE)
 """Not allocated in the node itself; an image below may have data or not."""
 DATA = Status(frozenset({Allocation.DATA}))
 """Holds data."""
@@ -61,6 +72,12 @@ ZERO_DATA = Status(frozenset({Allocation.ZERO}))
 """Reads as zero and takes space."""
 PERHAPS_HOLE = Status(frozenset({Allocation.DATA, Allocation.HOLE | Allocation.ZERO}))
 """Reads as zero; whether as a hole is up to the storage."""
+
+
+def filtered(status: Status) -> Status:
+    """The status as a filter shows it, which is a level of its own above the images below the one
+    that it filters."""
+    return replace(status, depths=frozenset(depth + (depth > 1) for depth in status.depths))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +265,7 @@ class Node:
         """Where in ``(start, end]`` it changes, or may, whether this image itself has something at
         ``start``, and whether it has."""
         stop, status = yield from self.own_status(start, end)
-        return stop, bool(status.depth)
+        return stop, bool(status.is_allocated)
 
     @property
     def discard_alignment(self) -> int:

@@ -23,11 +23,13 @@ from .node import (
     DATA,
     DATA_OR_ZERO,
     HOLE,
+    NOWHERE,
     SECTOR,
     ZERO_HOLE,
     Node,
     Status,
     Zeroing,
+    filtered,
 )
 from .program import Program, run_to_end
 from .rules import rule
@@ -280,8 +282,8 @@ class Qcow2(Image):
         status, one image deeper, and is a hole that reads as zero where there is none."""
         yield self._request(RequestKind.STATUS, start, end)
         stop, status = yield from self._look_up(start, end)
-        if self.format_node != self.name and status.depth is not None and status.depth > 1:
-            status = replace(status, depth=status.depth + 1)  # blkdebug is a level of its own
+        if self.format_node != self.name:
+            status = filtered(status)  # blkdebug is a level of its own
         return stop, status
 
     def _run_of_cells(self, start: int, end: int) -> tuple[int, Cell]:
@@ -300,9 +302,11 @@ class Qcow2(Image):
             ragged = cell is Cell.ZERO_KEPT or self.spec.subclusters
             return stop, replace(ZERO_HOLE, pieces=self.cell if ragged else 0)
         if self.backing is None or start >= self.backing.size:
-            return stop, Status(ZERO_HOLE.flags, 0 if self.backing is None else 2)
+            return stop, replace(ZERO_HOLE, depths=(
+                NOWHERE if self.backing is None else frozenset({2})))
         stop, below = yield from self.backing.block_status(start, min(stop, self.backing.size))
-        return stop, replace(below, depth=below.depth and below.depth + 1)
+        return stop, replace(below, depths=frozenset(
+            depth and depth + 1 for depth in below.depths))
 
     @rule("qcow2.sparse-data", source="qcow2 looks at the file below for preallocated clusters")
     def _data_status(self, start: int, end: int) -> tuple[int, Status]:
@@ -324,7 +328,7 @@ class Qcow2(Image):
         if cell is Cell.UNALLOCATED and self.backing is not None:
             if start < self.backing.size:
                 return stop, HOLE
-            return stop, Status(ZERO_HOLE.flags, 0)
+            return stop, replace(ZERO_HOLE, depths=NOWHERE)
         return (yield from self._look_up(start, end))
 
     @rule("qcow2.resize", source="block_resize of qcow2 (experiment)")

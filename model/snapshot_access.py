@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from .content import Content
 from .errors import Errno, RequestFailed
-from .node import HOLE, Node, Status, Zeroing
+from .node import DATA, HOLE, Node, Status, Zeroing
 from .program import Program
 from .rules import rule
 
@@ -43,7 +43,7 @@ class SnapshotAccess(Node):
         """Whatever has a known content is at level 1, as if it were allocated here; what a
         backing file of the source has is a hole of unknown content, at no level."""
         stop, status = yield from self.file.snapshot_status(start, end)
-        return stop, status if status.flags == HOLE.flags else replace(status, depth=1)
+        return stop, status if status.flags == HOLE.flags else replace(status, depths=DATA.depths)
 
     @rule("snapshot-access.is-not-written", source="driver snapshot-access")
     def _refuse(self) -> Program[None]:

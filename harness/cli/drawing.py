@@ -116,7 +116,8 @@ class Drawing:
         if isinstance(node, Qcow2):
             for index, start in enumerate(range(0, node.size, self._cluster)):
                 stop = min(start + self._cluster, node.size)
-                if run_to_end(node.own_status(start, stop), lambda request: None)[1].depth == 0:
+                _, status = run_to_end(node.own_status(start, stop), lambda request: None)
+                if status.is_allocated is False:
                     letters[index] = "."
         return "".join(letters)
 

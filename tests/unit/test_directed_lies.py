@@ -209,7 +209,7 @@ def _replaces(bitmap: DirtyBitmap, source: DirtyBitmap) -> None:
 
 def _allocated_at_the_end(node: Node, start: int, end: int) -> Program[tuple[int, bool]]:
     stop, status = yield from node.own_status(start, end)
-    return stop, bool(status.depth) or stop == node.size
+    return stop, bool(status.is_allocated) or stop == node.size
 
 
 def _goes_by_the_first_byte(copy: BlockCopy, start: int, end: int) -> Program[tuple[int, Status]]:

@@ -212,10 +212,12 @@ def _depths(plan: Plan) -> Trace:
     """Of an image, of an overlay of it and of a filter above, which is a level of its own."""
     size = 3 * MIB
     kinds = [each for each in Format if each is not Format.LUKS]
-    builder = Builder(plan, Configuration((Image("tmp", size), *(image for each in kinds for image in (
-        Image(f"base-{each}", size, each, filled=((0, CLUSTER),)),
-        Image(f"src-{each}", size, Format.QCOW2, backing=f"base-{each}",
-              filled=((2 * CLUSTER, CLUSTER),)))))))
+    images = [Image("tmp", size)]
+    for each in kinds:
+        images += (Image(f"base-{each}", size, each, filled=((0, CLUSTER),)),
+                   Image(f"src-{each}", size, Format.QCOW2, backing=f"base-{each}",
+                         filled=((2 * CLUSTER, CLUSTER),)))
+    builder = Builder(plan, Configuration(tuple(images)))
     for each in kinds:
         builder.add(ops.AddFilter("cbw", f"src-{each}", "tmp"))
         for node in (f"base-{each}", f"src-{each}", "cbw"):

@@ -260,6 +260,7 @@ def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
             builder.add(change("cbw", place * CLUSTER, CLUSTER))
             builder.add_all(ops.Read("snap", each * CLUSTER, CLUSTER, Via.NBD_DF)
                             for each in range(4))
+        builder.add_all((ops.Read("cbw", 0, size), *map(ops.Inspect, ("src", "snap"))))
         return builder.trace()
 
     return make

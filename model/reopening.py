@@ -56,15 +56,18 @@ def _make_read_only(graph: Graph, image: Image) -> None:
         if any(map(bitmap_directory.must_store, image.bitmaps)):
             raise CommandRefused("No write access")
         return
-    if graph.capabilities.refused_readonly_reopen_blocks_writes:
-        _keep_bitmaps_first(image)
-    graph.check_no_writer(image)
+    try:
+        graph.check_no_writer(image)
+    except CommandRefused:
+        if graph.capabilities.refused_readonly_reopen_blocks_writes:
+            _keep_bitmaps_all_the_same(image)
+        raise
     _keep_bitmaps(image)
     image.read_only = True
 
 
 @rule("reopen.refused-blocks-writes", source="experiment: a defect of QEMU")
-def _keep_bitmaps_first(image: Image) -> None:
+def _keep_bitmaps_all_the_same(image: Image) -> None:
     """Only when all else is done QEMU looks whether anybody may write to the image.  If so, the
     command is refused; but the bitmaps that the image keeps have been stored and cannot be
     changed.  So the image cannot be written to until it is reopened as what it is."""

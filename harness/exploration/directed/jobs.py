@@ -206,6 +206,8 @@ def _policies(plan: Plan) -> Trace:
                           on_source_error=OnError.STOP)
                   for device, kind in (("src", RequestKind.WRITE), ("empty", RequestKind.ZERO)))):
             builder.add_all((command, JobResume("job"), JobCancel("job"), JobDismiss("job")))
+    builder.add_all((replace(job, device=f"{RequestKind.READ}-EIO", target="empty",
+                             on_source_error=OnError.STOP), JobResume("job")))
     return builder.trace()
 
 

@@ -147,7 +147,9 @@ def _used(plan: Plan) -> Trace:
                          ops.Write("cbw", CLUSTER, 512), ops.Read("snap", 0, CLUSTER)))
         builder.add_all(ops.Unexport(name) for name in list(builder.scene.exports))
         builder.add_all(ops.RemoveNode(name) for name in ("snap", "cor", "cbw"))
-    builder.add_all(ops.Inspect(name) for name in names)
+    # A filter that is looked at would not let others write to its source.
+    builder.add_all((ops.Export("src"), ops.AddFilter("cbw", "src", "tmp"), ops.Inspect("cbw"),
+                     ops.Unexport("src"), *map(ops.Inspect, (*names, "cbw"))))
     return builder.trace()
 
 

@@ -42,17 +42,18 @@ class Status:
     @property
     def is_zero(self) -> bool | None:
         """Whether the range is known to read as zero by its status; None: undecided."""
-        return _all_or_none(bool(flag & Allocation.ZERO) for flag in self.flags)
+        return _agreed(bool(flag & Allocation.ZERO) for flag in self.flags)
 
     @property
     def is_allocated(self) -> bool | None:
         """Whether the range is allocated, be it further down; None: undecided."""
-        return _all_or_none(map(bool, self.depths))
+        return _agreed(map(bool, self.depths))
 
 
-def _all_or_none(answers: Iterable[bool]) -> bool | None:
-    several = {*answers}
-    return several.pop() if len(several) == 1 else None
+def _agreed(answers: Iterable[bool]) -> bool | None:
+    """What all of the answers say; None: they differ."""
+    different = {*answers}
+    return different.pop() if len(different) == 1 else None
 
 
 NOWHERE: Final = frozenset({0})

@@ -56,8 +56,7 @@ def of_outcome(operation: Operation, outcome: Outcome) -> Seen:
                              Origin(run.value, start + run.start))
                        for run in outcome.content.runs())
     return Seen(expected_errno(operation, outcome), outcome.refused, pieces, extents,
-                outcome.denied, outcome.disconnected,
-                outcome.perhaps_zero)
+                outcome.denied, outcome.disconnected, outcome.perhaps_zero)
 
 
 def of_answer(operation: Operation, answer: Answer, outcome: Outcome,

@@ -260,7 +260,6 @@ def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
             builder.add(change("cbw", place * CLUSTER, CLUSTER))
             builder.add_all(ops.Read("snap", each * CLUSTER, CLUSTER, Via.NBD_DF)
                             for each in range(4))
-        builder.add_all((ops.Read("cbw", 0, size), *map(ops.Inspect, ("src", "snap"))))
         return builder.trace()
 
     return make
@@ -271,7 +270,7 @@ _BLOCK: Final = 512
 
 def _parts_of_blocks(plan: Plan) -> Trace:
     """A request of zeroes writes the blocks at its edges as data: of its three parts that which
-    fails, and none after it, leaves what was there."""
+    fails, and none after it, leaves what was there.  What fails once does so in each QEMU."""
     places = ((RequestKind.WRITE, 1), (RequestKind.ZERO, 2), (RequestKind.WRITE, 4),
               (RequestKind.READ, 1), (RequestKind.READ, 4))
     size = (len(places) + 1) * CLUSTER
@@ -288,12 +287,13 @@ def _parts_of_blocks(plan: Plan) -> Trace:
         zero = ops.Zero("cbw", start + _BLOCK + 1, 3 * _BLOCK)
         look = ops.Read("cbw", start, 8 * _BLOCK)
         builder.add_all((zero, look, zero, look))
+    builder.add_all((ops.Restart(), *GRAPH[:2], ops.Inspect("snap"), ops.Inspect("src")))
     return builder.trace()
 
 
 def _flushes(plan: Plan) -> Trace:
     """A flush that has failed is yet to be done, though nothing was written since; so is one after
-    a resize.  What fails once fails once for each QEMU."""
+    a resize."""
     builder = Builder(plan, Configuration((
         Image("src", CLUSTER, filled=((0, CLUSTER),), faults=(Fault(RequestKind.FLUSH, 0),)),
         Image("tmp", CLUSTER),
@@ -306,6 +306,4 @@ def _flushes(plan: Plan) -> Trace:
                              ops.Flush(node)))
     builder.add_all((ops.Resize("sized", 2 * CLUSTER), ops.Export("sized"), ops.Flush("sized"),
                      ops.Flush("sized")))
-    builder.add_all((ops.Restart(), ops.Export("once"), ops.Write("once", 0, 512),
-                     ops.Flush("once"), ops.Flush("once")))
     return builder.trace()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Final
 
 from . import backup_commands, job_steering, requests, unsaid
@@ -20,11 +19,10 @@ from .configuration import Configuration, Protocol, RequestKind
 from .content import Content
 from .copy_before_write import CopyBeforeWrite, Timer
 from .defects import says_allocated
-from .errors import CommandRefused, Errno, RequestFailed
+from .errors import Errno
 from .held_image import HeldImage
 from .job_operations import Backup, JobOperation, OnError, Sync
 from .machine import Impossible, Machine
-from .nbd_export import Disconnected
 from .operations import Kill, Operation, Read, Request, Status
 from .outcome import Observation, Outcome
 from .program import Program, StorageRequest
@@ -253,10 +251,8 @@ class ConcurrentMachine(Machine):
         if landed:
             _insist_on_apart([each.request for each in changes])
             for each in changes:
-                # The change takes effect as the program runs on to its next request; one whose
-                # time-out has expired fails there.
-                with suppress(RequestFailed, Disconnected):
-                    next(each.thread.program, None)
+                # The change takes effect as the program runs on to its next request.
+                next(each.thread.program, None)
         self._forget_all()
         self._begin()
         return Outcome()
@@ -345,7 +341,7 @@ class ConcurrentMachine(Machine):
     def answers(self) -> dict[int, Outcome]:
         """The answers of started requests since the last call, by number."""
         answered, self._steps.answered = self._steps.answered, {}
-        return {number: self._as_outcome(number, answer) for number, answer in answered.items()}
+        return answered
 
     def deadly(self, operation: Operation) -> str | None:
         """The known defect by which the operation would kill a build with these capabilities."""
@@ -387,13 +383,3 @@ class ConcurrentMachine(Machine):
     def request(self, number: int) -> Operation:
         """What was started under the number."""
         return self._started[number]
-
-    def _as_outcome(self, number: int, answer: Outcome | Exception) -> Outcome:
-        if isinstance(answer, Outcome):
-            return answer
-        request = self._started[number]
-        if isinstance(answer, CommandRefused):
-            return Outcome(refused=answer.error)
-        if isinstance(answer, (RequestFailed, Disconnected)) and isinstance(request, Request):
-            return requests.failure(request.via, answer)
-        raise answer

@@ -13,6 +13,7 @@ from typing import Final
 from . import backup_commands, unsaid
 from .backup_job import BackupJob
 from .copy_before_write import CopyBeforeWrite
+from .errors import CommandRefused
 from .graph import Graph
 from .job_operations import (
     JobCancel,
@@ -43,9 +44,12 @@ def until_rest(graph: Graph, job: BackupJob, program: Program[None]) -> Program[
 
 
 def steer(graph: Graph, command: JobOperation) -> Program[Outcome]:
-    """What a command has a job do, until it rests, in small steps; raises CommandRefused."""
-    job = backup_commands.find(graph, command)
-    return (yield from until_rest(graph, job, obey(job, command, lambda job: job.run())))
+    """What a command has a job do, until it rests, in small steps; or that it is refused."""
+    try:
+        job = backup_commands.find(graph, command)
+        return (yield from until_rest(graph, job, obey(job, command, lambda job: job.run())))
+    except CommandRefused as why:
+        return Outcome(refused=why.error)
 
 
 def obey(job: BackupJob, command: JobOperation,

@@ -40,7 +40,7 @@ from .errors import CommandRefused, Errno, RequestFailed, Undetermined
 from .graph import Graph
 from .image import Image
 from .links import shown_filter
-from .nbd_export import Disconnected, NbdExport
+from .nbd_export import NbdExport
 from .node import SECTOR, Node
 from .operations import Operation, Request, Via
 from .outcome import DeviceView, Observation, Outcome, by_job
@@ -238,10 +238,7 @@ class Machine:
             any(self._faults.values()) or overlays.shows_snapshot(export.node)) or any(
                 job.is_held for job in self.graph.jobs.values())
         with self._all_or_nothing() if doubtful else nullcontext():
-            try:
-                outcome = self._answer(requests.program(number, request, export))
-            except (RequestFailed, Disconnected) as why:
-                outcome = requests.failure(request.via, why)
+            outcome = self._answer(requests.program(number, request, export))
             unsaid.check_held(self.graph)
             return outcome
 

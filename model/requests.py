@@ -48,10 +48,17 @@ def stamp_of(number: int, write: ops.Write) -> Stamp:
 
 
 def program(number: int, request: Request, export: NbdExport) -> Program[Outcome]:
-    """What the request does; writes carry ``number`` as their stamp.
+    """What the request does, up to its client's answer; writes carry ``number`` as their stamp."""
+    try:
+        return (yield from _done(number, request, export))
+    except RequestFailed as why:
+        return Outcome(error=seen_through(request.via, why.error))
+    except Disconnected:
+        return _disconnected(request.via)
 
-    Fails with QEMU's own errno; :func:`failure` makes it what the client sees.
-    """
+
+def _done(number: int, request: Request, export: NbdExport) -> Program[Outcome]:
+    """Fails with QEMU's own errno."""
     start, end = request.offset, request.offset + request.length
     if request.via is Via.QEMU_IO and end > export.size:
         raise RequestFailed(Errno.EIO)
@@ -96,13 +103,6 @@ def _flush(node: Node, via: Via) -> Program[None]:
             raise
 
 
-def failure(via: Via, why: RequestFailed | Disconnected) -> Outcome:
-    """The answer that a client of channel ``via`` gets to a request that failed.
-
-    qemu-io, which loses its own connection, makes EIO of that.
-    """
-    if isinstance(why, RequestFailed):
-        return Outcome(error=seen_through(via, why.error))
-    if via is Via.QEMU_IO:
-        return Outcome(error=Errno.EIO)
-    return Outcome(disconnected=True)
+def _disconnected(via: Via) -> Outcome:
+    """qemu-io, which loses its own connection, makes EIO of that."""
+    return Outcome(error=Errno.EIO) if via is Via.QEMU_IO else Outcome(disconnected=True)

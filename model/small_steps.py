@@ -37,17 +37,20 @@ class Thread:
 
     owner: Any
     program: Program[Any]
-    finish: Callable[[Any, Exception | None], None]
+    finish: Callable[[Any], None]
     wait: Wait | None = field(default=None)
 
 
 class SmallSteps(Generic[Key, Result]):
-    """Programs under way, by the key of the client request that each one is."""
+    """Programs under way, by the key of the client request that each one is.
+
+    None may fail: what becomes of a request whose storage fails, its program says.
+    """
 
     def __init__(self, completes_at_once: Callable[[StorageRequest], bool]) -> None:
         """``completes_at_once`` tells storage requests that nobody holds."""
         self.pending: list[Pending] = []
-        self.answered: dict[Key, Result | Exception] = {}
+        self.answered: dict[Key, Result] = {}
         self.unanswered: set[Key] = set()
         self._completes_at_once = completes_at_once
         self._waiting: list[Thread] = []
@@ -56,9 +59,9 @@ class SmallSteps(Generic[Key, Result]):
         """Start a client request; its answer will be in :attr:`answered` under ``key``."""
         self.unanswered.add(key)
 
-        def finish(result: Result, why: Exception | None) -> None:
+        def finish(result: Result) -> None:
             self.unanswered.remove(key)
-            self.answered[key] = result if why is None else why
+            self.answered[key] = result
 
         self._run([Thread(key, program, finish)])
 
@@ -106,10 +109,7 @@ class SmallSteps(Generic[Key, Result]):
             try:
                 step = next(thread.program) if failure is None else thread.program.throw(failure)
             except StopIteration as end:
-                thread.finish(end.value, None)
-                return
-            except Exception as why:  # how a request ends, whatever it is, is its answer
-                thread.finish(None, why)
+                thread.finish(end.value)
                 return
             failure = None
             if isinstance(step, StorageRequest):
@@ -124,9 +124,7 @@ class SmallSteps(Generic[Key, Result]):
                 return
 
     def _spawn(self, owner: Any, task: Task) -> None:
-        def finish(result: None, why: Exception | None) -> None:
-            if why is not None:
-                raise why
+        def finish(result: None) -> None:
             task.finished = True
 
         # Whom the spawning program has woken goes on when that program waits.

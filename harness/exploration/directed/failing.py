@@ -26,7 +26,8 @@ def failing(plan: Plan) -> Trace:
     """A failed copy that breaks the guest's request."""
     return side_by_side(plan, (
         _source_fails, _target_fails, _retry_of_another, _fails_meanwhile, _fails_unnoticed,
-        _given_up_copy_fails, _reads_fail, _write_itself_fails, _discard_fails))
+        _waits_for_its_own, _waits_in_turn, _given_up_copy_fails, _reads_fail, _write_itself_fails,
+        _discard_fails))
 
 
 def _source_fails(script: Script) -> None:
@@ -89,6 +90,31 @@ def _fails_unnoticed(script: Script) -> None:
     script.done(READ, SOURCE, 0, error="EIO")
     script.copy(1)
     script.copy(0)
+
+
+def _waits_for_its_own(script: Script) -> None:
+    """Who waits for copies of its own goes on after all others that wait for one of them: these
+    make the copy that has failed meanwhile, and get the error."""
+    script.write(1)
+    script.finish()
+    script.write(2)
+    script.write(0, 3)
+    script.write(0, 3)
+    script.done(READ, SOURCE, 2, error="EIO")
+    script.copy(0)
+    script.done(READ, SOURCE, 2, error="ENOMEM")
+
+
+def _waits_in_turn(script: Script) -> None:
+    """Of those that wait for a copy the first to do so goes on first, not who waited for another
+    copy before."""
+    script.write(0)
+    script.write(1)
+    script.write(0, 2)
+    script.write(0, 0.5)
+    script.copy(1)
+    script.done(READ, SOURCE, 0, error="EIO")
+    script.done(READ, SOURCE, 0, error="ENOMEM")
 
 
 def _given_up_copy_fails(script: Script) -> None:

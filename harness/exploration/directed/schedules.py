@@ -314,10 +314,11 @@ def _no_bytes(script: Script) -> None:
 
 
 def _jobs(plan: Plan) -> Trace:
-    """A job and a guest on the same clusters."""
+    """A job and a guest on the same clusters; before it one with an argument that there is not,
+    which does not begin."""
     script = Script(plan, disks(5))
     script.guest = SOURCE
-    script.must(ops.Export(SOURCE), Start(replace(
+    script.must(ops.Export(SOURCE), Start(replace(JOB, bitmap_mode="sometimes")), Start(replace(
         JOB, max_workers=2, max_chunk=CLUSTER, on_target_error=OnError.IGNORE)))
     script.write(0, 0.5)
     script.write(1, 2.5)

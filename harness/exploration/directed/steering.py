@@ -133,14 +133,17 @@ def _passive(plan: Plan) -> Trace:
 
 
 def _cancelled(mode: BitmapMode, plan: Plan) -> Trace:
-    """What is under way is copied first.  A guest's copy that then fails is in no bitmap."""
+    """What is under way is copied first.  A guest's copy that then fails, to be read or to be
+    written, is in no bitmap."""
     script = _begun(plan, _with_bitmap(mode))
     script.write(5, 0.5)
     script.write(0, 0.5)
+    script.write(3, 0.5)
+    script.done(READ, SOURCE, 3)
     _tell(script, JobCancel, JobCancel, JobPause, JobResume, JobFinalize)
     for cluster in (0, 1, 2):
         script.copy(cluster)
-    script.must(CompleteAll(SOURCE, "EIO"))
+    script.must(CompleteAll(SOURCE, "EIO"), CompleteAll(TARGET, "ENOSPC"))
     return _finished(script)
 
 

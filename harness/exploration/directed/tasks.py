@@ -86,10 +86,12 @@ def memory_of_tasks(plan: Plan) -> Trace:
 
 
 def many(plan: Plan) -> Trace:
-    """More tasks than may be under way at a time."""
+    """More tasks than may be under way at a time; and zeroes of more than one request."""
     size = 67 * MIB + CLUSTER
     script = _large(plan, size)
     script.discard(0, size / CLUSTER)
     script.write(66 * 16, 0.5)
+    script.finish()
+    script.zero(0, size / CLUSTER)
     script.finish()
     return script.trace()

@@ -54,8 +54,8 @@ def telling(plan: Plan) -> Trace:
     return _played(plan, (
         _status_meets_write, _later_runs, _status_of_target, _copied_meanwhile, _frozen_again,
         _copies_of_zeroes, _copy_is_cut, _who_waits_for_a_cut_copy, _short_run,
-        _told_when_complete, _remembered, _remembered_until_zeroed, _guest_asks,
-        _given_up_meanwhile))
+        _told_when_complete, _remembered, _remembered_until_zeroed, _remembered_beside,
+        _guest_asks, _given_up_meanwhile))
 
 
 def _status_meets_write(script: Script) -> None:
@@ -187,6 +187,21 @@ def _remembered_until_zeroed(script: Script) -> None:
     script.zero(1, 0.5, unmap=True)
     script.finish()
     script.ask(0, 2, FILTER)
+    script.finish()
+
+
+def _remembered_beside(script: Script) -> None:
+    """What is changed just before it and just after it does not matter; what is discarded is a
+    hole."""
+    script.zero(0, 3)
+    script.finish()
+    script.write(1)
+    script.ask(1, node=FILTER)
+    script.finish()
+    script.zero(0)
+    script.discard(2)
+    script.finish()
+    script.ask(0, 3, FILTER)
     script.finish()
 
 

@@ -241,6 +241,7 @@ def _work(size: int) -> tuple[Operation, ...]:
 
 def faults() -> Iterator[Check]:
     yield Check("faults", "flushes fail", _flushes)
+    yield Check("faults", "reads fail, by every channel", _reads)
     for node, kind, policy in itertools.product(
             ("src", "tmp"), (RequestKind.READ, RequestKind.WRITE), OnCbwError):
         yield Check("faults", f"{kind} of {node} fails, {policy}", _fault(node, kind, policy))
@@ -293,7 +294,7 @@ def _parts_of_blocks(plan: Plan) -> Trace:
 
 def _flushes(plan: Plan) -> Trace:
     """A flush that has failed is yet to be done, though nothing was written since; so is one after
-    a resize."""
+    a resize.  qemu-io says nothing of one that fails."""
     builder = Builder(plan, Configuration((
         Image("src", CLUSTER, filled=((0, CLUSTER),), faults=(Fault(RequestKind.FLUSH, 0),)),
         Image("tmp", CLUSTER),
@@ -303,7 +304,18 @@ def _flushes(plan: Plan) -> Trace:
     for node in ("cbw", "once"):
         for _ in range(2):
             builder.add_all((ops.Flush(node), ops.Write(node, 0, 512), ops.Flush(node),
-                             ops.Flush(node)))
+                             ops.Flush(node), ops.Flush(node, via=Via.QEMU_IO)))
     builder.add_all((ops.Resize("sized", 2 * CLUSTER), ops.Export("sized"), ops.Flush("sized"),
                      ops.Flush("sized")))
+    return builder.trace()
+
+
+def _reads(plan: Plan) -> Trace:
+    """What a client hears is up to its channel: a connection may be lost, or qemu-io's own, of
+    which it makes an error."""
+    builder = Builder(plan, Configuration((Image(
+        "src", CLUSTER, filled=((0, CLUSTER),), faults=(Fault(RequestKind.READ, 0, "ENOSPC"),)),)))
+    builder.add(ops.Export("src"))
+    for via in Via:
+        builder.add_all((ops.Read("src", 0, 512, via), ops.Read("src", 512, 512, via)))
     return builder.trace()

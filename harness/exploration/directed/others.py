@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.exploration.building import Plan
-from harness.exploration.directed.script import CLUSTER, JOB, Script, disks, overlays
+from harness.exploration.directed.script import CLOSING, CLUSTER, JOB, Script, disks, overlays
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.openings import FILTER, SECOND_FILTER, SNAPSHOT
 from harness.lockstep.trace import Trace
@@ -141,11 +141,13 @@ def detecting(plan: Plan) -> Trace:
 
 def keeping(plan: Plan) -> Trace:
     """Of disks that free no space, zeroes that may do so do not ask for it, and discards ask for
-    nothing at all; what is copied before is no other."""
+    nothing at all; what is copied before is no other.  The same of a filter over a disk that does,
+    but for zeroes on QEMU 7.2."""
     size = 8 * CLUSTER
     script = Script(plan, Configuration((
         Image(SOURCE, size, protocol=Protocol.HELD, filled=((0, size),), discard=False),
-        Image(TARGET, size, protocol=Protocol.HELD, discard=False))))
+        Image(TARGET, size, protocol=Protocol.HELD, discard=False),
+        Image(SECOND_TARGET, size, protocol=Protocol.HELD))))
     script.fleecing()
     script.zero(0, unmap=True)
     script.zero(1, 0.5)
@@ -155,7 +157,34 @@ def keeping(plan: Plan) -> Trace:
     script.finish()
     script.zero(3.5, 1, unmap=True)
     script.finish(latest=True)
-    script.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))
+    script.must(ops.Inspect(SNAPSHOT), *CLOSING,
+                ops.AddFilter(SECOND_FILTER, SECOND_TARGET, TARGET, discard=False),
+                ops.Export(SECOND_FILTER))
+    script.guest = SECOND_FILTER
+    script.zero(0, unmap=True)
+    script.discard(1)
+    script.finish()
+    script.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SECOND_FILTER))
+    return script.trace()
+
+
+def pushed(plan: Plan) -> Trace:
+    """A job that copies a snapshot is a client of it: the guest's writes wait for its reads, and
+    what was copied before a write it reads from the target."""
+    script = Script(plan, disks(4, SECOND_TARGET))
+    script.must(ops.AddFilter(FILTER, SOURCE, TARGET), ops.AddSnapshot(SNAPSHOT, FILTER),
+                ops.Export(FILTER), Start(replace(
+                    JOB, device=SNAPSHOT, target=SECOND_TARGET, max_workers=1,
+                    max_chunk=CLUSTER)))
+    script.write(0, 0.5)
+    script.write(1, 0.5)
+    script.copy(0, nth=1)
+    script.copy(1)
+    script.done(READ, SOURCE, 0)
+    script.done(WRITE, SECOND_TARGET, 0)
+    script.done(READ, TARGET, 1)
+    script.finish()
+    script.must(JobFinalize("job"), ops.Inspect(SECOND_TARGET))
     return script.trace()
 
 

@@ -59,6 +59,7 @@ def checks() -> Iterator[Check]:
             ("failures", "QEMU killed beside persistent bitmaps", killing.bitmaps),
             ("failures", "QEMU killed at each step of a job and a guest", killing.backing_up),
             ("concurrency", "filters over filters", _stacked),
+            ("concurrency", "a job that copies a snapshot", others.pushed),
             ("concurrency", "the source shows through the target", others.shown),
             ("concurrency", "the source shows through two overlays",
              lambda plan: others.shown(plan, "between")),

@@ -241,11 +241,11 @@ def _work(size: int) -> tuple[Operation, ...]:
 
 def faults() -> Iterator[Check]:
     yield Check("faults", "flushes fail", _flushes)
-    yield Check("faults", "reads fail, by every channel", _reads)
     for node, kind, policy in itertools.product(
             ("src", "tmp"), (RequestKind.READ, RequestKind.WRITE), OnCbwError):
         yield Check("faults", f"{kind} of {node} fails, {policy}", _fault(node, kind, policy))
     yield Check("faults", "zeroes of parts of blocks fail", _parts_of_blocks)
+    yield Check("faults", "reads fail, by every channel", _reads)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:

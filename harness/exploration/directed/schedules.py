@@ -59,7 +59,6 @@ def checks() -> Iterator[Check]:
             ("failures", "QEMU killed beside persistent bitmaps", killing.bitmaps),
             ("failures", "QEMU killed at each step of a job and a guest", killing.backing_up),
             ("concurrency", "filters over filters", _stacked),
-            ("concurrency", "a job that copies a snapshot", others.pushed),
             ("concurrency", "the source shows through the target", others.shown),
             ("concurrency", "the source shows through two overlays",
              lambda plan: others.shown(plan, "between")),
@@ -71,6 +70,7 @@ def checks() -> Iterator[Check]:
             ("concurrency", "discards over a copy-on-read node",
              lambda plan: others.below(plan, ops.AddCopyOnRead("cor", FILTER))),
             ("concurrency", "a job that is paused and cancelled with much left", others.cancelled),
+            ("concurrency", "a job that copies a snapshot", others.pushed),
             ("concurrency", "tasks that wait for memory", tasks.memory_of_tasks),
             ("concurrency", "copies of several tasks", tasks.several),
             ("concurrency", "a copy of more tasks than go at a time", tasks.many)):

@@ -141,6 +141,10 @@ class CopyBeforeWrite(Node):
         """The source's, of that image alone."""
         return self.source.own_status(start, end)
 
+    def is_allocated(self, start: int, end: int) -> Program[tuple[int, bool]]:
+        """What the source says."""
+        return self.source.is_allocated(start, end)
+
     def check_resize(self, size: int) -> None:
         """What the source refuses."""
         self.source.check_resize(size)

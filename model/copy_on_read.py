@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 
 from .bitmap import align_down, align_up
-from .content import Content
-from .node import HOLE, Node, Status, Zeroing
+from .content import Content, zeroes
+from .node import Node, Status, Zeroing
 from .program import Program
 from .rules import rule
 
@@ -43,27 +43,33 @@ class CopyOnRead(Node):
         return subcluster or self.file.reported_cluster_size or 1
 
     def _read(self, start: int, end: int) -> Program[Content]:
-        stop, status = start, HOLE
         if start < end:
             stop, status = yield from self.file.own_status(start, end)
-        if status.is_allocated is False or stop < end:
-            yield from self._keep(start, end)
-        return (yield from self.file.read(start, end))
+            if status.is_allocated is not False and stop == end:
+                return (yield from self.file.read(start, end))
+        return (yield from self._keep(start, end))
 
     @rule("copy-on-read.keeps-what-was-read", source="driver copy-on-read; experiment")
-    def _keep(self, start: int, end: int) -> Program[None]:
+    def _keep(self, start: int, end: int) -> Program[Content]:
         """If the image below has not itself allocated all that is read, what it lacks of the
         clusters (or subclusters, if it has any) that are read is written to it, with the content
-        that it reads as already; as zeroes if that is all zero.  An empty read inside a cluster
-        counts as one that is not allocated, so all of the cluster is kept.  The dirty bitmaps of
-        the node right below record nothing, those of the nodes below that do."""
-        start, end = align_down(start, self.unit), min(align_up(end, self.unit), self.size)
-        while start < end:
-            stop, status = yield from self.file.own_status(start, end)
-            if status.is_allocated is False:
-                content = yield from self.file.read(start, stop)
-                yield from self.file.write_unchanged(start, content)
-            start = stop
+        that it reads as already; as zeroes if that is all zero.  This goes run by run, as the
+        image tells of them.  An empty read inside a cluster counts as one that is not allocated,
+        so all of the cluster is kept.  The dirty bitmaps of the node right below record nothing,
+        those of the nodes below that do."""
+        place, last = align_down(start, self.unit), min(align_up(end, self.unit), self.size)
+        found = zeroes(last)
+        while place < last:
+            stop, status = yield from self.file.own_status(place, last)
+            if status.is_allocated is not False:
+                low, high = (min(max(edge, start), end) for edge in (place, stop))
+                found.paste(low, (yield from self.file.read(low, high)))
+            else:
+                content = yield from self.file.read(place, stop)
+                yield from self.file.write_unchanged(place, content)
+                found.paste(place, content)
+            place = stop
+        return found.slice(start, end)
 
     def _write(self, start: int, content: Content) -> Program[None]:
         return self.file.write(start, content)
@@ -84,3 +90,7 @@ class CopyOnRead(Node):
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """What the node below has allocated itself."""
         return self.file.own_status(start, end)
+
+    def is_allocated(self, start: int, end: int) -> Program[tuple[int, bool]]:
+        """What the node below says."""
+        return self.file.is_allocated(start, end)

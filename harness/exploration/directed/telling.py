@@ -302,6 +302,23 @@ def late(plan: Plan) -> Trace:
     return script.trace()
 
 
+def kept(plan: Plan) -> Trace:
+    """Who keeps what is read asks whether it is there, and does not remember the answer; of what
+    lies in several runs, each is read by itself."""
+    script = Script(plan, _disks(1))
+    script.must(ops.AddFilter(FILTER, SOURCE, TARGET))
+    for node, below in (("cor", SOURCE), ("above", FILTER), ("top", "above")):
+        script.must(ops.AddCopyOnRead(node, below), ops.Export(node))
+        for offset, length in ((CLUSTER + 1, 2 * CLUSTER), (3 * CLUSTER + 1, 510), (1, 0),
+                               (CLUSTER - 1, 1), (2 * CLUSTER - 1, 3)):
+            script.start(ops.Read(node, offset, length, Via.NBD_DF))
+            script.finish()
+        script.must(ops.Unexport(node))
+        script.add(ops.RemoveNode("cor"))
+    script.add(ops.Inspect(SOURCE))
+    return script.trace()
+
+
 # Jobs
 
 

@@ -19,9 +19,11 @@ from .bitmap import align_down, align_up
 from .block_copy import MOST_TASKS, CopyCall, CopyLimits
 from .copy_before_write import CopyBeforeWrite
 from .errors import ERROR_TEXT, CommandRefused, Errno, RequestFailed, Undetermined
+from .image import Image
 from .job_life import JobLife, Surroundings
 from .job_operations import SLOWEST, Backup, BitmapMode, OnError, Sync
 from .jobs import JobStatus, Verb, check_verb
+from .node import Node
 from .program import Program, Task, Wait, collecting
 from .rules import rule
 from .successors import SyncBitmap
@@ -35,6 +37,10 @@ class JobGroup:
     """Jobs that end together, the newest first; most jobs are a group of one."""
 
     jobs: list[BackupJob] = field(default_factory=list)
+
+
+def _has_blkdebug(disk: Node) -> bool:
+    return isinstance(disk, Image) and disk.format_node != disk.name
 
 
 class BackupJob(JobLife):
@@ -313,8 +319,7 @@ class BackupJob(JobLife):
         self.error = error
         if self.sync_bitmap is not None:
             self._settle_bitmap(self.sync_bitmap, failed=error is not None)
-        if self.in_small_steps:
-            yield from self._take_leave()
+        yield from self._take_leave()
         self._graph.drop_filter(self.filter)
         told = {"len": self.progress.total, "offset": self.progress.done,
                 "speed": self.speed}
@@ -331,16 +336,18 @@ class BackupJob(JobLife):
     @rule("backup.waits-for-clients", source="experiment")
     def _take_leave(self) -> Program[None]:
         """A job that ends takes its filter away, and so waits for the clients' requests that are
-        under way to end; then a disk that may be written to is flushed, if the build does so.
-        Until then QEMU answers no command and takes no further request.  The user's bitmap has
-        been settled before: what a guest's copy still fails to copy is not in it, and what the
-        guest still writes is."""
+        under way to end; then the disk is flushed, if the build does so: its storage if somebody
+        may write to it, a ``blkdebug`` on top always.  Nobody hears whether that fails.  Until
+        then QEMU answers no command and takes no further request.  The user's bitmap has been
+        settled before: what a guest's copy still fails to copy is not in it, and what the guest
+        still writes is."""
         self.is_leaving = True
-        yield Wait(lambda: not self._graph.under_way, "the clients' requests to end", last=True)
-        flushes = self.filter.capabilities.ended_job_flushes
-        if flushes and self._graph.is_written(self.filter.source):
+        yield Wait(lambda: not self._graph.under_way, "the clients' requests to end")
+        disk = self.filter.source
+        if self.filter.capabilities.ended_job_flushes and (
+                self._graph.is_written(disk) or _has_blkdebug(disk)):
             with suppress(RequestFailed):
-                yield from self.filter.source.flush()
+                yield from disk.flush()
         self.is_leaving = False
 
     # Commands

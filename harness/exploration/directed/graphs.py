@@ -23,6 +23,7 @@ from model.configuration import (
     RequestKind,
 )
 from model.inspection import PIECE
+from model.job_operations import Backup, JobCancel, Sync
 from model.operations import BitmapRef, OnCbwError, Operation, Via
 
 # Options of the filter.
@@ -241,6 +242,7 @@ def _work(size: int) -> tuple[Operation, ...]:
 
 def faults() -> Iterator[Check]:
     yield Check("faults", "flushes fail", _flushes)
+    yield Check("faults", "flushes fail when jobs end", _flushed_by_jobs)
     for node, kind, policy in itertools.product(
             ("src", "tmp"), (RequestKind.READ, RequestKind.WRITE), OnCbwError):
         yield Check("faults", f"{kind} of {node} fails, {policy}", _fault(node, kind, policy))
@@ -289,6 +291,22 @@ def _parts_of_blocks(plan: Plan) -> Trace:
         look = ops.Read("cbw", start, 8 * _BLOCK)
         builder.add_all((zero, look, zero, look))
     builder.add_all((ops.Restart(), *GRAPH[:2], ops.Inspect("snap"), ops.Inspect("src")))
+    return builder.trace()
+
+
+def _flushed_by_jobs(plan: Plan) -> Trace:
+    """A build whose jobs flush the disk when they end meets a failure that waits there, and tells
+    nobody; be it that nobody may write to the disk any more."""
+    fails = (Fault(RequestKind.FLUSH, 0, once=True),)
+    builder = Builder(plan, Configuration((
+        Image("src", CLUSTER, faults=fails), Image("packed", CLUSTER, Format.QCOW2, faults=fails),
+        Image("kept", CLUSTER, faults=fails), Image("tmp", CLUSTER))))
+    for node in ("src", "packed", "kept"):
+        builder.add_all((ops.Export(node), ops.Write(node, 0, 512)))
+        if node == "kept":
+            builder.add_all((ops.Unexport(node), ops.Export(node, writable=False)))
+        builder.add_all((Backup("job", node, "tmp", Sync.NONE, max_workers=1), JobCancel("job"),
+                         ops.Flush(node), ops.Flush(node)))
     return builder.trace()
 
 

@@ -13,7 +13,8 @@ from harness.exploration.directed.script import CLUSTER, JOB, Script, disks
 from harness.exploration.images import SOURCE, TARGET
 from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.configuration import RequestKind
+from model.backup_job import MOST_RETRIES
+from model.configuration import Configuration, RequestKind
 from model.job_operations import (
     Backup,
     BitmapMode,
@@ -24,12 +25,13 @@ from model.job_operations import (
     JobPause,
     JobResume,
     JobSetSpeed,
+    OnError,
     Sync,
 )
 from model.job_steering import UNLIMITED
 from model.schedule import CompleteAll, Start
 
-READ, WRITE = RequestKind.READ, RequestKind.WRITE
+READ, WRITE, STATUS = RequestKind.READ, RequestKind.WRITE, RequestKind.STATUS
 _JOB: Final = replace(JOB, max_workers=2, max_chunk=CLUSTER)
 _BITMAP: Final = "b0"
 _FINE: Final = CLUSTER // 16
@@ -40,8 +42,11 @@ def makers() -> Iterator[tuple[str, str, Callable[[Plan], Trace]]]:
     """Area, name and maker of each."""
     yield "concurrency", "a job is paused and resumed in the middle", _paused
     yield "concurrency", "a job that copies nothing by itself is paused, then cancelled", _passive
+    yield "concurrency", "a job that is paused when it is cancelled already", _late
     yield "failures", "what a job that is to pause fails to copy", _failing
+    yield "failures", "a job that tries again more often than anybody would", _stubborn
     yield "failures", "a job that an error stopped is cancelled beside a guest", _stopped
+    yield "failures", "a job that an error stopped is cancelled and asks block status", _asking
     for mode in BitmapMode:
         yield ("failures", f"a job is cancelled in the middle, bitmap mode {mode}",
                functools.partial(_cancelled, mode))
@@ -50,9 +55,9 @@ def makers() -> Iterator[tuple[str, str, Callable[[Plan], Trace]]]:
                    f"bitmap mode {mode}", functools.partial(_ended, mode, end("job")))
 
 
-def _begun(plan: Plan, job: Backup) -> Script:
+def _begun(plan: Plan, job: Backup, images: Configuration | None = None) -> Script:
     """The job has begun to copy; its disk has a bitmap with something in it."""
-    script = Script(plan, disks(6))
+    script = Script(plan, images or disks(6))
     script.guest = SOURCE
     script.must(ops.BitmapAdd(SOURCE, _BITMAP, _FINE), ops.Export(SOURCE),
                 *(ops.Write(SOURCE, cluster * CLUSTER, 512) for cluster in (0, 1, 2, 3, 5)),
@@ -76,14 +81,15 @@ def _finished(script: Script, *commands: JobOperation) -> Trace:
 
 def _paused(plan: Plan) -> Trace:
     """What is begun is copied, and what waits for its turn; the guest copies on its own.  A job
-    that is resumed before it is paused goes on without a pause."""
-    script = _begun(plan, _JOB)
+    that is resumed before it is paused goes on without a pause, with what it had not begun."""
+    script = _begun(plan, _JOB, disks(9))
     _tell(script, JobPause, JobPause, JobDismiss, JobFinalize)
     script.write(4, 0.5)
     script.copy(0)
     script.copy(1)
     script.done(READ, SOURCE, 4)
     script.copy(2)
+    script.read(3, 0.25, SOURCE)
     script.write(3, 0.5)
     _tell(script, JobPause, JobResume, JobResume)
     script.must(*(Start(JobSetSpeed("job", speed)) for speed in (UNLIMITED, -1, 0)))
@@ -119,6 +125,34 @@ def _stopped(plan: Plan) -> Trace:
     _tell(script, JobCancel, JobPause, JobResume)
     script.done(READ, SOURCE, 0, error="EIO")
     return _finished(script)
+
+
+def _asking(plan: Plan) -> Trace:
+    """A job that has to ask what to copy sees its end before it has begun all that it might."""
+    images = disks(6)
+    script = _begun(plan, _JOB, replace(images, images=tuple(
+        replace(image, tells_status=True) for image in images.images)))
+    script.done(STATUS, SOURCE, 0)
+    script.done(STATUS, SOURCE, 1)
+    script.done(READ, SOURCE, 0, error="EIO")
+    script.finish()
+    _tell(script, JobCancel)
+    return _finished(script)
+
+
+def _late(plan: Plan) -> Trace:
+    """It is paused in name only, and cannot be resumed when it has ended."""
+    script = _begun(plan, replace(_JOB, auto_dismiss=False))
+    _tell(script, JobCancel, JobPause)
+    script.finish()
+    return _finished(script, JobResume("job"), JobPause("job"), JobDismiss("job"))
+
+
+def _stubborn(plan: Plan) -> Trace:
+    script = _begun(plan, replace(_JOB, max_workers=1, on_source_error=OnError.IGNORE))
+    for _ in range(MOST_RETRIES + 1):
+        script.done(READ, SOURCE, 0, error="EIO")
+    return _finished(script, JobFinalize("job"))
 
 
 def _passive(plan: Plan) -> Trace:

@@ -80,7 +80,10 @@ def _check_word(name: str, known: type[StrEnum], value: str | None) -> None:
 
 
 def start(graph: Graph, command: Backup, group: JobGroup) -> BackupJob:
-    """blockdev-backup or drive-backup, up to where the job begins to run."""
+    """blockdev-backup or drive-backup, up to where the job begins to run.
+
+    What was done before it is refused, the caller has to undo.
+    """
     device = graph.lookup(command.device)
     if isinstance(command, DriveBackup):
         target = drive_backup.open_target(graph, command, device)
@@ -98,17 +101,11 @@ def start(graph: Graph, command: Backup, group: JobGroup) -> BackupJob:
     filter_node.block_copy.compressing = command.compress
     filter_node.block_copy.discards_source = command.discard_source
     graph.insert_filter(filter_node)
-    try:
-        _check_chunk(command, filter_node)
-        _check_job_name(graph, command.job)
-        graph.check_held(filter_node)
-        if command.speed is not None and command.speed < 0:
-            raise CommandRefused("Parameter 'speed' expects a non-negative value")
-    except CommandRefused:
-        if sync_bitmap is not None:
-            successors.reclaim(device, sync_bitmap.bitmap)
-        graph.drop_filter(filter_node)
-        raise
+    _check_chunk(command, filter_node)
+    _check_job_name(graph, command.job)
+    graph.check_held(filter_node)
+    if command.speed is not None and command.speed < 0:
+        raise CommandRefused("Parameter 'speed' expects a non-negative value")
     job = BackupJob(command, sync, filter_node, sync_bitmap, group, graph, graph.fired)
     graph.jobs[job.name] = job
     return job

@@ -59,7 +59,7 @@ def add(graph: Graph, command: BitmapAdd) -> None:
     granularity = command.granularity
     if granularity is None:
         granularity = default_granularity(node)
-    elif granularity < SMALLEST_GRANULARITY or granularity & (granularity - 1):
+    elif granularity < SMALLEST_GRANULARITY or granularity.bit_count() != 1:
         raise CommandRefused("Granularity must be power of 2 and at least 512")
     if command.persistent:
         if node.read_only and graph.capabilities.persistent_needs_writable:
@@ -108,7 +108,7 @@ def _forgotten(graph: Graph, command: BitmapRemove) -> DirtyBitmap:
                              f"access to node '{node.name}'")
     if not graph.capabilities.persistent_needs_writable:
         check_writable(bitmap)
-    if bitmap.persistent and isinstance(node, Qcow2):
+    if isinstance(node, Qcow2):
         bitmap_directory.forget(node, command.bitmap)
     return bitmap
 

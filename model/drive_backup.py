@@ -58,9 +58,8 @@ def open_target(graph: Graph, command: DriveBackup, device: Node) -> Node:
 def _format(command: DriveBackup, device: Image) -> str:
     existing = command.mode == NewImage.EXISTING
     if command.format is None:
-        if existing and command.sync != Sync.NONE:
-            return Format.QCOW2  # what is probed as raw may not be written to everywhere
-        return device.spec.format
+        # What is probed as raw may not be written to everywhere.
+        return Format.QCOW2 if existing else device.spec.format
     if command.format in NO_FORMATS:
         what = "driver" if existing else "file format"
         raise CommandRefused(f"Unknown {what} '{command.format}'")

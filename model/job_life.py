@@ -99,7 +99,7 @@ class JobLife:
         """The program of a command and, if the job was moving already, the wait until it rests."""
         if self.moves:
             yield from program
-            yield Wait(lambda: not self.moves, "the job to rest", last=True)
+            yield Wait(lambda: not self.moves, "the job to rest")
             return
         self.moves = True
         try:

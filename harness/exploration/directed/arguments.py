@@ -86,7 +86,7 @@ def _filter_numbers(plan: Plan) -> Trace:
 
 def _bitmaps(plan: Plan) -> Trace:
     builder = Builder(plan, Configuration(_disks()))
-    for name in BITMAP_NAMES:
+    for name in ("", *BITMAP_NAMES):
         for bitmap in (ops.BitmapAdd("src", name), ops.BitmapAdd("qcow", name, persistent=True)):
             builder.add_all((bitmap, bitmap, ops.BitmapRemove(bitmap.node, name)))
     for number in NUMBERS:

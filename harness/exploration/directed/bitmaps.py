@@ -37,6 +37,7 @@ def checks() -> Iterator[Check]:
     yield Check("persistence", "bitmaps kept by an image, cluster 512 bytes", _kept(512))
     yield Check("transactions", "each action done, and undone by each way to fail", _undone)
     yield Check("transactions", "jobs that end together", _groups)
+    yield Check("transactions", "jobs over one disk that end together", _over_one_disk)
     yield Check("bitmaps", "bitmaps shown of which only the name is given", _named)
     yield Check("bitmaps", "granularities that nobody has asked for", _defaults)
     yield Check("jobs", "jobs that discard what they have copied", _discarding(failing=True))
@@ -183,6 +184,20 @@ def _groups(plan: Plan) -> Trace:
                          ops.Write("src", 6 * CLUSTER, 10), *verbs))
         for name in list(builder.scene.jobs):
             builder.add_all((JobCancel(name), JobDismiss(name)))
+    return builder.trace()
+
+
+def _over_one_disk(plan: Plan) -> Trace:
+    """Who used the disk moves to one job's filter and then to the other's, or once only, by which
+    of the two goes first; which of the users is the newest then is told by a refusal."""
+    job = Backup("one", "src", "tmp", Sync.FULL, auto_finalize=False)
+    builder = Builder(plan, _disks())
+    for end in (JobFinalize("one"), JobCancel("two"), JobCancel("one")):
+        builder.add_all((
+            ops.AddFilter("user", "base", "src"), ops.Export("src"),
+            Transaction((job, replace(job, job="two", target="tmp2")), grouped=True), end,
+            ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
+            ops.Unexport("src"), *map(ops.RemoveNode, ("cbw", "user"))))
     return builder.trace()
 
 

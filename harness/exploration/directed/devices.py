@@ -144,15 +144,20 @@ def _drive_backups(mode: str | None) -> Make:
             Image("base", SIZE, filled=((0, SIZE),)),
             Image("src", SIZE, Format.QCOW2, backing="base", filled=((CLUSTER, 2 * CLUSTER),)),
             Image("plain", SIZE, filled=((0, CLUSTER), (3 * CLUSTER, CLUSTER))),
+            Image("alone", SIZE, Format.QCOW2, filled=((2 * CLUSTER, CLUSTER),)),
             Image("raw", SIZE, filled=((0, SIZE),)), Image("qcow", SIZE, Format.QCOW2),
             Image("short", CLUSTER))))
         removals = tuple(ops.RemoveNode(image) for image in _OUT_OF_THE_GRAPH)
-        again = (ops.BitmapAdd("src", "dirty"), ops.BitmapAdd("raw", "gone"), ops.Export("src"),
+        again = (ops.BitmapAdd("src", "dirty"), ops.BitmapAdd("raw", "gone"),
+                 ops.BitmapAdd("alone", "empty"), ops.Export("src"),
                  ops.Write("src", 5 * CLUSTER + 1, CLUSTER), *removals)
         looks = (ops.Restart(), *map(ops.Inspect, _OUT_OF_THE_GRAPH))
         usual = DriveBackup("job", "src", "raw", Sync.FULL, format="raw", mode=mode,
                             auto_finalize=False)
-        builder.add_all(again)
+        # What a job holds is refused before the target is made.
+        held = replace(usual, device="alone")
+        builder.add_all((*again, Backup("busy", "plain", "alone", Sync.NONE), held,
+                         replace(held, format="some"), *looks, *again))
         for command in _refused(usual):
             builder.add_all((command, Transaction((command,))))
         builder.add_all((*looks, *again))
@@ -160,7 +165,9 @@ def _drive_backups(mode: str | None) -> Make:
             builder.add_all((
                 Transaction((command, Abort())), command, ops.Write("src", 5 * CLUSTER, 10),
                 JobFinalize("job"), Transaction((Abort(),)), *looks, *again))
-        builder.add_all((usual, ops.Write("src", CLUSTER, 1), JobCancel("job"), *looks))
+        for command in (usual, replace(usual, sync=Sync.INCREMENTAL, bitmap="dirty")):
+            builder.add_all((
+                command, ops.Write("src", CLUSTER, 1), JobCancel("job"), *looks, *again))
         return builder.trace()
 
     return make
@@ -171,11 +178,14 @@ def _accepted(usual: DriveBackup) -> Iterator[DriveBackup]:
     for sync in (Sync.FULL, Sync.TOP, Sync.NONE):
         yield replace(usual, sync=sync)
         yield replace(usual, sync=sync, device="plain")
+    yield replace(usual, sync=Sync.TOP, device="alone")
+    yield replace(usual, sync=Sync.INCREMENTAL, device="alone", bitmap="empty")
     yield replace(usual, sync=Sync.BITMAP, bitmap="dirty", bitmap_mode=BitmapMode.ALWAYS)
     yield replace(usual, sync=Sync.INCREMENTAL, bitmap="dirty")
     yield replace(usual, target="qcow", format="qcow2")
     yield replace(usual, target="qcow", format=None)
     yield replace(usual, format=None, device="plain")
+    yield replace(usual, target="qcow", format=None, device="plain")
     yield replace(usual, target="qcow", format="qcow2", compress=True)
 
 

@@ -205,7 +205,11 @@ def _policies(plan: Plan) -> Trace:
                 *(replace(job, device=device, target=f"{kind}-{error}", on_target_error=policy,
                           on_source_error=OnError.STOP)
                   for device, kind in (("src", RequestKind.WRITE), ("empty", RequestKind.ZERO)))):
-            builder.add_all((command, JobResume("job"), JobCancel("job"), JobDismiss("job")))
+            # The second is for builds without x-perf: they copy one cluster after the other.
+            for each in (command, replace(command, max_workers=None, max_chunk=None,
+                                          auto_dismiss=True)):
+                if builder.add(each):
+                    builder.add_all((JobResume("job"), JobCancel("job"), JobDismiss("job")))
     builder.add_all((replace(job, device=f"{RequestKind.READ}-EIO", target="empty",
                              on_source_error=OnError.STOP), JobResume("job")))
     return builder.trace()
@@ -273,15 +277,21 @@ def _refusals(plan: Plan) -> Trace:
     images = configuration({"src": (), "tmp": ()}).images
     builder = Builder(plan, Configuration((
         *images, Image("short", CLUSTER), Image("packed", SIZE, Format.QCOW2),
-        Image("other", SIZE), Image("kept", SIZE))))
+        *(Image(node, SIZE) for node in ("other", "kept", "spare", "sink")))))
     builder.add_all((*before(), ops.BitmapAdd("src", "held"),
                      ops.Export("base", writable=False, bitmaps=(BitmapRef("src", "held"),)),
-                     Backup("busy", "other", "kept", Sync.NONE, filter_node="filter")))
+                     Backup("busy", "other", "kept", Sync.NONE, filter_node="filter"),
+                     Backup("auto", "spare", "sink", Sync.NONE), ops.Export("spare")))
     for command in _commands():
         builder.add(command)
     for device, target in (("other", "tmp"), ("filter", "tmp"), ("src", "filter"),
                            ("src", "kept"), ("kept", "tmp"), ("src", "other"), ("tmp", "src")):
         builder.add(Backup("job", device, target, Sync.FULL))
+    builder.add_all(Backup("auto", device, "tmp", Sync.FULL, max_chunk=chunk)
+                    for device in ("src", "spare") for chunk in (None, 1))
+    for below in ("packed", "tmp"):
+        builder.add_all((ops.AddCopyOnRead("cor", below), Backup(
+            "job", "src", "cor", Sync.FULL, compress=True, max_chunk=1), ops.RemoveNode("cor")))
     builder.add_all(ops.RemoveNode(node) for node in ("filter", "kept", "other"))
     return builder.trace()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Make, Plan
@@ -90,6 +91,9 @@ def _states(plan: Plan) -> Trace:
         ask()
         builder.add(JobDismiss("job"))
         ask()
-    builder.add_all(Backup("job", "src", "tmp", Sync.FULL, max_chunk=CLUSTER, speed=speed)
+    usual = Backup("job", "src", "tmp", Sync.FULL, max_chunk=CLUSTER)
+    builder.add_all(replace(usual, speed=speed)
                     for speed in (-1, 0, FAST, (1 << 63) - 1, -(1 << 63)))
+    # Only a build without x-perf copies no more than a cluster at a time unasked.
+    builder.add_all((replace(usual, max_chunk=None, speed=1), ops.Inspect("tmp")))
     return builder.trace()

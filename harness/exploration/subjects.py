@@ -45,14 +45,16 @@ class Subject:
         return tuple(SHARES[ground.plan.system] for ground in self.grounds)
 
 
-def subject_of(build: Build, *, cache: bool = True, deadly: bool = True) -> Subject:
+def subject_of(build: Build, *, cache: bool = True, deadly: bool = True,
+               jobs_only: bool = False) -> Subject:
     """Probe the build and lay out its grounds; raises HarnessError if nothing can be verified.
 
-    ``cache``, ``deadly``: see :func:`harness.systems.capabilities.find_profile`.
+    ``cache``, ``deadly``, ``jobs_only``: see
+    :func:`harness.systems.capabilities.find_profile`.
     """
     kinds = [kind for kind, tool in TOOLS.items() if build.has(tool)]
     with starter(build, TOOLS[kinds[0]]) as start:
-        profile = find_profile(build, start, cache=cache, deadly=deadly)
+        profile = find_profile(build, start, cache=cache, deadly=deadly, jobs_only=jobs_only)
     channels = {kind: channels_of(build, kind) for kind in kinds}
     grounds = tuple(RealGround(build, Plan.of(kind, profile.capabilities, channels[kind]))
                     for kind in kinds)

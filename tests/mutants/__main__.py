@@ -94,7 +94,7 @@ def record(options: argparse.Namespace) -> int:
 
     with options.recording.open("wb") as out:
         for build in options.qemu_build or [ON_PATH]:
-            subject = subject_of(find(build))
+            subject = subject_of(find(build), jobs_only=True)
             for ground, share in zip(subject.grounds, subject.shares, strict=True):
                 seconds = options.seconds * share / sum(subject.shares)
                 traces = 0

@@ -212,6 +212,16 @@ def _allocated_at_the_end(node: Node, start: int, end: int) -> Program[tuple[int
     return stop, bool(status.is_allocated) or stop == node.size
 
 
+def _allocated_at_any_depth(node: Node, start: int, end: int) -> Program[tuple[int, bool]]:
+    stop, status = yield from node.block_status(start, end)
+    return stop, bool(status.depth)
+
+
+def _commits_in_turn(job: BackupJob) -> Program[None]:
+    for each in reversed(job._group.jobs):
+        yield from each._conclude(None)
+
+
 def _goes_by_the_first_byte(copy: BlockCopy, start: int, end: int) -> Program[tuple[int, Status]]:
     stop, status = yield from _status(copy, start, end)
     return max(stop, min(start + copy.cluster_size, end)), status
@@ -287,7 +297,8 @@ CASES = (
      Lacking(links, "filtered_or_backing", lambda node: None)),
     ("bitmaps shown of which only the name is given",
      Lacking(Graph, "_own_bitmap", _shows_what_records)),
-    ("a copy-on-read node over subclusters", Lacking(CopyOnRead, "own_status", Node.own_status)),
+    ("a copy-on-read node over subclusters",
+     Lacking(CopyOnRead, "is_allocated", _allocated_at_any_depth)),
     *(("copy-on-read nodes over one another and over two filters",
        Lacking(kind, "write_unchanged", Node.write_unchanged))
       for kind in (CopyOnRead, CopyBeforeWrite)),
@@ -325,6 +336,11 @@ CASES = (
      Lacking(BackupJob, "_on_error", _fails_for_any_reason)),
     ("a slow job, full, paused and resumed", Lacking(JobLife, "_wake", _stays_paused)),
     ("flushes fail", Lacking(Image, "_flush", _has_flushed)),
+    ("flushes fail when jobs end", Lacking(BackupJob, "_take_leave", lambda job: iter(()))),
+    ("jobs over one disk that end together", Lacking(BackupJob, "_commit", _commits_in_turn)),
+    ("requests past the end of a disk, no server between", Lacking(Via, "is_local", False)),
+    ("copy-on-read nodes over one another and over two filters",
+     Lacking(CopyOnRead, "heeds_nothing", False)),
     ("requests at the edges of what may be read",
      Lacking(CopyBeforeWrite, "_may_access", _asks_less_of_the_end)),
     ("requests at the edges of what may be read",
@@ -399,6 +415,10 @@ HELD = (
     (others.given_up, Lacking(BlockCopy, "forget", lambda copy, start, end: (
         copy.copy_bitmap.reset(start, end)))),
     (others.cancelled, Lacking(BackupJob, "_stop_copying", lambda job: None)),
+    (CHECKS["schedule: a job that is paused when it is cancelled already"].make,
+     Lacking(JobLife, "resume", JobLife._wake)),
+    *((telling.kept, Lacking(kind, "is_allocated", Node.is_allocated))
+      for kind in (CopyOnRead, CopyBeforeWrite)),
     (others.apart, Lacking(block_copy, "_shows_through", lambda source, target: True)),
     (CHECKS["schedule: tasks that wait for memory"].make,
      Lacking(block_copy, "MEMORY", 129 * MIB)),

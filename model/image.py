@@ -84,7 +84,7 @@ class Image(Node):
 
     def forget_content(self) -> None:
         """The image is made anew, empty."""
-        self.content.set(0, self.size, ZERO)
+        self.content.set(0, self.content.size, ZERO)
 
     @property
     def format_node(self) -> str:

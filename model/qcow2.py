@@ -29,7 +29,6 @@ from .node import (
     Node,
     Status,
     Zeroing,
-    filtered,
 )
 from .program import Program, run_to_end
 from .rules import rule
@@ -40,8 +39,6 @@ DEFAULT_CLUSTER: Final = 64 * KIB
 ENTRY: Final = 8
 """Bytes of a cluster's entry in its table; twice that with subclusters.  Source:
 docs/interop/qcow2.txt, also for the number of subclusters."""
-LARGEST_TABLE: Final = 64 * KIB
-"""Bytes of a table that QEMU looks at together (experiment)."""
 LITTLE: Final = 16 * KIB
 """Bytes: around a write of no more, what is kept before and after it is read at once."""
 SUBCLUSTERS: Final = 32
@@ -77,12 +74,15 @@ class Qcow2(Image):
         self.cell = self.cluster // SUBCLUSTERS if spec.subclusters else self.cluster
         self.subcluster_size = self.cell
         entry = ENTRY * 2 if spec.subclusters else ENTRY
-        self.table = min(self.cluster, LARGEST_TABLE) // entry * self.cluster
+        self.table = self.cluster // entry * self.cluster
         """How much of the disk one table of clusters is about; no status run is longer."""
         start = Cell.DATA if spec.preallocation and not spec.subclusters else Cell.UNALLOCATED
         self.cells: RunMap[Cell] = RunMap(self._room // self.cell, start)
         self.directory: list[StoredBitmap] = []
         """The bitmaps that the image keeps: see :mod:`model.bitmap_directory`."""
+        self.levels = 1 if self.format_node == self.name else 2
+        """How much deeper its backing file lies: ``blkdebug`` is a level of its own."""
+        self.content.resize(self._room, ZERO)
         for offset, length in spec.filled:
             self._mark(offset, min(offset + length, self.size), Cell.DATA)
 
@@ -102,25 +102,20 @@ class Qcow2(Image):
         return all(run.value is Cell.UNALLOCATED for run in self.cells.runs())
 
     def _mark(self, start: int, end: int, state: Cell) -> None:
-        if start < end:
-            self.cells.set(start // self.cell, divide_up(end, self.cell), state)
+        self.cells.set(start // self.cell, divide_up(end, self.cell), state)
 
     @rule("qcow2.backing-shows-through", source="docs/interop/qcow2.txt")
     def _read(self, start: int, end: int) -> Program[Content]:
         """An unallocated cell reads as the backing file does; as zero past the backing file's
         end or if there is none."""
         yield self._request(RequestKind.READ, start, end)
-        return (yield from self._assemble(start, end))
-
-    def _assemble(self, start: int, end: int) -> Program[Content]:
         content = zeroes(end - start)
         for run in list(self.cells.runs(start // self.cell, divide_up(end, self.cell))):
             low, high = max(run.start * self.cell, start), min(run.end * self.cell, end)
             if run.value is not Cell.UNALLOCATED:
                 content.paste(low - start, self.content.slice(low, high))
-            elif self.backing is not None and low < self.backing.size:
-                high = min(high, self.backing.size)
-                content.paste(low - start, (yield from self.backing.read(low, high)))
+            else:
+                content.paste(low - start, (yield from self._below(low, high)))
         return content
 
     @rule("qcow2.write-fills-cells", source="docs/interop/qcow2.txt")
@@ -139,7 +134,7 @@ class Qcow2(Image):
             except RequestFailed as why:
                 self._cannot_fill(start, end, why.error, before=low < start)
         for low, piece in shown:
-            self.content.paste(low, piece.slice(0, min(piece.size, self.size - low)))
+            self.content.paste(low, piece)
         self.content.paste(start, content)
         self._mark(start, end, Cell.DATA)
 
@@ -178,11 +173,11 @@ class Qcow2(Image):
             self.cells.at(place // self.cell) is Cell.UNALLOCATED)
 
     def _below(self, start: int, end: int) -> Program[Content]:
-        """What the backing file has there, zeroes being past its end."""
-        assert self.backing is not None
-        stop = min(end, self.backing.size)
-        content = (yield from self.backing.read(start, stop)) if start < stop else zeroes(0)
-        content.resize(end - start, ZERO)
+        """What the backing file has there; zeroes past its end or if there is none."""
+        content = zeroes(end - start)
+        if self.backing is not None and start < self.backing.size:
+            stop = min(end, self.backing.size)
+            content.paste(0, (yield from self.backing.read(start, stop)))
         return content
 
     @rule("qcow2.zeroes", source="docs/interop/qcow2.txt; experiment")
@@ -197,7 +192,6 @@ class Qcow2(Image):
             rest = [(yield from self._is_zero(cell_start, low)),
                     (yield from self._is_zero(high, cell_end))]
             if all(rest):
-                self.content.set(cell_start, cell_end, ZERO)
                 if how.perhaps:
                     self._make_zero(low, high, Cell.PERHAPS_ZERO)
                 else:
@@ -214,35 +208,30 @@ class Qcow2(Image):
     def _zero_cells(self, start: int, end: int, *, frees: bool) -> None:
         """Zero cells in place of others; those that had data keep their space unless it may be
         freed, as that of subclusters may only with all of their cluster."""
-        had = list(self.cells.runs(start // self.cell, divide_up(end, self.cell)))
-        cells = self.cluster // self.cell
-        first = divide_up(start // self.cell, cells) * cells
-        last = max(first, divide_up(end, self.cell) // cells * cells) if frees else first
-        self._make_zero(start, end)
-        for run in had:
-            if run.value is Cell.PERHAPS_ZERO:
-                self.cells.set(run.start, run.end, run.value)
-            elif run.value in SPACE:  # which those from first to last give up
-                for low, high in ((run.start, min(run.end, first)),
-                                  (max(run.start, last), run.end)):
-                    if low < high:
-                        self.cells.set(low, high, Cell.ZERO_KEPT)
+        for low, high in split(align_down(start, self.cell), align_up(end, self.cell),
+                               self.cluster):
+            frees_all = frees and not (low % self.cluster or high % self.cluster)
+            had = list(self.cells.runs(low // self.cell, high // self.cell))
+            self._make_zero(low, high)
+            for run in had:
+                if run.value is Cell.PERHAPS_ZERO:
+                    self.cells.set(run.start, run.end, run.value)
+                elif run.value in SPACE and not frees_all:
+                    self.cells.set(run.start, run.end, Cell.ZERO_KEPT)
 
     def _make_zero(self, start: int, end: int, state: Cell = Cell.ZERO) -> None:
         """Make cells zero; those past the end of the image too if all of its last cluster is."""
-        if end >= self.size and align_down(start, self.cell) <= align_down(end - 1, self.cluster):
-            end = self._room
+        start = align_down(start, self.cell)
         end = align_up(end, self.cell)
+        if end >= self.size and start <= self._room - self.cluster:
+            end = self._room
         self._mark(start, end, state)
-        if self.size < end:
-            self.content.resize(self._room, ZERO)
-            self.content.set(self.size, end, ZERO)
+        self.content.set(start, end, ZERO)
 
     def _discard_cluster(self, start: int, end: int) -> None:
         """A cluster that has space, be it for one of its subclusters only, becomes zero, as does
         any over a backing file; others stay as they are."""
-        states = {run.value for run in
-                  self.cells.runs(start // self.cell, divide_up(end, self.cell))}
+        states = {run.value for run in self.cells.runs(start // self.cell, end // self.cell)}
         has_space = states & SPACE or (self.spec.preallocation and self.spec.subclusters)
         if self.backing is None and Cell.UNALLOCATED in states and not has_space:
             if Cell.PERHAPS_ZERO in states:
@@ -272,7 +261,6 @@ class Qcow2(Image):
         for low, high in split(start, end, self.cluster):
             if low % self.cluster or (high % self.cluster and high != self.size):
                 continue
-            self.content.set(low, high, ZERO)
             for cluster in range(low, high, self.cluster):
                 self._discard_cluster(cluster, cluster + self.cluster)
 
@@ -281,16 +269,13 @@ class Qcow2(Image):
         """Data cells are data, zero cells are zero; an unallocated one has the backing file's
         status, one image deeper, and is a hole that reads as zero where there is none."""
         yield self._request(RequestKind.STATUS, start, end)
-        stop, status = yield from self._look_up(start, end)
-        if self.format_node != self.name:
-            status = filtered(status)  # blkdebug is a level of its own
-        return stop, status
+        return (yield from self._look_up(start, end))
 
     def _run_of_cells(self, start: int, end: int) -> tuple[int, Cell]:
         """Where in ``(start, end]`` the run of like cells stops that begins at ``start``, as far
         as one table tells; and their state."""
         run = self.cells.run_at(start // self.cell, divide_up(end, self.cell))
-        return min(run.end * self.cell, end, align_up(start + 1, self.table)), run.value
+        return min(run.end * self.cell, end, align_down(start, self.table) + self.table), run.value
 
     def _look_up(self, start: int, end: int) -> Program[tuple[int, Status]]:
         stop, cell = self._run_of_cells(start, end)
@@ -303,10 +288,10 @@ class Qcow2(Image):
             return stop, replace(ZERO_HOLE, pieces=self.cell if ragged else 0)
         if self.backing is None or start >= self.backing.size:
             return stop, replace(ZERO_HOLE, depths=(
-                NOWHERE if self.backing is None else frozenset({2})))
+                NOWHERE if self.backing is None else frozenset({1 + self.levels})))
         stop, below = yield from self.backing.block_status(start, min(stop, self.backing.size))
         return stop, replace(below, depths=frozenset(
-            depth and depth + 1 for depth in below.depths))
+            depth and depth + self.levels for depth in below.depths))
 
     @rule("qcow2.sparse-data", source="qcow2 looks at the file below for preallocated clusters")
     def _data_status(self, start: int, end: int) -> tuple[int, Status]:
@@ -338,10 +323,8 @@ class Qcow2(Image):
         super().check_resize(size)
         if size % SECTOR:
             raise CommandRefused(f"The new size must be a multiple of {SECTOR}")
-        for stored in self.directory:
-            bitmap = self.bitmap(stored.name)
-            if bitmap is not None:
-                check_changeable(bitmap)
+        for bitmap in filter(None, [self.bitmap(stored.name) for stored in self.directory]):
+            check_changeable(bitmap)
 
     @rule("qcow2.resize-keeps-the-last-cluster", source="experiment")
     def resize(self, size: int) -> None:
@@ -353,9 +336,7 @@ class Qcow2(Image):
         self.content.resize(self._room, ZERO)
         self.cells.resize(self._room // self.cell, Cell.UNALLOCATED)
         if size > before and self.backing is not None and self.backing.size > before:
-            self.content.set(before, size, ZERO)
-            if align_up(before, self.cell) < size:
-                self._make_zero(align_up(before, self.cell), size)
-            if before % self.cell:
-                run_to_end(self._store(before, zeroes(min(align_up(before, self.cell), size)
-                                                      - before)), lambda request: None)
+            whole = align_up(before, self.cell)
+            self._make_zero(whole, size)
+            run_to_end(self._store(before, zeroes(min(whole, size) - before)),
+                       lambda request: None)

@@ -302,12 +302,13 @@ def _kept(cluster: int) -> Callable[[Plan], Trace]:
         for end in (ops.Restart(), ops.Restart(), ops.Kill(), ops.Restart(), ops.Kill()):
             builder.add_all((ops.Flush("src"), end, ops.Export("src", bitmaps=(
                 BitmapRef("src", "p0"),)), ops.Status("src", 0, size, context=(
-                    "qemu:dirty-bitmap:p0")), ops.Inspect("src"), ops.Unexport("src"),
-                ops.Export("src"), ops.Write("src", 3 * MIB, 1024),
+                    "qemu:dirty-bitmap:p0")), ops.Unexport("src"),
+                ops.Resize("src", size), ops.Export("src"), ops.Write("src", 3 * MIB, 1024),
                 ops.BitmapAdd("src", f"q{len(builder.steps)}", 4 * KIB, persistent=True),
                 ops.BitmapEnable("src", "p1"), ops.BitmapClear("src", "p2"),
                 Transaction((ops.BitmapRemove("src", "p2"), Abort())),
                 ops.Write("src", 5 * MIB, 1), ops.Discard("src", 4 * MIB, 96 * KIB + 256)))
+        builder.add(ops.Inspect("src"))
         for bitmap in list(builder.scene.bitmaps):
             builder.add(ops.BitmapRemove(bitmap.node, bitmap.name))
         builder.add_all((ops.BitmapAdd("src", "p0", persistent=True), ops.Flush("src"),

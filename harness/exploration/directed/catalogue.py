@@ -10,6 +10,7 @@ from harness.exploration.building import Check
 from harness.exploration.directed import (
     arguments,
     bitmaps,
+    cells,
     detection,
     devices,
     extents,
@@ -46,10 +47,11 @@ def checks(system: SystemKind) -> list[Check]:
         (30, schedules.checks()), (10, jobs.checks()), (20, speeds.checks()),
         (20, extents.checks()), (30, graphs.faults()), (50, requests.edges()), *own,
         (40, bitmaps.checks()), (60, merging.checks()), (100, lengths.checks()),
-        (100, sizes.checks()), (150, graphs.options()), (80, graphs.granularities()),
-        (60, graphs.formats()), (250, neighbours.checks()), (100, words.checks()),
-        (60, unchanged.checks()), (300, overlays.checks()), (60, detection.checks()),
-        (60, arguments.checks()), (120, reopening.checks()), (60, permissions.checks()),
+        (100, sizes.checks()), (250, cells.checks()), (150, graphs.options()),
+        (80, graphs.granularities()), (60, graphs.formats()), (250, neighbours.checks()),
+        (100, words.checks()), (60, unchanged.checks()), (300, overlays.checks()),
+        (60, detection.checks()), (60, arguments.checks()), (120, reopening.checks()),
+        (60, permissions.checks()),
         (600, interleavings.checks()), (200, requests.states())])
 
 

@@ -152,6 +152,9 @@ def _drive_backups(mode: str | None) -> Make:
                  ops.BitmapAdd("alone", "empty"), ops.Export("src"),
                  ops.Write("src", 5 * CLUSTER + 1, CLUSTER), *removals)
         looks = (ops.Restart(), *map(ops.Inspect, _OUT_OF_THE_GRAPH))
+        used = (ops.Export("qcow", allocation_depth=True),
+                ops.Status("qcow", 0, SIZE, context=ops.Context.DEPTH),
+                ops.Write("qcow", 512, 512), ops.Unexport("qcow"), ops.Inspect("qcow"))
         usual = DriveBackup("job", "src", "raw", Sync.FULL, format="raw", mode=mode,
                             auto_finalize=False)
         # What a job holds is refused before the target is made.
@@ -164,7 +167,7 @@ def _drive_backups(mode: str | None) -> Make:
         for command in _accepted(usual):
             builder.add_all((
                 Transaction((command, Abort())), command, ops.Write("src", 5 * CLUSTER, 10),
-                JobFinalize("job"), Transaction((Abort(),)), *looks, *again))
+                JobFinalize("job"), Transaction((Abort(),)), *looks, *used, *again))
         for command in (usual, replace(usual, sync=Sync.INCREMENTAL, bitmap="dirty")):
             builder.add_all((
                 command, ops.Write("src", CLUSTER, 1), JobCancel("job"), *looks, *again))
@@ -187,6 +190,7 @@ def _accepted(usual: DriveBackup) -> Iterator[DriveBackup]:
     yield replace(usual, format=None, device="plain")
     yield replace(usual, target="qcow", format=None, device="plain")
     yield replace(usual, target="qcow", format="qcow2", compress=True)
+    yield replace(usual, target="qcow", format="qcow2", sync=Sync.INCREMENTAL, bitmap="dirty")
 
 
 def _refused(usual: DriveBackup) -> Iterator[DriveBackup]:

@@ -203,7 +203,7 @@ def _fast_zeroes(plan: Plan) -> Trace:
         builder.add_all(ops.Zero(guest, *place, Via.NBD, unmap=unmap, fast=True)
                         for place, unmap in (((0, CLUSTER), False), ((CLUSTER, CLUSTER), True),
                                              ((3 * CLUSTER - 512, 1024), False),
-                                             ((512, 512), False)))
+                                             ((2 * CLUSTER + 512, 512), False)))
         builder.add_all((ops.Zero(guest, 0, 512, Via.NBD, unmap=True), ops.Inspect(client),
                          ops.Inspect(guest)))
     return builder.trace()
@@ -248,6 +248,7 @@ def faults() -> Iterator[Check]:
         yield Check("faults", f"{kind} of {node} fails, {policy}", _fault(node, kind, policy))
     yield Check("faults", "zeroes of parts of blocks fail", _parts_of_blocks)
     yield Check("faults", "reads fail, by every channel", _reads)
+    yield Check("faults", "zeroes that no block status tells are written as data", _untold)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
@@ -307,6 +308,18 @@ def _flushed_by_jobs(plan: Plan) -> Trace:
             builder.add_all((ops.Unexport(node), ops.Export(node, writable=False)))
         builder.add_all((Backup("job", node, "tmp", Sync.NONE, max_workers=1), JobCancel("job"),
                          ops.Flush(node), ops.Flush(node)))
+    return builder.trace()
+
+
+def _untold(plan: Plan) -> Trace:
+    """Where a write of data fails, so does a copy of such zeroes."""
+    size = 2 * CLUSTER
+    formats = (Format.VHDX, Format.LUKS)
+    builder = Builder(plan, Configuration((
+        *(Image(f"src-{each}", size, each) for each in formats),
+        Image("tmp", size, faults=(Fault(RequestKind.WRITE, CLUSTER),)))))
+    builder.add_all(Backup("job", f"src-{each}", "tmp", Sync.FULL, max_workers=1)
+                    for each in formats)
     return builder.trace()
 
 

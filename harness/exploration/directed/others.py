@@ -46,6 +46,20 @@ def shown(plan: Plan, *between: str) -> Trace:
     return script.trace()
 
 
+def beyond(plan: Plan) -> Trace:
+    """An overlay asks nothing of what is below it past the end of that."""
+    script = Script(plan, Configuration((
+        Image(SOURCE, 2 * CLUSTER, protocol=Protocol.HELD, filled=((0, 2 * CLUSTER),)),
+        Image(TARGET, 4 * CLUSTER, Format.QCOW2, backing=SOURCE))))
+    script.must(ops.Export(TARGET))
+    script.guest = TARGET
+    script.read(2, node=TARGET)
+    script.write(3, 0.5)
+    script.read(1, 2, TARGET)
+    script.finish()
+    return script.trace()
+
+
 def apart(plan: Plan) -> Trace:
     """Copies into a target that shows nothing of the source wait for nobody who reads it."""
     script = Script(plan, disks(2))

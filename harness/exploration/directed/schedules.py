@@ -66,6 +66,7 @@ def checks() -> Iterator[Check]:
             ("concurrency", "the source's zeroes show through the target", others.zeroes_shown),
             ("concurrency", "the source shows through a job's target", others.job),
             ("concurrency", "a target that shows nothing of the source", others.apart),
+            ("concurrency", "an overlay longer than what shows through it", others.beyond),
             ("concurrency", "discards over a snapshot",
              lambda plan: others.below(plan, ops.AddSnapshot(SNAPSHOT, FILTER))),
             ("concurrency", "discards over a copy-on-read node",

@@ -125,7 +125,8 @@ def _backing(plan: Plan) -> Trace:
             ops.Zero(source, SIZE - 512, 512), ops.Status(source, 0, SIZE),
             ops.Status(source, 0, SIZE, context=ops.Context.DEPTH), ops.Unexport(source),
             Backup("job", source, target, Sync.TOP), ops.Inspect(target),
-            ops.AddFilter("cbw", source, target), *GRAPH[1:], ops.Write("cbw", 0, SIZE),
+            ops.AddFilter("cbw", source, target), *GRAPH[1:],
+            ops.Status("snap", min(sizes[index], SIZE - 512), 512), ops.Write("cbw", 0, SIZE),
             ops.Status("snap", 0, SIZE), ops.Inspect("snap"), *TAKE_DOWN))
     return builder.trace()
 

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directed checks of the clusters and subclusters of qcow2 images: what becomes of them when parts
+of them are zeroed, when the end of the image cuts them, and when a request to them fails."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from harness.exploration.building import Builder, Check, Make, Plan
+from harness.exploration.directed.fleecing import CLUSTER
+from harness.lockstep.trace import Trace
+from model import operations as ops
+from model.configuration import KIB, Configuration, Fault, Format, Image, RequestKind
+from model.operations import Context, Operation, Via
+
+_FINE: Final = CLUSTER // 32
+"""Bytes of a subcluster."""
+
+
+def checks() -> Iterator[Check]:
+    """All of them."""
+    yield Check("status", "zeroes of parts of clusters that read as zero", _parts)
+    yield Check("status", "the last cluster of an image that becomes larger", _last)
+    yield Check("faults", "requests of an overlay that fail", _failing)
+    yield Check("zeroes", "zero clusters whose space is scattered", _scattered)
+    for cluster, subclusters in ((4 * KIB, False), (16 * KIB, True), (128 * KIB, True)):
+        name = f"clusters of {cluster // KIB} KiB{' with subclusters' if subclusters else ''}"
+        yield Check("access", f"reads of two tables that are kept, {name}",
+                    _tables(cluster, subclusters))
+
+
+def _statuses(node: str, size: int, unit: int = CLUSTER) -> Iterator[Operation]:
+    """A look at each unit, as clients see it and at how deep it lies."""
+    for context, place in itertools.product((Context.ALLOCATION, Context.DEPTH),
+                                            range(0, size, unit)):
+        yield ops.Status(node, place, min(unit, size - place), context=context)
+
+
+def _parts(plan: Plan) -> Trace:
+    """Over data, and over what the file system may or may not tell to be a hole: a part becomes
+    zero, then all of it, with its space or without, then it is discarded."""
+    size = 9 * CLUSTER + 512
+    names = [f"src{index}" for index in range(6)]
+    builder = Builder(plan, Configuration((
+        Image("base", size, filled=((0, 2 * CLUSTER), (4 * CLUSTER, _FINE))),
+        *(Image(name, size, Format.QCOW2, subclusters=index % 2 == 1,
+                backing="base" if index < 2 else None,
+                preallocation="metadata" if index > 3 else None,
+                filled=((CLUSTER, CLUSTER), (6 * CLUSTER, 2 * _FINE)))
+          for index, name in enumerate(names)))))
+    for name in names:
+        builder.add(ops.Export(name, allocation_depth=True))
+        for cluster in range(9):
+            builder.add(ops.Zero(name, cluster * CLUSTER + 512, 512))
+        builder.add_all((
+            ops.Zero(name, 2 * CLUSTER + 4 * _FINE, CLUSTER), ops.Zero(name, size - 512, 512),
+            ops.Zero(name, 4 * CLUSTER - 512, 512 + _FINE // 2),
+            ops.Zero(name, 5 * CLUSTER + 3 * _FINE + 512, CLUSTER)))
+        builder.add_all(_statuses(name, size))
+        for cluster, unmap in ((0, False), (1, True), (2, False), (3, True), (6, True)):
+            builder.add(ops.Zero(name, cluster * CLUSTER, CLUSTER, unmap=unmap))
+        builder.add_all((ops.Zero(name, 6 * CLUSTER + _FINE, 2 * CLUSTER, unmap=True),
+                         ops.Write(name, 3 * CLUSTER + 512, 512)))
+        builder.add_all(_statuses(name, size))
+        builder.add_all(ops.Discard(name, cluster * CLUSTER, CLUSTER)
+                        for cluster in (0, 2, 5, 7))
+        builder.add_all((*_statuses(name, size), ops.Inspect(name)))
+    return builder.trace()
+
+
+_CUT: Final = 2 * CLUSTER + 8 * _FINE
+"""Where images end in their third cluster."""
+_ZEROED: Final[tuple[tuple[ops.Request, ...], ...]] = (
+    (), (ops.Zero("", 2 * CLUSTER, 8 * _FINE),), (ops.Zero("", CLUSTER, CLUSTER + 8 * _FINE),),
+    (ops.Zero("", 2 * CLUSTER + _FINE, 7 * _FINE),), (ops.Discard("", 2 * CLUSTER, 8 * _FINE),))
+"""What is done to some image then."""
+
+
+def _last(plan: Plan) -> Trace:
+    """What it keeps past the end of the image is zeroed with all that is before that, not with a
+    part; and what shows there then is not what is below, if that has something there."""
+    size = 4 * CLUSTER
+    belows = (None, CLUSTER, _CUT, size)
+    disks = [(f"src{int(fine)}{below}", fine, below)
+             for fine, below in itertools.product((False, True), belows)]
+    builder = Builder(plan, Configuration((
+        *(Image(f"base{below}", below, filled=((0, below),)) for below in belows[1:] if below),
+        *(Image(name, size, Format.QCOW2, subclusters=fine,
+                backing=None if below is None else f"base{below}")
+          for name, fine, below in disks))))
+    for name, *_ in disks:
+        for written, zeroed in ((False, _ZEROED[1]), *((True, each) for each in _ZEROED)):
+            if written:
+                builder.add_all((ops.Export(name), ops.Write(name, 0, size), ops.Unexport(name)))
+            builder.add_all((
+                ops.Resize(name, _CUT), ops.Export(name),
+                *(replace(each, node=name) for each in zeroed), ops.Unexport(name),
+                *(ops.Resize(name, each) for each in (_CUT, _CUT + 512, _CUT + 512)),
+                ops.Export(name), ops.Status(name, 2 * CLUSTER, 8 * _FINE + 512),
+                ops.Unexport(name), ops.Resize(name, size),
+                ops.Export(name, allocation_depth=True), *_statuses(name, size),
+                ops.Read(name, 2 * CLUSTER, CLUSTER, Via.NBD_DF), ops.Unexport(name)))
+    return builder.trace()
+
+
+def _failing(plan: Plan) -> Trace:
+    """Each kind of request of the overlay's own fails once; and how deep it lies what is below."""
+    size = 8 * CLUSTER
+    kinds = tuple(each for each in RequestKind if each is not RequestKind.FLUSH)
+    faults = (*(Fault(kind, index * CLUSTER, once=True) for index, kind in enumerate(kinds)),
+              Fault(RequestKind.STATUS, 6 * CLUSTER, once=True))
+    builder = Builder(plan, Configuration((
+        Image("base", size, filled=((0, 2 * CLUSTER),)),
+        Image("middle", 7 * CLUSTER, Format.QCOW2, backing="base",
+              filled=((3 * CLUSTER, CLUSTER),)),
+        Image("src", size, Format.QCOW2, backing="middle", faults=faults,
+              filled=((5 * CLUSTER, CLUSTER),)),
+        Image("tmp", size))))
+    builder.add(ops.Export("src", allocation_depth=True))
+    for change, (index, _) in itertools.product((ops.Write, ops.Zero, ops.Discard),
+                                                enumerate(kinds)):
+        builder.add_all((change("src", index * CLUSTER, CLUSTER),
+                         ops.Read("src", index * CLUSTER, CLUSTER, Via.NBD_DF)))
+    builder.add_all(_statuses("src", 6 * CLUSTER))
+    look = ops.Status("snap", 6 * CLUSTER, CLUSTER)
+    builder.add_all((ops.Inspect("src"), ops.Unexport("src"), ops.AddFilter("cbw", "src", "tmp"),
+                     ops.AddSnapshot("snap", "cbw"), ops.Export("snap"), look, look))
+    return builder.trace()
+
+
+def _scattered(plan: Plan) -> Trace:
+    """Clusters that are zero and have their space, smaller than those that are copied: they may
+    be told one by one, and then all is copied as data."""
+    small = 4 * KIB
+    size = 4 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("src", size, Format.QCOW2, cluster_size=small), Image("tmp", size, Format.QCOW2))))
+    builder.add(ops.Export("src"))
+    builder.add_all(ops.Write("src", place, small) for place in reversed(range(0, CLUSTER, small)))
+    builder.add(ops.Write("src", CLUSTER, CLUSTER))
+    builder.add_all(ops.Zero("src", place, CLUSTER) for place in range(0, 3 * CLUSTER, CLUSTER))
+    builder.add_all((
+        *_statuses("src", size), ops.Unexport("src"), ops.AddFilter("cbw", "src", "tmp"),
+        ops.Export("cbw"), ops.Export("tmp", writable=False, allocation_depth=True)))
+    builder.add_all(ops.Write("cbw", place, 1) for place in range(0, size, CLUSTER))
+    builder.add_all((*_statuses("tmp", size), ops.Inspect("tmp")))
+    return builder.trace()
+
+
+def _tables(cluster: int, subclusters: bool) -> Make:
+    """Block status tells of one table at a time.  So what is read of two, and kept, is kept as
+    zeroes in the first, if that has nothing but zeroes; but as data of two halves of a table."""
+    table = cluster // (16 if subclusters else 8) * cluster
+    size = table + cluster
+    places = (table // 2, table)
+
+    def make(plan: Plan) -> Trace:
+        builder = Builder(plan, Configuration((
+            Image("base", size, filled=tuple((place, cluster) for place in places)),
+            Image("src", size, Format.QCOW2, cluster_size=cluster, subclusters=subclusters,
+                  backing="base"))))
+        builder.add_all((ops.AddCopyOnRead("cor", "src"), ops.Export("cor"),
+                         ops.Export("src", writable=False)))
+        for place in places:
+            builder.add_all((ops.Read("cor", place - cluster, 2 * cluster, Via.NBD_DF),
+                             ops.Status("src", place - cluster, 2 * cluster)))
+        return builder.trace()
+
+    return make

@@ -30,7 +30,7 @@ from model import (
     successors,
 )
 from model.backup_job import BackupJob
-from model.bitmap import DirtyBitmap, align_down, align_up, split
+from model.bitmap import DirtyBitmap, align_down, align_up, divide_up, split
 from model.block_copy import BlockCopy, CopyCall, CopyTask
 from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import GIB, KIB, MIB, Configuration, RequestKind
@@ -49,7 +49,7 @@ from model.node import Node, Status, Zeroing
 from model.operations import Attach, Operation, Via
 from model.outcome import Outcome
 from model.program import Program
-from model.qcow2 import Qcow2
+from model.qcow2 import Cell, Qcow2
 from model.snapshot_access import SnapshotAccess
 
 CHECKS = {check.name: check for check in (*checks(SystemKind.QSD), *devices.checks())}
@@ -107,6 +107,8 @@ _on_error = BackupJob._on_error
 _wake = JobLife._wake
 _store = Qcow2._store
 _shown_beside = Qcow2._shown_beside
+_make_zero = Qcow2._make_zero
+_below = Qcow2._below
 _wait_for_readers = BlockCopy._wait_for_readers
 _may_access = CopyBeforeWrite._may_access
 _zero = Node.write_zeroes
@@ -271,6 +273,28 @@ def _sees_zeroes(image: Qcow2, start: int, end: int) -> Program[Content]:
     yield
 
 
+def _sees_no_zeroes(image: Qcow2, start: int, end: int) -> Program[bool | None]:
+    return False if start < end else True
+    yield
+
+
+def _zeroes_what_shows(image: Qcow2, start: int, end: int, state: Cell = Cell.ZERO) -> None:
+    kept = image.content.slice(image.size, image.content.size)
+    _make_zero(image, start, end, state)
+    image.content.paste(image.size, kept)
+
+
+def _asks_past_its_end(image: Qcow2, start: int, end: int) -> Program[Content]:
+    assert image.backing is not None
+    yield from image.backing.read(min(start, image.backing.size), min(end, image.backing.size))
+    return (yield from _below(image, start, end))
+
+
+def _past_the_table(image: Qcow2, start: int, end: int) -> tuple[int, Cell]:
+    run = image.cells.run_at(start // image.cell, divide_up(end, image.cell))
+    return min(run.end * image.cell, end), run.value
+
+
 def _frees_nothing(image: Image, start: int, end: int) -> Program[None]:
     return image._write_zeroes(start, end, Zeroing())
 
@@ -287,6 +311,11 @@ CASES = (
     ("an overlay of a snapshot, opened, used and closed",
      Lacking(bitmap_directory, "load", lambda image: None)),
     ("the classic scheme over a snapshot", Lacking(Qcow2, "_below", _sees_zeroes)),
+    *((name, Lacking(Qcow2, *lacking)) for name, *lacking in (
+        ("zeroes of parts of clusters that read as zero", "_is_zero", _sees_no_zeroes),
+        ("the last cluster of an image that becomes larger", "_make_zero", _zeroes_what_shows),
+        ("reads of two tables that are kept, clusters of 4 KiB", "_run_of_cells",
+         _past_the_table))),
     *((name, Lacking(Image, "_changed_by", Node._changed_by)) for name in (
         "data that is zero, detected (on)", "copies that are zero, detected by their target")),
     ("jobs that discard what they have copied, zeroes too",
@@ -434,6 +463,7 @@ HELD = (
     (telling.telling, Lacking(HeldImage, "_write_zeroes", _remembers_zeroed)),
     (others.job, Lacking(BlockCopy, "_wait_for_readers", lambda copy, start, end: iter(()))),
     (others.failing, Lacking(BlockCopy, "_put_back", _counts_failures)),
+    (others.beyond, Lacking(Qcow2, "_below", _asks_past_its_end)),
     (others.detecting, Lacking(Image, "_changed_by", Node._changed_by)),
     (others.detecting, Lacking(Image, "_detected", _frees_nothing)),
     (others.keeping, Lacking(Image, "_may_unmap", lambda node, how: True)),

@@ -210,13 +210,13 @@ class Qcow2(Image):
         freed, as that of subclusters may only with all of their cluster."""
         for low, high in split(align_down(start, self.cell), align_up(end, self.cell),
                                self.cluster):
-            frees_all = frees and not (low % self.cluster or high % self.cluster)
+            keeps = not frees or high - low < self.cluster
             had = list(self.cells.runs(low // self.cell, high // self.cell))
             self._make_zero(low, high)
             for run in had:
                 if run.value is Cell.PERHAPS_ZERO:
                     self.cells.set(run.start, run.end, run.value)
-                elif run.value in SPACE and not frees_all:
+                elif run.value in SPACE and keeps:
                     self.cells.set(run.start, run.end, Cell.ZERO_KEPT)
 
     def _make_zero(self, start: int, end: int, state: Cell = Cell.ZERO) -> None:

@@ -274,7 +274,7 @@ def _sees_zeroes(image: Qcow2, start: int, end: int) -> Program[Content]:
 
 
 def _sees_no_zeroes(image: Qcow2, start: int, end: int) -> Program[bool | None]:
-    return False if start < end else True
+    return not start < end
     yield
 
 
@@ -302,7 +302,7 @@ def _frees_nothing(image: Image, start: int, end: int) -> Program[None]:
 CASES = (
     *(("an overlay of a snapshot, " + name, Lacking(Qcow2, *lacking)) for name, *lacking in (
         ("clusters of 64 KiB", "_store", _stores_what_it_can),
-        ("clusters of 128 KiB", "_store", _stores_what_it_can),
+        ("clusters of 128 KiB, write", "_store", _stores_what_it_can),
         ("clusters of 4 KiB", "_shown_beside", _all_of_its_cells),
         ("clusters of 64 KiB with subclusters", "_shown_beside", _all_of_its_cells),
         ("its end", "_shown_beside", _up_to_its_end))),

@@ -67,7 +67,10 @@ def _parts(plan: Plan) -> Trace:
         builder.add_all(_statuses(name, size))
         builder.add_all(ops.Discard(name, cluster * CLUSTER, CLUSTER)
                         for cluster in (0, 2, 5, 7))
-        builder.add_all((*_statuses(name, size), ops.Inspect(name)))
+        builder.add_all((
+            *_statuses(name, size), ops.Inspect(name), ops.Unexport(name),
+            ops.Resize(name, size + 2 * CLUSTER), ops.Export(name, allocation_depth=True),
+            ops.Status(name, size, 2 * CLUSTER, context=Context.DEPTH)))
     return builder.trace()
 
 
@@ -119,12 +122,11 @@ def _failing(plan: Plan) -> Trace:
         Image("src", size, Format.QCOW2, backing="middle", faults=faults,
               filled=((5 * CLUSTER, CLUSTER),)),
         Image("tmp", size))))
-    builder.add(ops.Export("src", allocation_depth=True))
+    builder.add_all((ops.Export("src", allocation_depth=True), *_statuses("src", 6 * CLUSTER)))
     for change, (index, _) in itertools.product((ops.Write, ops.Zero, ops.Discard),
                                                 enumerate(kinds)):
         builder.add_all((change("src", index * CLUSTER, CLUSTER),
                          ops.Read("src", index * CLUSTER, CLUSTER, Via.NBD_DF)))
-    builder.add_all(_statuses("src", 6 * CLUSTER))
     look = ops.Status("snap", 6 * CLUSTER, CLUSTER)
     builder.add_all((ops.Inspect("src"), ops.Unexport("src"), ops.AddFilter("cbw", "src", "tmp"),
                      ops.AddSnapshot("snap", "cbw"), ops.Export("snap"), look, look))

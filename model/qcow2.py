@@ -143,19 +143,18 @@ class Qcow2(Image):
     def _cannot_fill(self, start: int, end: int, error: Errno, *, before: bool) -> NoReturn:
         """A write that cannot read what is to be kept of its first or last cell fails with that
         errno and stores nothing, also of the cells that it would have filled."""
-        first, last = start // self.cluster, (end - 1) // self.cluster
-        if not before and first != last and not self._is_new(first, last):
+        low, high = align_down(start, self.cluster), align_up(end, self.cluster)
+        if not before and high - low > self.cluster and not self._is_new(low, high):
             raise Undetermined("how much is stored of a write that fails at its end depends on "
                                "where in the file its clusters lie")
         raise RequestFailed(error)
 
-    def _is_new(self, first: int, last: int) -> bool:
-        """Whether these clusters take their space together, none of them having any."""
-        cells = self.cluster // self.cell
+    def _is_new(self, start: int, end: int) -> bool:
+        """Whether these whole clusters take their space together, none of them having any."""
         new = (Cell.UNALLOCATED,) if self.spec.subclusters else (Cell.UNALLOCATED, Cell.ZERO)
         return not self.spec.preallocation and (
-            first * self.cluster // self.table == last * self.cluster // self.table) and all(
-            run.value in new for run in self.cells.runs(first * cells, (last + 1) * cells))
+            align_up(end, self.table) - align_down(start, self.table) == self.table) and all(
+            run.value in new for run in self.cells.runs(start // self.cell, end // self.cell))
 
     def _shown_beside(self, start: int, end: int) -> list[tuple[int, int]]:
         """What the backing file shows beside a range in the cells at its ends: before it, after

@@ -62,6 +62,9 @@ def _denied(cluster: int, subclusters: bool, *changes: type[ops.Request]) -> Mak
                             for place in range(start, start + pair, CLUSTER))
             builder.add_all(ops.Status("over", place, unit, context=Context.DEPTH)
                             for place in range(start, start + pair, unit))
+        for place in (pair, 18 * pair + CLUSTER):  # in one cluster, and of the second table
+            builder.add_all((ops.Discard("snap", place, CLUSTER),
+                             ops.Write("over", place + 4 * KIB, 4 * KIB + 512)))
         builder.add_all((ops.Restart(), ops.Inspect("over")))
         return builder.trace()
 
@@ -150,6 +153,9 @@ def _life(plan: Plan) -> Trace:
         ops.Write("cbw", 2 * CLUSTER, CLUSTER), ops.Write("over", 2 * CLUSTER + 512, 512),
         ops.Write("over", CLUSTER, 512), ops.Discard("over", 3 * CLUSTER, CLUSTER),
         ops.Zero("over", 4 * CLUSTER, CLUSTER, unmap=True), *looks,
+        ops.Zero("over", 5 * CLUSTER, CLUSTER), ops.Write("over", 7 * CLUSTER, CLUSTER),
+        ops.Write("over", 5 * CLUSTER, CLUSTER + 512),
+        ops.Write("over", 6 * CLUSTER + 512, CLUSTER),
         Backup("job", "over", "copy", Sync.TOP), ops.Inspect("copy"),
         Backup("job", "over", "copy", Sync.FULL), Backup("job", "snap", "copy", Sync.NONE),
         *looks, JobCancel("job"), ops.Resize("snap", size), ops.Resize("over", size + 512),

@@ -116,8 +116,19 @@ def _refused(plan: Plan) -> Trace:
         ops.AddFilter("cbw", "src", "tmp"), ops.AddCopyOnRead("cor", "cbw"), ops.Export("cor"),
         READ_ONLY, ops.Read("cor", 7 * CLUSTER, CLUSTER), WRITABLE,
         ops.Read("cor", 7 * CLUSTER, CLUSTER), ops.Unexport("cor"), ops.RemoveNode("cor"),
-        ops.RemoveNode("cbw"), READ_ONLY, ops.Inspect("src")))
+        ops.RemoveNode("cbw"), READ_ONLY, ops.Inspect("src"), *_given_up()))
     return builder.trace()
+
+
+def _given_up() -> tuple[Operation, ...]:
+    """What a client gives up of a snapshot is discarded in the temporary image, which cannot be
+    changed; less than a cluster is not."""
+    return (ops.BitmapAdd("tmp2", "p9", persistent=True), ops.AddFilter("cbw", "tmp", "tmp2"),
+            ops.AddSnapshot("snap", "cbw"), ops.Export("snap"),
+            ops.Reopen("tmp2", read_only=True), ops.Discard("snap", 512, CLUSTER),
+            ops.Discard("snap", CLUSTER, CLUSTER), ops.Reopen("tmp2"),
+            ops.Discard("snap", 512, CLUSTER), ops.Discard("snap", 2 * CLUSTER, CLUSTER),
+            ops.Inspect("snap"))
 
 
 def _used(plan: Plan) -> Trace:

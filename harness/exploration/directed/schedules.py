@@ -21,7 +21,15 @@ from harness.exploration.directed import (
     tasks,
     telling,
 )
-from harness.exploration.directed.script import CLUSTER, JOB, Script, disks, look, side_by_side
+from harness.exploration.directed.script import (
+    CLUSTER,
+    JOB,
+    ROOM,
+    Script,
+    disks,
+    look,
+    side_by_side,
+)
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.openings import FILTER, SECOND_FILTER, SECOND_SNAPSHOT, SNAPSHOT
 from harness.lockstep.simplify import with_configuration
@@ -60,6 +68,8 @@ def checks() -> Iterator[Check]:
             ("failures", "QEMU killed beside persistent bitmaps", killing.bitmaps),
             ("failures", "QEMU killed at each step of a job and a guest", killing.backing_up),
             ("concurrency", "filters over filters", _stacked),
+            ("timeouts", "filters over filters, none out of time",
+             lambda plan: _stacked(plan, timeout=10)),
             ("concurrency", "the source shows through the target", others.shown),
             ("concurrency", "the source shows through two overlays",
              lambda plan: others.shown(plan, "between")),
@@ -338,12 +348,13 @@ def _jobs(plan: Plan) -> Trace:
     return script.trace()
 
 
-def _stacked(plan: Plan) -> Trace:
+def _stacked(plan: Plan, timeout: int | None = None) -> Trace:
     """A filter over a filter: a copy of the upper one is a read through the lower one, which holds
     up nobody; a write waits in both."""
-    script = Script(plan, disks(5, SECOND_TARGET))
+    script = Script(plan, disks(4 * ROOM, SECOND_TARGET))
     script.must(
-        ops.AddFilter(FILTER, SOURCE, TARGET), ops.AddFilter(SECOND_FILTER, FILTER, SECOND_TARGET),
+        ops.AddFilter(FILTER, SOURCE, TARGET),
+        ops.AddFilter(SECOND_FILTER, FILTER, SECOND_TARGET, cbw_timeout=timeout),
         ops.AddSnapshot(SNAPSHOT, FILTER), ops.AddSnapshot(SECOND_SNAPSHOT, SECOND_FILTER),
         *(ops.Export(node) for node in (SECOND_FILTER, SNAPSHOT, SECOND_SNAPSHOT)))
     script.guest = SECOND_FILTER
@@ -358,5 +369,48 @@ def _stacked(plan: Plan) -> Trace:
     script.done(READ, SOURCE, 0)
     script.write(1, 2)
     script.finish(latest=True)
+    for play in (_first_after_a_read, _first_after_a_copy, _first_after_two_copies):
+        script.base += ROOM
+        play(script)
+        script.finish()
     look(script)
     return script.trace()
+
+
+def _first_after_a_read(script: Script) -> None:
+    """Two writes with a cluster in common: whichever comes first to the lower filter copies it.
+    The first one waits for the latest read first, and so is behind the other in the end."""
+    script.read(1, node=SECOND_SNAPSHOT)
+    script.read(0, node=SECOND_SNAPSHOT)
+    script.write(0, 1.5)
+    script.done(READ, SOURCE, 0, nth=-1)
+    script.done(WRITE, SECOND_TARGET, 0)
+    script.write(1.5)
+    script.done(READ, SOURCE, 2)
+    script.done(WRITE, SECOND_TARGET, 2)
+    script.done(READ, SOURCE, 0)
+    script.done(READ, SOURCE, 1)
+
+
+def _first_after_a_copy(script: Script) -> None:
+    """The same after a copy: whoever did it goes on first, unless it is one with a time-out, which
+    is a task of its own."""
+    script.write(0, 1.5)
+    script.write(1.5)
+    script.done(READ, SOURCE, 2)
+    script.done(WRITE, SECOND_TARGET, 2)
+    script.done(READ, SOURCE, 0)
+    script.done(WRITE, SECOND_TARGET, 0)
+
+
+def _first_after_two_copies(script: Script) -> None:
+    """Whoever has several tasks goes on after those who have waited for the last of them."""
+    script.write(1)
+    script.finish()
+    script.write(0, 2.5)
+    script.write(2.5)
+    script.done(READ, SOURCE, 3)
+    script.done(WRITE, SECOND_TARGET, 3)
+    for cluster in (0, 2):
+        script.done(READ, SOURCE, cluster)
+        script.done(WRITE, SECOND_TARGET, cluster)

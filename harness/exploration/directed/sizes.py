@@ -202,7 +202,8 @@ def _filter(wanted: Format) -> Make:
     that a guest and a client may do.  What reaches past an end kills builds of today."""
     def make(plan: Plan) -> Trace:
         builder = Builder(plan, Configuration((
-            Image("src", SIZE, wanted, filled=((0, SIZE),)), Image("tmp", SIZE))))
+            Image("src", SIZE, wanted, filled=((0, SIZE),)),
+            Image("tmp", SIZE, filled=((0, SIZE),)))))
         for size, node, early in itertools.product(_CUT, ("src", "cbw"), (False, True)):
             view, export = GRAPH[1], GRAPH[3]
             before = (view, export) if early else ()

@@ -41,6 +41,7 @@ def checks() -> Iterator[Check]:
         yield Check("tails", f"a temporary image of another size, {source} copied to {target}",
                     _targets(source, target))
     yield Check("status", "backing files of another size", _backing)
+    yield Check("tails", "a cluster that a smaller size has cut", _cut)
     yield Check("status", "resize of an overlay", _overlay)
     for each in (Format.RAW, Format.QCOW2, Format.QED):
         yield Check("graph", f"resize of an image in {each}", _image(each))
@@ -218,6 +219,19 @@ def _filter(wanted: Format) -> Make:
         return builder.trace()
 
     return make
+
+
+def _cut(plan: Plan) -> Trace:
+    """It is copied whole: as zeroes what has gone with the end, over what was there before."""
+    builder = Builder(plan, Configuration((
+        Image("src", SIZE, filled=((0, SIZE),)), Image("tmp", SIZE, filled=((0, SIZE),)),
+        Image("tmp2", SIZE, Format.QCOW2, filled=((0, SIZE),)))))
+    for target, end in (("tmp", 3 * CLUSTER + 1024), ("tmp2", 2 * CLUSTER + 512)):
+        builder.add_all((
+            ops.AddFilter("cbw", "src", target), ops.Resize("cbw", end), ops.Export("cbw"),
+            ops.Write("cbw", end - 512, 512), ops.Inspect(target), ops.Unexport("cbw"),
+            ops.RemoveNode("cbw")))
+    return builder.trace()
 
 
 def _in_use(plan: Plan) -> Trace:

@@ -87,7 +87,7 @@ class DirtyBitmap:
     """One bitmap of one node."""
 
     def __init__(self, size: int, granularity: int, name: str | None = None, *,
-                 recording: bool = True, persistent: bool = False) -> None:
+                 recording: bool = False, persistent: bool = False) -> None:
         """A clean bitmap over ``size`` bytes; ``name`` None: an anonymous, internal one."""
         self.size = size
         self.granularity = granularity

@@ -59,7 +59,7 @@ def load(node: Qcow2) -> None:
             node.size, stored.granularity, stored.name, persistent=True))
         bitmap.read_only = node.read_only
         if stored.in_use:
-            bitmap.inconsistent, bitmap.recording = True, False
+            bitmap.inconsistent = True
             continue
         bitmap.recording = stored.recording
         bitmap.bits = stored.bits.copy()

@@ -216,9 +216,8 @@ class BlockCopy:
                 stop = align_up(stop, self.cluster_size)
             else:
                 stop = align_down(stop, self.cluster_size)
-        if stop < task.end:
-            self.copy_bitmap.set(stop, task.end)
-            task.end = stop
+        self.copy_bitmap.set(stop, task.end)
+        task.end = stop
         return is_zero
 
     def _run(self, task: CopyTask, is_zero: bool | None,

@@ -80,7 +80,7 @@ class CopyBeforeWrite(Node):
 
     def _make_bitmap(self) -> DirtyBitmap:
         """A bitmap for the snapshot's sake: a build without snapshots has, and shows, none."""
-        bitmap = DirtyBitmap(self.size, self.cluster_size, recording=False)
+        bitmap = DirtyBitmap(self.size, self.cluster_size)
         return self.add_bitmap(bitmap) if self.capabilities.snapshot_access else bitmap
 
     @rule("cbw.access-starts-as-copy", source="option bitmap of copy-before-write")

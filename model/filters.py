@@ -65,7 +65,7 @@ def _copy_bitmap(source: Node, target: Node, bitmap: DirtyBitmap | None,
     """What a new filter is to copy: what ``bitmap`` has dirty, or all."""
     try:
         cluster = cluster_size_of(target, min_cluster_size)
-        copy_bitmap = DirtyBitmap(source.size, cluster, recording=False)
+        copy_bitmap = DirtyBitmap(source.size, cluster)
         if bitmap is None:
             copy_bitmap.set_all()
         else:

@@ -46,16 +46,14 @@ class RunMap(Generic[Value]):
         """A map of its own with the same values."""
         twin: RunMap[Value] = RunMap.__new__(RunMap)
         twin.size = self.size
-        twin.changes = 0
+        twin.changes = self.changes
         twin._starts = self._starts.copy()
         twin._values = self._values.copy()
         return twin
 
     def __deepcopy__(self, memo: dict[int, object]) -> RunMap[Value]:
-        """The same, changes and all: values are never changed, so they are not copied."""
-        twin = self.copy()
-        twin.changes = self.changes
-        return twin
+        """The same: values are never changed, so they are not copied."""
+        return self.copy()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RunMap):

@@ -64,7 +64,7 @@ def test_merge_from_coarser_sets_every_granule_below() -> None:
 
 
 def test_record_only_while_recording() -> None:
-    bitmap = DirtyBitmap(640 * K, 64 * K, "b", recording=False)
+    bitmap = DirtyBitmap(640 * K, 64 * K, "b")
     bitmap.record(0, 1)
     assert bitmap.count == 0
     bitmap.recording = True

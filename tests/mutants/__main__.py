@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import pickle
 import random
 import sys
 from collections import Counter
@@ -14,8 +15,8 @@ from typing import Final
 from tests.mutants.explanations import Reason, explained, explanations_of
 from tests.mutants.judge import Fate, Judge
 from tests.mutants.operators import Mutant, mutants
-from tests.mutants.records import load
-from tests.mutants.swap import Loaded
+from tests.mutants.records import framed, load
+from tests.mutants.swap import ROOT, Loaded
 
 BAD: Final = (Fate.SURVIVED, Fate.UNREACHED, Fate.MISJUDGED, Reason.GAP)
 """What should not be."""
@@ -29,8 +30,8 @@ def judge(options: argparse.Namespace) -> int:
         files.setdefault(Path(file), set()).update([int(line)] if line else [])
     modules = [Loaded.of(file) for file in files]
     judge_ = Judge(load(options.recording), options.workers, options.alike)
-    if judge_.watch(modules):
-        print("the unchanged model does not foretell the recording: record anew")
+    if _strange(judge_, modules):
+        print("record anew, or leave them out: python -m tests.mutants thin")
         return 2
     total: Counter[Fate | Reason] = Counter()
     for (file, lines), module in zip(files.items(), modules, strict=True):
@@ -66,6 +67,27 @@ def judge_file(judge_: Judge, file: Path, module: Loaded, chosen: Sequence[Mutan
         print(f"{file}:{line}: {what}")
     print(f"{file}: {_score(total)}", flush=True)
     return total
+
+
+def thin(options: argparse.Namespace) -> int:
+    """Leave out of a recording what judges nothing that the rest does not."""
+    judge_ = Judge(load(options.recording), options.workers, options.alike)
+    _strange(judge_, [Loaded.of(file.relative_to(ROOT))
+                      for file in sorted((ROOT / "model").glob("[!_]*.py"))])
+    kept = judge_.enough()
+    with options.thinned.open("wb") as out:
+        out.writelines(framed(judge_.texts[index]) for index in kept)
+    print(f"{len(kept)} of {len(judge_.texts)} traces")
+    return 0
+
+
+def _strange(judge_: Judge, modules: Sequence[Loaded]) -> bool:
+    """Whether the unchanged model, as it is watched, does not foretell a record; says which."""
+    strange = judge_.watch(modules)
+    for index in strange:
+        print(f"trace {index + 1} is not what the unchanged model foretells: "
+              f"{pickle.loads(judge_.texts[index])}")
+    return bool(strange)
 
 
 def _score(total: Counter[Fate | Reason]) -> str:
@@ -116,13 +138,18 @@ def main() -> int:
     recorder.add_argument("--seconds", type=float, default=240.0, help="for each build")
     recorder.add_argument("--seed", type=int, default=1)
     recorder.set_defaults(verb=record)
+    thinning = verbs.add_parser("thin", help="leave out what judges nothing more")
+    thinning.add_argument("recording", type=Path)
+    thinning.add_argument("thinned", type=Path)
+    thinning.set_defaults(verb=thin)
     judging = verbs.add_parser("judge", help="which mutants foretell that as well")
     judging.add_argument("recording", type=Path)
     judging.add_argument("files", nargs="+", metavar="model/FILE.py", help=(
         "all mutants of it; model/FILE.py:LINE: those of that line"))
-    judging.add_argument("--workers", type=int, default=1)
-    judging.add_argument("--alike", type=int, default=8, help=(
-        "so many of the traces that execute the same lines of a file judge its mutants"))
+    for each in (judging, thinning):
+        each.add_argument("--workers", type=int, default=1)
+        each.add_argument("--alike", type=int, default=8, help=(
+            "so many of the traces that execute the same lines of a file judge its mutants"))
     judging.add_argument("--explained", action="store_true", help=(
         "judge also those of which tests/mutants/explained says why none can catch them"))
     judging.add_argument("--most", type=int, help="of each file, so many mutants drawn by seed")

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import pickle
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -23,7 +23,10 @@ from tests.mutants.reach import Reach, reach
 from tests.mutants.swap import Loaded, Swap, compiled, import_anew, import_changed
 
 TIMES: Final = 20
-"""A mutant that takes so many times as long for a record, and two seconds, goes in circles."""
+"""A mutant that takes so many times as long for a record, and half a second, goes in circles."""
+NEAR: Final = 100
+"""What catches a mutant of a function is so many times as likely to catch the next one there as
+what has caught one elsewhere."""
 _FORK: Final = multiprocessing.get_context("fork")
 
 
@@ -61,6 +64,8 @@ class Judge:
     """What importing executes."""
     caught: Counter[int] = field(default_factory=Counter)
     """How many mutants each record has caught."""
+    caught_in: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    """The same of each function of the model."""
 
     def watch(self, modules: Sequence[Loaded]) -> list[int]:
         """Find out what each record executes of these modules; those that the unchanged model
@@ -94,20 +99,33 @@ class Judge:
         swaps = module.swaps(code)
         if swaps is not None and self.imported.touches(file, (each.begins for each in swaps)):
             swaps = None
-        chosen = self._few_of_each_sort(file, (
+        where = f"{module.name}.{mutant.function}"
+        chosen = self._few_of_each_sort(file, where, (
             index for index, each in enumerate(self.reaches)
             if swaps is None or each.touches(file, mutant.lines)))
-        return _Trial(mutant, module.name, code, swaps,
+        return _Trial(mutant, module.name, where, code, swaps,
                       [(index, self.texts[index], self.reaches[index].seconds)
                        for index in chosen])
 
-    def _few_of_each_sort(self, file: str, records: Iterable[int]) -> list[int]:
-        """Those that are most likely to catch a mutant in little time, such first; of those that
-        execute the same lines of the file not all."""
+    def enough(self) -> list[int]:
+        """The records that are enough to judge the mutants of any file: what the unchanged model
+        foretells, but not those of which others execute the same lines, whichever file it is."""
+        sorts: Counter[tuple[str, frozenset[int]]] = Counter()
+        chosen: list[int] = []
+        for index, each in sorted(enumerate(self.reaches), key=lambda pair: pair[1].seconds):
+            if each.foretold and any(sorts[sort] < self.alike for sort in each.lines.items()):
+                sorts.update(each.lines.items())
+                chosen.append(index)
+        return sorted(chosen)
+
+    def _few_of_each_sort(self, file: str, where: str, records: Iterable[int]) -> list[int]:
+        """Those that are most likely to catch a mutant in a function in little time, such first;
+        of those that execute the same lines of the file not all."""
+        near = self.caught_in[where]
         sorts: Counter[frozenset[int]] = Counter()
         chosen: list[int] = []
         for index in sorted(records, key=lambda index: (
-                self.reaches[index].seconds / (1 + self.caught[index]))):
+                self.reaches[index].seconds / (1 + self.caught[index] + NEAR * near[index]))):
             lines = self.reaches[index].lines.get(file, frozenset())
             sorts[lines] += 1
             if sorts[lines] <= self.alike:
@@ -123,15 +141,18 @@ class Judge:
                 continue
             if trial.at.value >= 0:
                 self.caught[trial.at.value] += 1
+                self.caught_in[trial.where][trial.at.value] += 1
             yield Judged(trial.mutant, Fate.CAUGHT)
 
 
 class _Trial:
     """A mutant before its records."""
 
-    def __init__(self, mutant: Mutant, name: str, code: CodeType, swaps: list[Swap] | None,
-                 order: list[tuple[int, memoryview, float]]) -> None:
+    def __init__(self, mutant: Mutant, name: str, where: str, code: CodeType,
+                 swaps: list[Swap] | None, order: list[tuple[int, memoryview, float]]) -> None:
         self.mutant = mutant
+        self.where = where
+        """The function that it is in."""
         self.order = order
         """The records that it must foretell: their numbers, texts and seconds."""
         self.at: Synchronized[int] = _FORK.Value("i", -1)
@@ -160,7 +181,7 @@ class _Trial:
         self._change()
         for number, text, seconds in self.order:
             self.at.value = number
-            signal.setitimer(signal.ITIMER_VIRTUAL, 2 + TIMES * seconds)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.5 + TIMES * seconds)
             if not pickle.loads(text).foretold():
                 os._exit(1)
         os._exit(0)

@@ -8,23 +8,25 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Final
 
 from harness.exploration.areas import AREAS
 from harness.exploration.building import Check
 from harness.exploration.directed.catalogue import checks
-from harness.exploration.grounds import Ground
+from harness.exploration.grounds import Ground, where
 from harness.exploration.traces import TraceSource
 from harness.lockstep.run import run
 from harness.lockstep.trace import Trace
 from harness.lockstep.verdict import Conforms
+from harness.stamps import CHUNK
 from harness.systems.base import Answer, System
 from harness.systems.concurrent import Awaited, ConcurrentSystem, Standing
 from model.concurrent_machine import machine_for
 from model.content import Content
 from model.operations import BitmapRef, Operation
 from model.outcome import Observation
-from tests.mutants.records import Record, dump
+from tests.mutants.records import Pieces, Record, dump
 
 MOST: Final = 16 << 20
 """Bytes of what a trace answers, about: each mutant foretells every byte that was inspected."""
@@ -38,12 +40,13 @@ class _Recorder:
     def __init__(self, system: System, record: Record) -> None:
         self._system = system
         self._said = record.said
+        self._pieces: dict[bytes, bytes] = {}
         self.channels = record.channels
 
     def apply(self, number: int, operation: Operation) -> Answer:
         """Pass it on."""
         answer = self._system.apply(number, operation)
-        self._said.append(answer)
+        self._said.append(answer if answer.data is None else self._in_pieces(answer, answer.data))
         return answer
 
     def observe(self, named: Collection[BitmapRef]) -> Observation:
@@ -51,6 +54,11 @@ class _Recorder:
         seen = self._system.observe(named)
         self._said.append(seen)
         return seen
+
+    def _in_pieces(self, answer: Answer, data: bytes) -> Pieces:
+        cut = (data[place:place + CHUNK] for place in range(0, len(data), CHUNK))
+        return Pieces(replace(answer, data=None),
+                      tuple(self._pieces.setdefault(each, each) for each in cut))
 
     def close(self) -> None:
         """The system is closed by whoever made it."""
@@ -72,17 +80,20 @@ class _HeldRecorder(_Recorder):
         return wrong
 
 
-def record(ground: Ground, seconds: float, traces: Iterable[Trace]) -> Iterator[bytes]:
-    """Do the traces for so long; what came of those that conform, unless that is very much."""
+def record(ground: Ground, seconds: float,
+           traces: Iterable[tuple[str, Trace]]) -> Iterator[bytes]:
+    """Do the traces, with their names, for so long; what came of those that conform, unless that
+    is very much."""
     end = time.monotonic() + seconds
     with ground.open() as stand:
-        for trace in traces:
+        for name, trace in traces:
             if time.monotonic() >= end:
                 return
             model = machine_for(trace.configuration, ground.plan.capabilities)
             with closing(stand.start(trace.configuration)) as system:
                 held = isinstance(system, ConcurrentSystem)
-                kept = Record(trace, tuple(system.channels), held)
+                kept = Record(trace, tuple(system.channels), held,
+                              name=f"{where(ground)}: {name}")
                 kind = _HeldRecorder if held else _Recorder
                 verdict = run(trace.steps, kind(system, kept), model)
             if isinstance(verdict, Conforms) and verdict.steps == len(trace.steps):
@@ -91,17 +102,17 @@ def record(ground: Ground, seconds: float, traces: Iterable[Trace]) -> Iterator[
                     yield text
 
 
-def traces_of(ground: Ground, seed: int) -> Iterator[Trace]:
-    """The directed checks, and then drawn traces without end."""
+def traces_of(ground: Ground, seed: int) -> Iterator[tuple[str, Trace]]:
+    """The directed checks, and then drawn traces without end; with their names."""
     for check in checks(ground.plan.system):
         if is_wanted(check):
-            yield check.make(ground.plan)
+            yield check.name, check.make(ground.plan)
     sources = [TraceSource(ground.plan, area) for area in AREAS.values()]
     for index in itertools.count():
         for source in sources:
             drawn = source.trace(seed, index)
             if drawn is not None:
-                yield drawn
+                yield f"{source.area.name} {index} of seed {seed}", drawn
 
 
 def is_wanted(check: Check) -> bool:

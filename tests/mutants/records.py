@@ -10,7 +10,7 @@ import mmap
 import pickle
 import struct
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,19 @@ from model.outcome import Observation
 _LENGTH: Final = struct.Struct("<Q")
 
 
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """An answer with its data in pieces: inspections of one node have most of them in common, and
+    a record has each only once."""
+
+    answer: Answer
+    data: tuple[bytes, ...]
+
+    def whole(self) -> Answer:
+        """The answer as it was."""
+        return replace(self.answer, data=b"".join(self.data))
+
+
 @dataclass
 class Record:
     """A trace that conformed, and everything that was answered, in order."""
@@ -35,6 +48,12 @@ class Record:
     channels: tuple[Via, ...]
     overlapping: bool
     said: list[object] = field(default_factory=list)
+    name: str = ""
+    """What trace it is and where it was done, for people."""
+
+    def __str__(self) -> str:
+        nodes = ", ".join(each.node for each in self.trace.configuration.images)
+        return self.name or f"{len(self.trace.steps)} steps over {nodes}"
 
     def foretold(self) -> bool:
         """Whether the model foretells it; one that raises, or goes another way, does not."""
@@ -57,7 +76,7 @@ class Replayed:
         self._said = iter(record.said)
         self.channels = record.channels
 
-    def _next(self, kind: type[object]) -> object:
+    def _next(self, kind: type[object] | tuple[type[object], ...]) -> object:
         said = next(self._said, None)
         if not isinstance(said, kind):
             raise Different
@@ -65,9 +84,9 @@ class Replayed:
 
     def apply(self, number: int, operation: Operation) -> Answer:
         """As it was answered."""
-        answer = self._next(Answer)
-        assert isinstance(answer, Answer)
-        return answer
+        answer = self._next((Answer, Pieces))
+        assert isinstance(answer, (Answer, Pieces))
+        return answer.whole() if isinstance(answer, Pieces) else answer
 
     def observe(self, named: Collection[BitmapRef]) -> Observation:
         """As it was seen."""
@@ -96,7 +115,11 @@ class ReplayedHeld(Replayed):
 
 def dump(record: Record) -> bytes:
     """A record as it stands in a file, behind its length.  Files of records can be joined."""
-    text = pickle.dumps(record)
+    return framed(pickle.dumps(record))
+
+
+def framed(text: bytes | memoryview) -> bytes:
+    """A record that is pickled already."""
     return _LENGTH.pack(len(text)) + text
 
 

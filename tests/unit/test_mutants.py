@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
+import pickle
 import re
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from tests.mutants.judge import Fate, Judge
 from tests.mutants.operators import Mutant, mutants
 from tests.mutants.reach import reach
 from tests.mutants.recording import is_wanted, record
-from tests.mutants.records import load
+from tests.mutants.records import Pieces, dump, load
 from tests.mutants.swap import Loaded
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +39,8 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     """With a recording of a simulation, which serves as well as a QEMU here."""
     file = tmp_path_factory.mktemp("mutants") / "recording"
     plan = Plan(channels=tuple(Via))
-    traces = [trace for area in ("bitmaps", "concurrency") for index in range(4)
+    traces = [(f"{area} {index}", trace)
+              for area in ("bitmaps", "concurrency") for index in range(4)
               if (trace := TraceSource(plan, named(area)).trace(1, index)) is not None]
     file.write_bytes(b"".join(record(SimulatedGround(plan), 60.0, traces)))
     made = Judge(load(file), workers=2)
@@ -99,6 +103,44 @@ def test_it_learns_which_records_catch(judge: Judge) -> None:
     assert judge.caught.total() == before + 1
     _fate(judge, "bitmap", "return number - number % unit", "return (number // unit) * unit")
     assert judge.caught.total() == before + 1
+
+
+def test_what_has_caught_one_in_a_function_judges_the_next_one_there_first(judge: Judge) -> None:
+    file, every = str(_loaded("bitmap").path), range(len(judge.texts))
+    slowest = max(every, key=lambda each: judge.reaches[each].seconds)
+    patient = replace(judge, caught=Counter(), caught_in=defaultdict(Counter))
+    assert patient._few_of_each_sort(file, "here", every)[0] != slowest
+    patient.caught_in["here"][slowest] += 1
+    assert patient._few_of_each_sort(file, "here", every)[0] == slowest
+    assert patient._few_of_each_sort(file, "there", every)[0] != slowest
+
+
+def test_a_record_has_equal_data_once(judge: Judge) -> None:
+    for text in judge.texts:
+        record_ = pickle.loads(text)
+        read = [each for each in record_.said if isinstance(each, Pieces)]
+        pieces = [piece for each in read for piece in each.data]
+        assert len({id(piece) for piece in pieces}) == len(set(pieces)) < len(pieces)
+        assert all(each.whole().data == b"".join(each.data) for each in read)
+
+
+def test_what_judges_nothing_more_is_left_out(
+        judge: Judge, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the unchanged model does not foretell, which is named, and what does the same."""
+    good, strange = pickle.loads(judge.texts[0]), pickle.loads(judge.texts[0])
+    strange.said.pop()
+    strange.name = "a strange one"
+    recording, thinned = tmp_path / "recording", tmp_path / "thinned"
+    recording.write_bytes(dump(good) + dump(strange) + dump(good))
+    assert command.thin(argparse.Namespace(
+        recording=recording, thinned=thinned, workers=1, alike=1)) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "trace 2 is not what the unchanged model foretells: a strange one", "1 of 3 traces"]
+    [kept] = load(thinned)
+    assert str(pickle.loads(kept)) == "qsd: bitmaps 0"
+    good.name = ""
+    nodes = ", ".join(image.node for image in good.trace.configuration.images)
+    assert str(good) == f"{len(good.trace.steps)} steps over {nodes}"
 
 
 def test_lines_that_are_executed() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from model import (
     arguments,
     bitmap_directory,
     block_copy,
+    copy_before_write,
     filters,
     links,
     qcow2,
@@ -45,10 +47,10 @@ from model.job_life import JobLife
 from model.job_operations import OnError
 from model.jobs import JobStatus
 from model.machine import Machine
-from model.node import Node, Status, Zeroing
+from model.node import Node, Status, Zeroing, _has_ended
 from model.operations import Attach, Operation, Via
 from model.outcome import Outcome
-from model.program import Program
+from model.program import Program, Wait
 from model.qcow2 import Cell, Qcow2
 from model.snapshot_access import SnapshotAccess
 
@@ -382,6 +384,8 @@ CASES = (
      Lacking(Node, "is_allocated", _allocated_at_the_end)),
     ("clusters of the copy that are holes in part",
      Lacking(BlockCopy, "_status", _goes_by_the_first_byte)),
+    ("a cluster that a smaller size has cut",
+     Lacking(BlockCopy, "_pad", lambda copy, content, length: None)),
 )
 
 
@@ -435,6 +439,15 @@ def _keeps_nothing_of_nothing(node: Node, start: int, content: Content, *,
         yield from _write(node, start, content, durable=durable)
 
 
+def _waits_for_the_oldest(node: CopyBeforeWrite, start: int, end: int) -> Program[None]:
+    while reads := [each for each in node.frozen if each.start < end and start < each.end]:
+        yield Wait(functools.partial(_has_ended, reads[-1], node.frozen), "")
+
+
+def _in_turn(condition: Callable[[], bool], reason: str, last: bool = False) -> Wait:
+    return Wait(condition, reason)
+
+
 HELD = (
     (CHECKS["schedule: guest writes and fleecing reads"].make,
      Lacking(Node, "write_zeroes", _not_durable)),
@@ -472,6 +485,11 @@ HELD = (
              lambda source, target: links.filtered_or_backing(target) is source)),
     (CHECKS["schedule: the source shows through the target"].make,
      Lacking(BlockCopy, "_wait_for_readers", _waits_for_neighbours)),
+    (CHECKS["schedule: filters over filters"].make,
+     Lacking(CopyBeforeWrite, "_wait_for_frozen", _waits_for_the_oldest)),
+    (CHECKS["schedule: filters over filters"].make, Lacking(block_copy, "Wait", _in_turn)),
+    (CHECKS["schedule: filters over filters, none out of time"].make,
+     Lacking(copy_before_write, "Wait", _in_turn)),
 )
 
 

@@ -22,8 +22,9 @@ from tests.mutants.operators import Mutant
 from tests.mutants.reach import Reach, reach
 from tests.mutants.swap import Loaded, Swap, compiled, import_anew, import_changed
 
-TIMES: Final = 20
-"""A mutant that takes so many times as long for a record, and half a second, goes in circles."""
+TIMES: Final = 4
+"""A mutant that takes so many times as long for a record as watching it took, and half a second,
+goes in circles."""
 NEAR: Final = 100
 """What catches a mutant of a function is so many times as likely to catch the next one there as
 what has caught one elsewhere."""

@@ -487,7 +487,8 @@ HELD = (
      Lacking(BlockCopy, "_wait_for_readers", _waits_for_neighbours)),
     (CHECKS["schedule: filters over filters"].make,
      Lacking(CopyBeforeWrite, "_wait_for_frozen", _waits_for_the_oldest)),
-    (CHECKS["schedule: filters over filters"].make, Lacking(block_copy, "Wait", _in_turn)),
+    *((CHECKS[f"schedule: {name}"].make, Lacking(block_copy, "Wait", _in_turn))
+      for name in ("filters over filters", "a job and a guest that wait for memory")),
     (CHECKS["schedule: filters over filters, none out of time"].make,
      Lacking(copy_before_write, "Wait", _in_turn)),
 )

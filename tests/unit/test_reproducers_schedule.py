@@ -40,6 +40,7 @@ WITHOUT = ("a job and guest writes", "storage that is lost and found", "block st
            "block status that fails", "a job of several tasks that fail",
            "the source shows through a job's target", "tasks that wait for memory",
            "a job of which a client gives up a part", "a job that copies a snapshot",
+           "a job and a guest that wait for memory",
            "a job that is paused and cancelled with much left",
            *(name for name in CHECKS if name.startswith(("QEMU killed", "schedule in an I/O"))),
            *(name for _, name, _ in steering.makers()))

@@ -84,6 +84,7 @@ def checks() -> Iterator[Check]:
             ("concurrency", "a job that is paused and cancelled with much left", others.cancelled),
             ("concurrency", "a job that copies a snapshot", others.pushed),
             ("concurrency", "tasks that wait for memory", tasks.memory_of_tasks),
+            ("concurrency", "a job and a guest that wait for memory", tasks.memory_of_a_job),
             ("concurrency", "copies of several tasks", tasks.several),
             ("concurrency", "a copy of more tasks than go at a time", tasks.many)):
         yield Check(area, f"schedule: {name}", functools.partial(_if_possible, make))

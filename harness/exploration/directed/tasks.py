@@ -4,13 +4,17 @@ a time."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.exploration.building import Plan
-from harness.exploration.directed.script import CLUSTER, Script, disks, look
+from harness.exploration.directed.script import CLUSTER, JOB, Script, disks, look
 from harness.exploration.images import SOURCE, TARGET
 from harness.exploration.openings import FILTER, SNAPSHOT
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import MIB, Configuration, Image, Protocol, RequestKind
+from model.job_operations import JobFinalize
+from model.schedule import Start
 
 READ, WRITE = RequestKind.READ, RequestKind.WRITE
 
@@ -70,6 +74,27 @@ def memory(plan: Plan) -> Trace:
     script.done(READ, SOURCE, places[2], error="EIO")
     script.copy(places[1])
     script.finish()
+    return script.trace()
+
+
+def memory_of_a_job(plan: Plan) -> Trace:
+    """A job begins the next copy when one has ended, and may have the memory for the copy after
+    that only when those have theirs who wait for it."""
+    cluster = 32 * MIB
+    if not plan.capabilities.min_cluster_size:
+        return Script(plan, Configuration()).trace()
+    script = Script(plan, Configuration(tuple(
+        Image(node, 6 * cluster, protocol=Protocol.HELD) for node in (SOURCE, TARGET))))
+    script.guest = SOURCE
+    script.must(ops.Export(SOURCE),
+                Start(replace(JOB, max_workers=1, min_cluster_size=cluster)))
+    places = [number * cluster / CLUSTER for number in range(6)]
+    for place in places[2:5]:
+        script.write(place, 0.5)
+    script.copy(places[0])
+    script.copy(places[4])
+    script.finish()
+    script.must(JobFinalize("job"))
     return script.trace()
 
 

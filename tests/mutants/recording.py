@@ -28,7 +28,7 @@ from model.operations import BitmapRef, Operation
 from model.outcome import Observation
 from tests.mutants.records import Pieces, Record, dump
 
-MOST: Final = 16 << 20
+MOST: Final = 64 << 20
 """Bytes of what a trace answers, about: each mutant foretells every byte that was inspected."""
 _LATER_INTERLEAVINGS: Final = re.compile(r"every interleaving of .*, (?![12] of)\d+ of")
 """Those of a configuration are alike, and many."""

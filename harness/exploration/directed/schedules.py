@@ -69,7 +69,7 @@ def checks() -> Iterator[Check]:
             ("failures", "QEMU killed at each step of a job and a guest", killing.backing_up),
             ("concurrency", "filters over filters", _stacked),
             ("timeouts", "filters over filters, none out of time",
-             lambda plan: _stacked(plan, timeout=10)),
+             lambda plan: _stacked(plan, timeout=60)),
             ("concurrency", "the source shows through the target", others.shown),
             ("concurrency", "the source shows through two overlays",
              lambda plan: others.shown(plan, "between")),

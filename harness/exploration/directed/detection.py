@@ -51,13 +51,14 @@ def _detected(detects: str) -> Make:
 
 
 def _copied(plan: Plan) -> Trace:
-    """Clusters that are told in pieces are copied as data, even if all of these are zeroes."""
+    """Clusters that are told in pieces are copied as data, even if all of these are zeroes; so are
+    zeroes that storage tells as data."""
     size = 8 * CLUSTER
     targets = tuple(Image(f"tmp-{detects}", size, Format.QCOW2, detect_zeroes=detects,
                           filled=((0, 2 * CLUSTER),)) for detects in ("on", "unmap", None))
     builder = Builder(plan, Configuration((
         Image("src", size, Format.QCOW2, cluster_size=4 * KIB, filled=((6 * CLUSTER, CLUSTER),)),
-        *targets)))
+        Image("src2", size), *targets)))
     builder.add(ops.Export("src"))
     for start in range(0, size, CLUSTER):
         builder.add(ops.Write("src", start + 8 * KIB, 4 * KIB))
@@ -74,4 +75,8 @@ def _copied(plan: Plan) -> Trace:
             ops.Unexport("cbw"), ops.RemoveNode("snap"), ops.RemoveNode("cbw"),
             Backup("job", "src", target.node, Sync.FULL), ops.Status(target.node, 0, size),
             ops.Inspect(target.node), ops.Unexport(target.node)))
+    builder.add_all((
+        ops.Export("src2"), ops.Write("src2", CLUSTER, 2 * CLUSTER, zeroes=True),
+        ops.Unexport("src2"), Backup("job", "src2", "tmp-None", Sync.FULL),
+        ops.Export("tmp-None", writable=False), ops.Status("tmp-None", 0, size)))
     return builder.trace()

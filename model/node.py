@@ -207,6 +207,8 @@ class Node:
         if start == end:
             return
         self._check_change(start, end)
+        if how.fast and self._aligned(start, end) != (start, end):
+            raise RequestFailed(Errno.ENOTSUP)
         if how.unmap:
             how = replace(how, unmap=self._may_unmap(how), insists=False)
         change = (self._zero_aligned(start, end, how) if self.zeroes_fast or not how.fast
@@ -319,7 +321,8 @@ class Node:
     @rule("node.fast-zero-or-not-at-all", source="NBD_CMD_FLAG_FAST_ZERO (experiment)")
     def _cannot_zero_fast(self) -> Program[None]:
         """Asked to zero fast or not at all, a node whose driver does not know how answers ENOTSUP
-        before anything is done.  So does a filter over such a node."""
+        before anything is done.  So does a filter over such a node; and any node asked for a part
+        of a block of its request alignment, which its bitmaps do not even record."""
         raise RequestFailed(Errno.ENOTSUP)
         yield  # makes this a program
 

@@ -132,7 +132,7 @@ class Qcow2(Image):
             try:
                 shown.append((low, (yield from self._below(low, high))))
             except RequestFailed as why:
-                self._cannot_fill(start, end, why.error, before=low < start)
+                self._cannot_fill(start, end, why.error)
         for low, piece in shown:
             self.content.paste(low, piece)
         self.content.paste(start, content)
@@ -140,12 +140,12 @@ class Qcow2(Image):
 
     @rule("qcow2.unfilled-writes-nothing", source="an overlay of a snapshot of which a "
           "part may not be read (experiment)")
-    def _cannot_fill(self, start: int, end: int, error: Errno, *, before: bool) -> NoReturn:
+    def _cannot_fill(self, start: int, end: int, error: Errno) -> NoReturn:
         """A write that cannot read what is to be kept of its first or last cell fails with that
         errno and stores nothing, also of the cells that it would have filled."""
         low, high = align_down(start, self.cluster), align_up(end, self.cluster)
-        if not before and high - low > self.cluster and not self._is_new(low, high):
-            raise Undetermined("how much is stored of a write that fails at its end depends on "
+        if high - low > self.cluster and not self._is_new(low, high):
+            raise Undetermined("how much is stored of a write that fails at one end depends on "
                                "where in the file its clusters lie")
         raise RequestFailed(error)
 
@@ -206,16 +206,17 @@ class Qcow2(Image):
 
     def _zero_cells(self, start: int, end: int, *, frees: bool) -> None:
         """Zero cells in place of others; those that had data keep their space unless it may be
-        freed, as that of subclusters may only with all of their cluster."""
+        freed, as that of subclusters may only with all of their cluster, or of the last one all that
+        the image has of it."""
         for low, high in split(align_down(start, self.cell), align_up(end, self.cell),
                                self.cluster):
-            keeps = not frees or high - low < self.cluster
+            whole = low % self.cluster == 0 and high >= min(low + self.cluster, self.size)
             had = list(self.cells.runs(low // self.cell, high // self.cell))
             self._make_zero(low, high)
             for run in had:
                 if run.value is Cell.PERHAPS_ZERO:
                     self.cells.set(run.start, run.end, run.value)
-                elif run.value in SPACE and keeps:
+                elif run.value in SPACE and not (frees and whole):
                     self.cells.set(run.start, run.end, Cell.ZERO_KEPT)
 
     def _make_zero(self, start: int, end: int, state: Cell = Cell.ZERO) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from . import operations as ops
 from .channels import seen_through
-from .content import ZERO, Stamp, stamped
+from .content import ZERO, Stamp, stamped, zeroes
 from .errors import Errno, RequestFailed
 from .nbd_export import Disconnected, NbdExport
 from .node import Node, Zeroing
@@ -65,6 +65,8 @@ def _done(number: int, request: Request, export: NbdExport) -> Program[Outcome]:
     if not request.via.is_local:
         export.check(start, end, changes=isinstance(request, CHANGES))
     if isinstance(request, ops.Read):
+        if _is_not_sent(request):
+            return Outcome(content=zeroes(0))
         structured = request.via in (Via.NBD, Via.QEMU_IO)
         read = export.read_structured if structured else export.read_plain
         found = yield from read(start, end)
@@ -81,8 +83,8 @@ def _done(number: int, request: Request, export: NbdExport) -> Program[Outcome]:
 def _change(number: int, request: Request, export: NbdExport) -> Program[None]:
     node = export.node
     start, end = request.offset, request.offset + request.length
-    if start == end and request.via is Via.QEMU_IO:
-        return  # its own NBD client sends nothing
+    if _is_not_sent(request):
+        return
     if isinstance(request, ops.Write):
         yield from node.write(start, stamped(end - start, stamp_of(number, request)),
                               durable=request.fua)
@@ -92,6 +94,11 @@ def _change(number: int, request: Request, export: NbdExport) -> Program[None]:
             request.unmap, fast, insists=not export.heeds_unmap), durable=request.fua)
     else:
         yield from node.discard(start, end)
+
+
+def _is_not_sent(request: Request) -> bool:
+    """qemu-io's own NBD client sends no request of no bytes."""
+    return not request.length and request.via is Via.QEMU_IO
 
 
 def _flush(node: Node, via: Via) -> Program[None]:

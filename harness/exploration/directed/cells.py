@@ -14,6 +14,7 @@ from harness.exploration.directed.fleecing import CLUSTER
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, Fault, Format, Image, RequestKind
+from model.job_operations import Backup, BitmapMode, Sync
 from model.operations import Context, Operation, Via
 
 _FINE: Final = CLUSTER // 32
@@ -24,6 +25,7 @@ def checks() -> Iterator[Check]:
     """All of them."""
     yield Check("status", "zeroes of parts of clusters that read as zero", _parts)
     yield Check("status", "the last cluster of an image that becomes larger", _last)
+    yield Check("zeroes", "what the last cluster of an image frees", _freed)
     yield Check("faults", "requests of an overlay that fail", _failing)
     yield Check("zeroes", "zero clusters whose space is scattered", _scattered)
     for cluster, subclusters in ((4 * KIB, False), (16 * KIB, True), (128 * KIB, True)):
@@ -37,6 +39,27 @@ def _statuses(node: str, size: int, unit: int = CLUSTER) -> Iterator[Operation]:
     for context, place in itertools.product((Context.ALLOCATION, Context.DEPTH),
                                             range(0, size, unit)):
         yield ops.Status(node, place, min(unit, size - place), context=context)
+
+
+def _freed(plan: Plan) -> Trace:
+    """All that the image has of its last cluster is all of it: zeroes free its space, as a job
+    tells that copies in one piece, or not, what is zero."""
+    size = 8 * CLUSTER + 4 * KIB
+    sources = [f"src{start}" for start in range(3)]
+    builder = Builder(plan, Configuration((
+        *(Image(name, size, Format.QCOW2, subclusters=True, filled=((8 * CLUSTER, 4 * KIB),))
+          for name in sources),
+        *(Image(f"to-{name}", size, Format.QCOW2) for name in sources))))
+    for name, start in zip(sources, (0, 2 * KIB, 4 * KIB - 512), strict=True):
+        builder.add_all((
+            ops.BitmapAdd(name, "dirty"), ops.Export(name),
+            ops.Zero(name, 6 * CLUSTER + 2 * KIB, CLUSTER), ops.Zero(name, 7 * CLUSTER, CLUSTER),
+            ops.Zero(name, 8 * CLUSTER + start, 4 * KIB - start, unmap=True),
+            Backup("job", name, f"to-{name}", Sync.BITMAP, bitmap="dirty",
+                   bitmap_mode=BitmapMode.NEVER),
+            ops.Export(f"to-{name}", allocation_depth=True)))
+        builder.add_all((*_statuses(name, size), *_statuses(f"to-{name}", size)))
+    return builder.trace()
 
 
 def _parts(plan: Plan) -> Trace:

@@ -123,7 +123,8 @@ def _keep_none(plan: Plan) -> Trace:
         builder.add_all((ops.AddSnapshot("snap", below), ops.Export("snap")))
         for start, length in ((0, 0), (512, CLUSTER), (CLUSTER, CLUSTER)):
             builder.add_all((
-                *(ops.Read("snap", start, length, via) for via in (Via.NBD, Via.NBD_DF)),
+                *(ops.Read("snap", start, length, via)
+                  for via in (Via.NBD, Via.NBD_DF, Via.QEMU_IO)),
                 ops.Status("snap", start, length), ops.Discard("snap", start, length),
                 ops.Write("snap", start, length), ops.Zero("snap", start, length)))
         builder.add_all((ops.Inspect("snap"), ops.Unexport("snap"), ops.RemoveNode("snap")))
@@ -155,6 +156,7 @@ def _smaller_below(plan: Plan) -> Trace:
 
 def formats() -> Iterator[Check]:
     yield Check("zeroes", "zeroes that must be fast, over every format", _fast_zeroes)
+    yield Check("zeroes", "zeroes that must be fast, of parts of blocks", _fast_parts)
     yield Check("classic", "source as backing file, read directly", _classic)
     for each in Format:
         yield Check("formats", f"temporary image in {each}", _temporary(each, Protocol.FILE))
@@ -174,6 +176,20 @@ def _temporary(wanted: Format, protocol: Protocol) -> Make:
         return builder.trace()
 
     return make
+
+
+def _fast_parts(plan: Plan) -> Trace:
+    """Of a part of a block they fail before bitmaps record them."""
+    kinds = [each for each in Format if each is not Format.LUKS]
+    builder = Builder(plan, Configuration(tuple(
+        Image(f"src-{each}", CLUSTER, each) for each in kinds)))
+    for each in kinds:
+        source = f"src-{each}"
+        builder.add_all((
+            ops.BitmapAdd(source, "dirty", 512), ops.Export(source),
+            *(ops.Zero(source, start, length, fast=True, unmap=unmap)
+              for start, length in ((1, 1), (1024, 513), (2048, 512)) for unmap in (False, True))))
+    return builder.trace()
 
 
 def _classic(plan: Plan) -> Trace:

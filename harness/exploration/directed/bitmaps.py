@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Plan
+from harness.exploration.directed.keeping import kept
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration, Fault, Format, Image, RequestKind
@@ -34,7 +35,7 @@ def checks() -> Iterator[Check]:
     """All of them, those that find most first."""
     yield Check("bitmaps", "several bitmaps shown by one export", _shown)
     yield Check("bitmaps", "bitmaps in use by an export, a job and a transaction", _in_use)
-    yield Check("persistence", "bitmaps kept by an image, cluster 512 bytes", _kept(512))
+    yield Check("persistence", "bitmaps kept by an image, cluster 512 bytes", kept(512))
     yield Check("transactions", "each action done, and undone by each way to fail", _undone)
     yield Check("transactions", "jobs that end together", _groups)
     yield Check("transactions", "jobs over one disk that end together", _over_one_disk)
@@ -44,7 +45,7 @@ def checks() -> Iterator[Check]:
     yield Check("jobs", "jobs that discard what they have copied, zeroes too",
                 _discarding(failing=False))
     yield Check("persistence", f"bitmaps kept by an image, cluster {64 * KIB} bytes",
-                _kept(64 * KIB))
+                kept(64 * KIB))
     yield Check("persistence", "jobs and exports that a restart or a kill ends", _interrupted)
     yield Check("persistence", "bitmaps of an image opened read-only", _read_only)
     yield Check("jobs", "a job whose filter has a snapshot", _snapshot_of_a_job)
@@ -284,42 +285,6 @@ def _in_use(plan: Plan) -> Trace:
 # Bitmaps that images keep.
 
 
-def _kept(cluster: int) -> Callable[[Plan], Trace]:
-    def make(plan: Plan) -> Trace:
-        size = 6 * MIB + 512
-        images = Configuration((
-            Image("src", size, Format.QCOW2, cluster_size=cluster), Image("tmp", size)))
-        builder = Builder(plan, images)
-        # With granularity 512, a bitmap of 12289 bits: three clusters of 512 bytes and a bit.
-        builder.add_all((
-            ops.BitmapAdd("src", "p0", 512, persistent=True), ops.BitmapAdd("src", "lost", 512),
-            ops.BitmapAdd("src", "p1", CLUSTER, persistent=True, disabled=True),
-            ops.BitmapAdd("src", "p2", 1 * MIB, persistent=True),
-            ops.BitmapAdd("tmp", "no", persistent=True), ops.Export("src"),
-            *(ops.Write("src", place, 1) for place in (
-                0, 2 * MIB - 1, 2 * MIB, 2 * MIB + 4 * KIB, 4 * MIB - 512, 6 * MIB, size - 1)),
-            ops.BitmapMerge("src", "p1", (BitmapRef("src", "p0"),))))
-        for end in (ops.Restart(), ops.Restart(), ops.Kill(), ops.Restart(), ops.Kill()):
-            builder.add_all((ops.Flush("src"), end, ops.Export("src", bitmaps=(
-                BitmapRef("src", "p0"),)), ops.Status("src", 0, size, context=(
-                    "qemu:dirty-bitmap:p0")), ops.Unexport("src"),
-                ops.Resize("src", size), ops.Export("src"), ops.Write("src", 3 * MIB, 1024),
-                ops.BitmapAdd("src", f"q{len(builder.steps)}", 4 * KIB, persistent=True),
-                ops.BitmapEnable("src", "p1"), ops.BitmapClear("src", "p2"),
-                Transaction((ops.BitmapRemove("src", "p2"), Abort())),
-                ops.Write("src", 5 * MIB, 1), ops.Discard("src", 4 * MIB, 96 * KIB + 256)))
-        builder.add(ops.Inspect("src"))
-        for bitmap in list(builder.scene.bitmaps):
-            builder.add(ops.BitmapRemove(bitmap.node, bitmap.name))
-        builder.add_all((ops.BitmapAdd("src", "p0", persistent=True), ops.Flush("src"),
-                         ops.Kill(), ops.BitmapAdd("src", "p0", persistent=True),
-                         *map(ops.RemoveNode, ("src", "tmp")), ops.Restart(),
-                         ops.BitmapRemove("src", "p0"), ops.Restart()))
-        return builder.trace()
-
-    return make
-
-
 def _interrupted(plan: Plan) -> Trace:
     builder = Builder(plan, _disks())
     job = Backup("job", "src", "tmp", Sync.BITMAP, "p0", BitmapMode.ALWAYS, auto_finalize=False)
@@ -337,19 +302,19 @@ def _interrupted(plan: Plan) -> Trace:
 
 def _read_only(plan: Plan) -> Trace:
     builder = Builder(plan, _disks())
-    kept = BitmapRef("src", "p0")
+    stored = BitmapRef("src", "p0")
     builder.add_all((
         ops.BitmapAdd("src", "p0", persistent=True), ops.BitmapAdd("src", "p1", persistent=True),
         ops.Export("src"), ops.Write("src", CLUSTER, 512), ops.Restart(("src", "tmp2")),
         ops.Export("src"), ops.Export("src", writable=False), ops.BitmapAdd("src", "new"),
         ops.BitmapAdd("src", "p2", persistent=True), ops.BitmapClear("src", "p0"),
         ops.BitmapMerge("src", "p0", (BitmapRef("src", "new"),)),
-        ops.BitmapMerge("src", "new", (kept,)), ops.BitmapDisable("src", "p1"),
+        ops.BitmapMerge("src", "new", (stored,)), ops.BitmapDisable("src", "p1"),
         ops.BitmapEnable("src", "p1"), ops.BitmapRemove("src", "p0"),
         Transaction((ops.BitmapAdd("src", "more"), ops.BitmapClear("src", "p0"))),
         *(Backup("job", "src", "tmp", Sync.BITMAP, "p0", mode) for mode in BitmapMode),
         Backup("job", "src", "tmp2", Sync.FULL), ops.AddFilter("cbw", "src", "tmp2"),
-        ops.AddFilter("cbw", "src", "tmp", kept), ops.Export("cbw"),
+        ops.AddFilter("cbw", "src", "tmp", stored), ops.Export("cbw"),
         ops.Export("cbw", writable=False), ops.Inspect("cbw"), ops.BitmapDisable("src", "p1"),
         ops.Kill(), ops.Restart(), ops.BitmapRemove("src", "p1")))
     return builder.trace()

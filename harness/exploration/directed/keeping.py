@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directed checks of the bitmaps that an image keeps, however QEMU ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.exploration.building import Builder, Plan
+from harness.exploration.directed.fleecing import CLUSTER
+from harness.lockstep.trace import Trace
+from model import operations as ops
+from model.configuration import KIB, MIB, Configuration, Format, Image
+from model.job_operations import Abort, Transaction
+from model.operations import BitmapRef
+
+
+def kept(cluster: int) -> Callable[[Plan], Trace]:
+    def make(plan: Plan) -> Trace:
+        size = 6 * MIB + 512
+        images = Configuration((
+            Image("src", size, Format.QCOW2, cluster_size=cluster), Image("tmp", size)))
+        builder = Builder(plan, images)
+        # With granularity 512, a bitmap of 12289 bits: three clusters of 512 bytes and a bit.
+        builder.add_all((
+            ops.BitmapAdd("src", "p0", 512, persistent=True), ops.BitmapAdd("src", "lost", 512),
+            ops.BitmapAdd("src", "p1", CLUSTER, persistent=True, disabled=True),
+            ops.BitmapAdd("src", "p2", 1 * MIB, persistent=True),
+            ops.BitmapAdd("tmp", "no", persistent=True), ops.Export("src"),
+            *(ops.Write("src", place, 1) for place in (
+                0, 2 * MIB - 1, 2 * MIB, 2 * MIB + 4 * KIB, 4 * MIB - 512, 6 * MIB, size - 1)),
+            ops.BitmapMerge("src", "p1", (BitmapRef("src", "p0"),))))
+        for end in (ops.Restart(), ops.Restart(), ops.Kill(), ops.Restart(), ops.Kill()):
+            builder.add_all((ops.Flush("src"), end, ops.Export("src", bitmaps=(
+                BitmapRef("src", "p0"),)), ops.Status("src", 0, size, context=(
+                    "qemu:dirty-bitmap:p0")), ops.Unexport("src"),
+                ops.Resize("src", size), ops.Export("src"), ops.Write("src", 3 * MIB, 1024),
+                ops.BitmapAdd("src", f"q{len(builder.steps)}", 4 * KIB, persistent=True),
+                ops.BitmapEnable("src", "p1"), ops.BitmapClear("src", "p2"),
+                Transaction((ops.BitmapRemove("src", "p2"), Abort())),
+                ops.Write("src", 5 * MIB, 1), ops.Discard("src", 4 * MIB, 96 * KIB + 256)))
+        builder.add(ops.Inspect("src"))
+        for bitmap in list(builder.scene.bitmaps):
+            builder.add(ops.BitmapRemove(bitmap.node, bitmap.name))
+        builder.add_all((ops.BitmapAdd("src", "p0", persistent=True), ops.Flush("src"),
+                         ops.Kill(), ops.BitmapAdd("src", "p0", persistent=True),
+                         *map(ops.RemoveNode, ("src", "tmp")), ops.Restart(),
+                         ops.BitmapRemove("src", "p0"), ops.Restart()))
+        return builder.trace()
+
+    return make

@@ -48,6 +48,7 @@ from harness.exploration.subjects import Subject, simulated_subject, subject_of
 from harness.exploration.tally import Tally
 from harness.lockstep.shrink import Statistics
 from harness.lockstep.trace import Trace, load
+from harness.processes import Workspace
 
 SHRINKING: Final = 20.0
 """Seconds for each divergence."""
@@ -86,6 +87,8 @@ def verify(options: argparse.Namespace) -> int:
     if options.simulated is not None and (options.load or options.kill_rounds):
         raise UsageError("no load is put on a simulation, nor is it killed: leave out --load and "
                          "--kill-rounds")
+    if options.simulated is not None and options.coverage:
+        raise UsageError("a simulation executes no lines of QEMU: leave out --coverage")
     specs: Sequence[str | None] = options.qemu_build or [None]
     for spec in specs[1:]:  # that one is not there is to be said before an hour with the others
         find(spec)
@@ -117,8 +120,9 @@ def _name(spec: str | None) -> str:
 def _one(options: argparse.Namespace, spec: str | None, folder: Path,
          chosen: Sequence[areas.Area], seed: int) -> tuple[Result, bool]:
     begun = time.monotonic()
-    with Progress() as progress:
-        subject = _subject(options, spec, progress)
+    with Progress() as progress, Workspace() as workspace:
+        gauge = coverage.Gauge(options.coverage, workspace.path) if options.coverage else None
+        subject = _subject(options, spec, progress, gauge)
         build = subject.build
         dwelt_on = ((exhaustive.AREA,) if options.exhaustive
                     else tuple(area.name for area in chosen))
@@ -138,7 +142,6 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         what += mission.part.words
         progress.phase(f"verifying QEMU {build.version.split()[0]}, {what}")
         interrupted = False
-        executed = coverage.read(options.coverage) if options.coverage else None
         seconds = options.seconds
         if seconds is None and options.steps is None and not options.exhaustive:
             seconds = options.default_seconds
@@ -171,8 +174,8 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         shrunk = list(keeper.kept.values())
         if any(build_of(ground) for ground in mission.grounds):
             confirmed.add(build.version, result.tally.rules)
-        if executed is not None:
-            result.coverage = coverage.reached(executed, coverage.read(options.coverage))
+        if gauge is not None:
+            result.coverage = coverage.reached(gauge.read())
         result.divergences += _divergences(shrunk, mission, result.tally)
         if options.exhaustive:
             result.scope = f"{result.tally.sequences:,} of {what}"
@@ -188,10 +191,11 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
     return result, interrupted
 
 
-def _subject(options: argparse.Namespace, spec: str | None, progress: Progress) -> Subject:
+def _subject(options: argparse.Namespace, spec: str | None, progress: Progress,
+             gauge: coverage.Gauge | None) -> Subject:
     if options.simulated is not None:
         return simulated_subject(options.simulated)
-    build = find(spec)
+    build = find(spec) if gauge is None else gauge.on(find(spec))
     progress.phase(f"probing QEMU {build.version}")
     return subject_of(build, cache=not options.no_cache,
                       deadly=options.known_defects is not KnownDefects.AVOID)

@@ -303,10 +303,14 @@ class BitmapDisable(BitmapOperation):
 
 @dataclass(frozen=True, slots=True)
 class BitmapMerge(BitmapOperation):
-    """block-dirty-bitmap-merge: ``bitmap`` takes on the dirty places of all ``sources``."""
+    """block-dirty-bitmap-merge: ``bitmap`` takes on the dirty places of all ``sources``.
+
+    ``local``: those of the same node are given by their names alone, as QEMU allows.
+    """
 
     name: ClassVar[str] = "bitmap-merge"
     sources: tuple[BitmapRef, ...] = ()
+    local: bool = False
 
 
 # The process: nodes, exports and jobs end with it; the images are attached to the next one.

@@ -261,7 +261,8 @@ def _bitmap_add(operation: ops.BitmapAdd) -> Command:
 def _bitmap_merge(operation: ops.BitmapMerge) -> Command:
     return Command("block-dirty-bitmap-merge", {
         "node": operation.node, "target": operation.bitmap,
-        "bitmaps": [_bitmap(source) for source in operation.sources]})
+        "bitmaps": [source.name if operation.local and source.node == operation.node
+                    else _bitmap(source) for source in operation.sources]})
 
 
 def _transaction(operation: jobs.Transaction) -> Command:

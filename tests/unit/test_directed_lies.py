@@ -48,7 +48,7 @@ from model.job_operations import OnError
 from model.jobs import JobStatus
 from model.machine import Machine
 from model.node import Node, Status, Zeroing, _has_ended
-from model.operations import Attach, Operation, Via
+from model.operations import Attach, BitmapRef, Operation, Via
 from model.outcome import Outcome
 from model.program import Program, Wait
 from model.qcow2 import Cell, Qcow2
@@ -98,6 +98,8 @@ _copy_dirty = BlockCopy._copy_dirty
 _copy_in_time = CopyBeforeWrite._copy_in_time
 _write = Node.write
 _merge = DirtyBitmap.merge
+_bitmap = Graph.bitmap
+_cluster_size_of = filters.cluster_size_of
 _discard = Node.discard
 _create = successors.create
 _put_back = BlockCopy._put_back
@@ -297,6 +299,17 @@ def _past_the_table(image: Qcow2, start: int, end: int) -> tuple[int, Cell]:
     return min(run.end * image.cell, end), run.value
 
 
+def _of_whichever_node(graph: Graph, wanted: BitmapRef) -> DirtyBitmap:
+    for node in reversed(graph.nodes.values()):
+        if (bitmap := node.bitmap(wanted.name)) is not None:
+            return bitmap
+    return _bitmap(graph, wanted)
+
+
+def _cuts_clusters_of_copies(target: Node, smallest: int) -> int:
+    return min(_cluster_size_of(target, smallest), 32 * MIB)
+
+
 def _frees_nothing(image: Image, start: int, end: int) -> Program[None]:
     return image._write_zeroes(start, end, Zeroing())
 
@@ -380,6 +393,10 @@ CASES = (
       for kind in (CopyBeforeWrite, SnapshotAccess)),
     ("merges into a bitmap of granularity 128 sectors",
      Lacking(DirtyBitmap, "merge", _replaces)),
+    ("merges of bitmaps that are given by their names alone",
+     Lacking(Graph, "bitmap", _of_whichever_node)),
+    ("clusters of more bytes than a request over NBD may have",
+     Lacking(filters, "cluster_size_of", _cuts_clusters_of_copies)),
     ("sync top: disk allocates 64 KiB, copies are of 64 KiB",
      Lacking(Node, "is_allocated", _allocated_at_the_end)),
     ("clusters of the copy that are holes in part",

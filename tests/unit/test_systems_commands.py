@@ -54,6 +54,9 @@ FILE = FilePlace("/t/src.raw")
     (ops.BitmapDisable("src", "b"), "block-dirty-bitmap-disable", {"node": "src", "name": "b"}),
     (ops.BitmapMerge("src", "b", (BitmapRef("tmp", "c"),)), "block-dirty-bitmap-merge",
      {"node": "src", "target": "b", "bitmaps": [{"node": "tmp", "name": "c"}]}),
+    (ops.BitmapMerge("src", "b", (BitmapRef("tmp", "c"), BitmapRef("src", "d")), local=True),
+     "block-dirty-bitmap-merge",
+     {"node": "src", "target": "b", "bitmaps": [{"node": "tmp", "name": "c"}, "d"]}),
 ])
 def test_command_of_operation(operation, name, arguments):
     assert command_of(operation) == Command(name, arguments)

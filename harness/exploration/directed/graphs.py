@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from harness.exploration.building import Builder, Check, Make, Plan
-from harness.exploration.directed.fleecing import CLUSTER, GRAPH, disks
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN, disks
 from harness.exploration.sweep import sweep
 from harness.lockstep.trace import Trace
 from model import operations as ops
@@ -164,6 +164,8 @@ def formats() -> Iterator[Check]:
         yield Check("formats", f"temporary image in {each} over NBD",
                     _temporary(each, Protocol.NBD))
     yield Check("status", "how deep images of every format are allocated", _depths)
+    yield Check("options", "clusters of more bytes than a request over NBD may have",
+                _large_clusters)
 
 
 def _temporary(wanted: Format, protocol: Protocol) -> Make:
@@ -189,6 +191,25 @@ def _fast_parts(plan: Plan) -> Trace:
             ops.BitmapAdd(source, "dirty", 512), ops.Export(source),
             *(ops.Zero(source, start, length, fast=True, unmap=unmap)
               for start, length in ((1, 1), (1024, 513), (2048, 512)) for unmap in (False, True))))
+    return builder.trace()
+
+
+def _large_clusters(plan: Plan) -> Trace:
+    """They are copied whole, and the disk need not have so many."""
+    cluster = 64 * MIB
+    size = 3 * MIB + 512
+    builder = Builder(plan, Configuration((
+        Image("src", size, protocol=Protocol.NBD, filled=((0, size),)), Image("tmp", size),
+        Image("nbd", size, protocol=Protocol.NBD))))
+    for target in ("tmp", "nbd"):
+        builder.add_all((
+            ops.AddFilter("cbw", "src", target, min_cluster_size=cluster), *GRAPH[1:],
+            ops.Write("cbw", size - 1, 1), ops.Write("cbw", 512, 1),
+            ops.Discard("snap", 0, size), ops.Inspect("snap"), *TAKE_DOWN,
+            Backup("job", "src", target, Sync.FULL, min_cluster_size=cluster),
+            Backup("job", "src", target, Sync.FULL, min_cluster_size=cluster,
+                   max_chunk=cluster)))
+    builder.add_all(sweep(builder))
     return builder.trace()
 
 

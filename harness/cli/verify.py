@@ -38,6 +38,7 @@ from harness.cli.results import Divergence, Result, as_json, divergence_of, suit
 from harness.cli.shelf import Shelf
 from harness.cli.summary import show
 from harness.cli.values import KnownDefects
+from harness.errors import EnvironmentProblem
 from harness.exploration import areas, campaign, confirmed, corpus, coverage, exhaustive
 from harness.exploration.campaign import Budget
 from harness.exploration.explorer import Mission
@@ -175,7 +176,10 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         if any(build_of(ground) for ground in mission.grounds):
             confirmed.add(build.version, result.tally.rules)
         if gauge is not None:
-            result.coverage = coverage.reached(gauge.read())
+            try:
+                result.coverage = coverage.reached(gauge.read())
+            except EnvironmentProblem as why:  # the tree is another by now, but what was found is
+                result.not_checked.append(f"which lines of QEMU were executed: {why}")
         result.divergences += _divergences(shrunk, mission, result.tally)
         if options.exhaustive:
             result.scope = f"{result.tally.sequences:,} of {what}"

@@ -15,8 +15,10 @@ from harness.builds import STORAGE_DAEMON, find
 from harness.cli import verify
 from harness.cli.main import main
 from harness.errors import EnvironmentProblem
-from harness.exploration import coverage
+from harness.exploration import campaign, coverage
 from harness.exploration.coverage import Gauge, Reached, reached
+from harness.exploration.explorer import Mission
+from harness.exploration.tally import Tally
 from harness.processes import run
 from tests.unit.cli_lab import is_one_line, simulate
 from tests.unit.fake_builds import write_script, write_tool
@@ -139,15 +141,33 @@ def test_a_gcov_that_does_not_answer_is_a_line(
     assert is_one_line(str(caught.value))
 
 
-def test_the_command(tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                     capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def command(tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What verifies a simulation in the name of the build, which only tells its version."""
     simulate(monkeypatch)
     monkeypatch.setattr(verify, "find", find)
     monkeypatch.chdir(tmp_path)
-    assert main(["verify", "--steps", "1", "--workers", "1", "--qemu-build", str(tree),
-                 "--coverage", str(tree), "--json", "out.json"]) == 0
+    return ["verify", "--steps", "1", "--workers", "1", "--qemu-build", str(tree),
+            "--coverage", str(tree), "--json", "out.json"]
+
+
+def test_the_command(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command) == 0
     assert f"lines of QEMU executed: {MAIN} 4 of 5\n" in capsys.readouterr().out
     assert json.loads(Path("out.json").read_text())["coverage"] == {MAIN: {"lines": 4, "of": 5}}
+
+
+def test_a_tree_that_is_made_anew_meanwhile(
+        command: list[str], tree: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    def explore(mission: Mission, *others: object) -> Tally:
+        _compile(tree.parent, source=SOURCE.replace("> 1", "== 2"))
+        return Tally()
+
+    monkeypatch.setattr(campaign, "explore", explore)
+    assert main(command) == 0
+    assert "which lines of QEMU were executed: gcov cannot tell" in capsys.readouterr().out
+    assert json.loads(Path("out.json").read_text())["coverage"] is None
 
 
 def test_a_simulation_has_no_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

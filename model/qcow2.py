@@ -206,8 +206,8 @@ class Qcow2(Image):
 
     def _zero_cells(self, start: int, end: int, *, frees: bool) -> None:
         """Zero cells in place of others; those that had data keep their space unless it may be
-        freed, as that of subclusters may only with all of their cluster, or of the last one all that
-        the image has of it."""
+        freed, as that of subclusters may only with all of their cluster: of the last one, with
+        all that the image has of it."""
         for low, high in split(align_down(start, self.cell), align_up(end, self.cell),
                                self.cluster):
             whole = low % self.cluster == 0 and high >= min(low + self.cluster, self.size)

@@ -141,7 +141,7 @@ class CopyBeforeWrite(Node):
         """The source's, of that image alone."""
         return self.source.own_status(start, end)
 
-    def is_allocated(self, start: int, end: int) -> Program[tuple[int, bool]]:
+    def is_allocated(self, start: int, end: int) -> Program[tuple[int, bool | None]]:
         """What the source says."""
         return self.source.is_allocated(start, end)
 

@@ -44,8 +44,8 @@ class CopyOnRead(Node):
 
     def _read(self, start: int, end: int) -> Program[Content]:
         if start < end:
-            stop, status = yield from self.file.own_status(start, end)
-            if status.is_allocated is not False and stop == end:
+            stop, allocated = yield from self.file.is_allocated(start, end)
+            if allocated is not False and stop == end:
                 return (yield from self.file.read(start, end))
         return (yield from self._keep(start, end))
 
@@ -60,8 +60,8 @@ class CopyOnRead(Node):
         place, last = align_down(start, self.unit), min(align_up(end, self.unit), self.size)
         found = zeroes(last)
         while place < last:
-            stop, status = yield from self.file.own_status(place, last)
-            if status.is_allocated is not False:
+            stop, allocated = yield from self.file.is_allocated(place, last)
+            if allocated is not False:
                 low, high = (min(max(edge, start), end) for edge in (place, stop))
                 found.paste(low, (yield from self.file.read(low, high)))
             else:
@@ -91,6 +91,6 @@ class CopyOnRead(Node):
         """What the node below has allocated itself."""
         return self.file.own_status(start, end)
 
-    def is_allocated(self, start: int, end: int) -> Program[tuple[int, bool]]:
+    def is_allocated(self, start: int, end: int) -> Program[tuple[int, bool | None]]:
         """What the node below says."""
         return self.file.is_allocated(start, end)

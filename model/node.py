@@ -264,11 +264,11 @@ class Node:
         """The same for this image alone, without the backing files below it."""
         return self.block_status(start, end)
 
-    def is_allocated(self, start: int, end: int) -> Program[tuple[int, bool]]:
+    def is_allocated(self, start: int, end: int) -> Program[tuple[int, bool | None]]:
         """Where in ``(start, end]`` it changes, or may, whether this image itself has something at
-        ``start``, and whether it has."""
+        ``start``, and whether it has; None: undecided."""
         stop, status = yield from self.own_status(start, end)
-        return stop, bool(status.is_allocated)
+        return stop, status.is_allocated
 
     @property
     def discard_alignment(self) -> int:

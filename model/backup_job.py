@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
-from . import successors
+from . import links, successors
 from .bitmap import align_down, align_up
 from .block_copy import MOST_TASKS, CopyCall, CopyLimits
 from .copy_before_write import CopyBeforeWrite
@@ -40,7 +40,11 @@ class JobGroup:
 
 
 def _has_blkdebug(disk: Node) -> bool:
-    return isinstance(disk, Image) and disk.format_node != disk.name
+    """Whether the disk, or the image that it filters, has one on top."""
+    below: Node | None = disk
+    while below is not None and not isinstance(below, Image):
+        below = links.filtered_or_backing(below)
+    return below is not None and below.format_node != below.name
 
 
 class BackupJob(JobLife):

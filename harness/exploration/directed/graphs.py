@@ -338,12 +338,15 @@ def _flushed_by_jobs(plan: Plan) -> Trace:
     fails = (Fault(RequestKind.FLUSH, 0, once=True),)
     builder = Builder(plan, Configuration((
         Image("src", CLUSTER, faults=fails), Image("packed", CLUSTER, Format.QCOW2, faults=fails),
-        Image("kept", CLUSTER, faults=fails), Image("tmp", CLUSTER))))
-    for node in ("src", "packed", "kept"):
+        Image("kept", CLUSTER, faults=fails), Image("low", CLUSTER, faults=fails),
+        Image("tmp", CLUSTER))))
+    for node, disk in (("src", "src"), ("packed", "packed"), ("kept", "kept"), ("low", "cor")):
         builder.add_all((ops.Export(node), ops.Write(node, 0, 512)))
-        if node == "kept":
+        if node in ("kept", "low"):
             builder.add_all((ops.Unexport(node), ops.Export(node, writable=False)))
-        builder.add_all((Backup("job", node, "tmp", Sync.NONE, max_workers=1), JobCancel("job"),
+        if disk == "cor":
+            builder.add(ops.AddCopyOnRead(disk, node))
+        builder.add_all((Backup("job", disk, "tmp", Sync.NONE, max_workers=1), JobCancel("job"),
                          ops.Flush(node), ops.Flush(node)))
     return builder.trace()
 

@@ -149,10 +149,14 @@ def _late(plan: Plan) -> Trace:
 
 
 def _stubborn(plan: Plan) -> Trace:
+    """When it ends nobody may write to the disk any more: its storage is not flushed."""
     script = _begun(plan, replace(_JOB, max_workers=1, on_source_error=OnError.IGNORE))
     for _ in range(MOST_RETRIES + 1):
         script.done(READ, SOURCE, 0, error="EIO")
-    return _finished(script, JobFinalize("job"))
+    script.finish()
+    script.must(ops.Unexport(SOURCE))
+    _tell(script, JobFinalize)
+    return _finished(script)
 
 
 def _passive(plan: Plan) -> Trace:

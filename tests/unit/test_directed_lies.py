@@ -218,9 +218,10 @@ def _allocated_at_the_end(node: Node, start: int, end: int) -> Program[tuple[int
     return stop, bool(status.is_allocated) or stop == node.size
 
 
-def _allocated_at_any_depth(node: Node, start: int, end: int) -> Program[tuple[int, bool]]:
+def _allocated_at_any_depth(node: Node, start: int,
+                            end: int) -> Program[tuple[int, bool | None]]:
     stop, status = yield from node.block_status(start, end)
-    return stop, bool(status.depth)
+    return stop, status.is_allocated
 
 
 def _commits_in_turn(job: BackupJob) -> Program[None]:
@@ -382,7 +383,7 @@ CASES = (
     ("flushes fail", Lacking(Image, "_flush", _has_flushed)),
     ("flushes fail when jobs end", Lacking(BackupJob, "_take_leave", lambda job: iter(()))),
     ("jobs over one disk that end together", Lacking(BackupJob, "_commit", _commits_in_turn)),
-    ("requests past the end of a disk, no server between", Lacking(Via, "is_local", False)),
+    ("requests past the end of a disk", Lacking(Via, "is_local", False)),
     ("copy-on-read nodes over one another and over two filters",
      Lacking(CopyOnRead, "heeds_nothing", False)),
     ("requests at the edges of what may be read",

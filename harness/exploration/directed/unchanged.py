@@ -87,7 +87,7 @@ def _over_others(plan: Plan) -> Trace:
         ops.AddSnapshot("snap", "cbw"), ops.AddSnapshot("snap2", "cbw2"), ops.Export("cor"),
         _read(CLUSTER + 1, 512), _read(2 * CLUSTER, CLUSTER), _read(3 * CLUSTER - 1, 2),
         ops.Write("cor", 5 * CLUSTER, 512), _read(4 * CLUSTER, 2 * CLUSTER),
-        _read(6 * CLUSTER, 0), ops.Read("cor", 7 * CLUSTER + 512, 0), _read(8 * CLUSTER + 512, 0),
+        _read(6 * CLUSTER, 0), ops.Read("cor", 512, 0), _read(8 * CLUSTER + 512, 0),
         ops.Write("cor", 7 * CLUSTER + 1, 0),
         _read(SIZE - 512, 512), _read(SIZE, 0),
         *(ops.Inspect(node) for node in ("snap", "snap2", "tmp", "tmp2"))))

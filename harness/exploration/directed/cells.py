@@ -93,7 +93,8 @@ def _parts(plan: Plan) -> Trace:
         builder.add_all((
             *_statuses(name, size), ops.Inspect(name), ops.Unexport(name),
             ops.Resize(name, size + 2 * CLUSTER), ops.Export(name, allocation_depth=True),
-            ops.Status(name, size, 2 * CLUSTER, context=Context.DEPTH)))
+            ops.Status(name, size, 2 * CLUSTER, context=Context.DEPTH),
+            ops.Write(name, size + CLUSTER, 512), ops.Read(name, size, 2 * CLUSTER, Via.NBD_DF)))
     return builder.trace()
 
 

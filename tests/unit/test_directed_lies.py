@@ -256,11 +256,13 @@ def _looks_at_no_disk(machine: Machine, command: Attach) -> None:
 
 
 def _stores_what_it_can(image: Qcow2, start: int, content: Content) -> Program[None]:
-    end = start + content.size
-    for low, high in split(start, end, image.cell):
-        if not (low % image.cell or high % image.cell):
-            yield from _store(image, low, content.slice(low - start, high - start))
-    yield from _store(image, start, content)
+    try:
+        yield from _store(image, start, content)
+    except RequestFailed:
+        for low, high in split(start, start + content.size, image.cell):
+            if not (low % image.cell or high % image.cell):
+                yield from _store(image, low, content.slice(low - start, high - start))
+        raise
 
 
 def _all_of_its_cells(image: Qcow2, start: int, end: int) -> list[tuple[int, int]]:

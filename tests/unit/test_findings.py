@@ -172,7 +172,8 @@ SLOW = {"aborted-group-hangs", "client-that-does-not-read-hangs", "client-while-
         "ignored-error-hangs", "ignored-error-hangs-1", "mirror-of-compress-filter-hangs",
         "threaded-export-removal-hangs"}
 """They wait until a QEMU that hangs is killed."""
-MOUNTS = {"snapshot-status-hides-backing-data-4"}
+MOUNTS = {"busy-bitmap-resize-aborts-3", "resize-above-job-truncates-backup-1",
+          "snapshot-status-hides-backing-data-4"}
 """They export by FUSE."""
 _SYS_ADMIN = 21
 

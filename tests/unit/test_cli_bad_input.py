@@ -90,7 +90,9 @@ def test_every_command_has_help_with_examples(command: str, tmp_path: Path) -> N
 
 
 def test_a_build_that_does_not_exist(tmp_path: Path) -> None:
-    done = harness("verify", "--qemu-build", "/nowhere/qemu", cwd=tmp_path)
+    # A cache of its own: a run that was killed may have left a trace in the user's.
+    done = harness("verify", "--qemu-build", "/nowhere/qemu", cwd=tmp_path,
+                   XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 2
     assert "QEMU build /nowhere/qemu does not exist" in done.stderr
     assert is_one_line(done.stderr)

@@ -183,6 +183,10 @@ class ConcurrentMachine(Machine):
         pending = alike[operation.younger]
         if error is not None and self._is_choice_of_job(pending):
             raise Impossible("a job that ends while storage is held, which QEMU then flushes")
+        if isinstance(self._started[pending.thread.owner], (Read, Status)) and (
+                self._waits_for_turn(operation.node)):
+            raise Impossible("a reader that asks the same storage again may go before those who "
+                             "wait for their turn")
         self._steps.complete(pending, error)
         return Outcome()
 
@@ -196,6 +200,10 @@ class ConcurrentMachine(Machine):
         for pending in sent:
             self._steps.complete(pending, error)
         return Outcome()
+
+    def _waits_for_turn(self, node: str) -> bool:
+        """Whether there are more requests to the node's storage than QEMU sends at a time."""
+        return sum(each.request.node == node for each in self._steps.pending) > MOST_IN_FLIGHT
 
     def _is_choice_of_job(self, pending: Pending) -> bool:
         """Whether a job finds out by that request what it has to copy."""

@@ -123,7 +123,8 @@ def test_what_a_steered_job_forgets_is_caught_on_purpose_and_the_schedule_is_shr
 @pytest.mark.parametrize(
     # What matters only when something fails at the right moment takes hundreds of schedules.
     "forgotten", [each for each in FORGOTTEN_WHEN_STEERED
-                  if each.name not in ("settles-late", "tells-of-failures", "no-last-copies")],
+                  if each.name not in ("settles-late", "tells-of-failures", "no-last-copies",
+                                                        "copies-all-before")],
     ids=lambda each: each.name)
 def test_what_a_steered_job_forgets_is_caught_by_chance(forgotten: Forgotten) -> None:
     stand = _stand(lambda machine: SimulatedHeld(machine, forgotten_by_jobs=forgotten))

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Final
 
+from harness.errors import EnvironmentProblem
 from harness.exploration.areas import AREAS
 from harness.exploration.building import Check
 from harness.exploration.directed.catalogue import checks
@@ -90,7 +91,11 @@ def record(ground: Ground, seconds: float,
             if time.monotonic() >= end:
                 return
             model = machine_for(trace.configuration, ground.plan.capabilities)
-            with closing(stand.start(trace.configuration)) as system:
+            try:
+                opened = stand.start(trace.configuration)
+            except EnvironmentProblem:  # of formats that an older qemu-img does not make
+                continue
+            with closing(opened) as system:
                 held = isinstance(system, ConcurrentSystem)
                 kept = Record(trace, tuple(system.channels), held,
                               name=f"{where(ground)}: {name}")

@@ -99,7 +99,9 @@ def checks() -> Iterator[Check]:
 
 
 def _if_possible(make: Callable[[Plan], Trace], plan: Plan) -> Trace:
-    return make(plan) if schedules.possible(plan) else Script(plan, Configuration()).trace()
+    """A build without snapshot-access has no filters but those of jobs."""
+    possible = schedules.possible(plan) and plan.capabilities.snapshot_access
+    return make(plan) if possible else Script(plan, Configuration()).trace()
 
 
 def _in_thread(make: Callable[[Plan], Trace], plan: Plan) -> Trace:

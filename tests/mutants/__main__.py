@@ -42,7 +42,7 @@ def judge(options: argparse.Namespace) -> int:
 
 
 def judge_file(judge_: Judge, file: Path, module: Loaded, chosen: Sequence[Mutant],
-                judge_explained: bool) -> Counter[Fate | Reason]:
+               judge_explained: bool) -> Counter[Fate | Reason]:
     """How its mutants fare, of which those that live, and are not explained, are listed."""
     source = module.source.splitlines()
     every = explanations_of(file)
@@ -55,14 +55,12 @@ def judge_file(judge_: Judge, file: Path, module: Loaded, chosen: Sequence[Mutan
     for number, each in enumerate(judge_.judge(module, judged), start=1):
         if sys.stderr.isatty():
             print(f"\r{file}: {number} of {len(judged)}", end="", file=sys.stderr, flush=True)
-        reason = reasons.get(id(each.mutant))
-        if each.fate is Fate.CAUGHT and reason is not None:
-            total[Fate.MISJUDGED] += 1
-            alive.append((each.mutant.line, f"{Fate.MISJUDGED.value}: {each.mutant.what}"))
-            continue
-        total[reason or each.fate] += 1
-        if each.fate is not Fate.CAUGHT and reason is None:
-            alive.append((each.mutant.line, f"{each.fate.value}: {each.mutant.what}"))
+        fate: Fate | Reason = each.fate
+        if (reason := reasons.get(id(each.mutant))) is not None:
+            fate = Fate.MISJUDGED if each.fate is Fate.CAUGHT else reason
+        total[fate] += 1
+        if isinstance(fate, Fate) and fate is not Fate.CAUGHT:
+            alive.append((each.mutant.line, f"{fate.value}: {each.mutant.what}"))
     for line, what in sorted(alive):
         print(f"{file}:{line}: {what}")
     print(f"{file}: {_score(total)}", flush=True)

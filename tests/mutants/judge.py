@@ -39,7 +39,7 @@ class Fate(Enum):
     UNREACHED = "never reached"
     """Survived, as no record executes what was changed."""
     MISJUDGED = "caught, though explained"
-    """Caught, though :mod:`tests.mutants.explained` says that it cannot be."""
+    """Caught, though an explanation (:mod:`tests.mutants.explanations`) says that it cannot be."""
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,9 @@ def _source_fails(script: Script) -> None:
     script.done(WRITE, SOURCE, 1)
     script.write(0, 3)
     script.done(READ, SOURCE, 2, error="ENOMEM")
-    script.done(READ, SOURCE, 0)
-    script.done(WRITE, TARGET, 0)
+    script.copy(0)
     script.write(0, 3)
-    script.done(READ, SOURCE, 2)
-    script.done(WRITE, TARGET, 2)
+    script.copy(2)
 
 
 def _target_fails(script: Script) -> None:
@@ -54,8 +52,7 @@ def _target_fails(script: Script) -> None:
     script.read(1)
     script.done(READ, SOURCE, 0)
     script.write(1)
-    script.done(READ, SOURCE, 1, nth=1)
-    script.done(WRITE, TARGET, 1)
+    script.copy(1, nth=1)
 
 
 def _retry_of_another(script: Script) -> None:
@@ -133,8 +130,7 @@ def _reads_fail(script: Script) -> None:
     script.read(1)
     script.write(0, 2)
     script.done(READ, SOURCE, 0, error="EIO")
-    script.done(READ, SOURCE, 0)
-    script.done(WRITE, TARGET, 0)
+    script.copy(0)
     script.read(0)
     script.done(READ, SOURCE, 1, error="ENOMEM")
     script.done(READ, TARGET, 0, error="EIO")

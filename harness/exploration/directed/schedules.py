@@ -142,8 +142,7 @@ def _second_cluster(script: Script) -> None:
     script.finish()
     script.read(3)
     script.write(2, 2)
-    script.done(READ, SOURCE, 2)
-    script.done(WRITE, TARGET, 2)
+    script.copy(2)
     script.done(READ, SOURCE, 3)
 
 
@@ -202,8 +201,7 @@ def _writers_share_a_copy(script: Script) -> None:
     script.write(0, 2)
     script.read(0)
     script.copy(0)
-    script.done(READ, SOURCE, 1)
-    script.done(WRITE, TARGET, 1)
+    script.copy(1)
 
 
 def _partly_copied(script: Script) -> None:
@@ -343,8 +341,7 @@ def _jobs(plan: Plan) -> Trace:
     script.done(READ, SOURCE, 0)
     script.done(WRITE, TARGET, 0, error="ENOSPC")
     script.read(4, node=SOURCE)
-    script.done(READ, SOURCE, 1)
-    script.done(WRITE, TARGET, 1)
+    script.copy(1)
     script.done(READ, SOURCE, 2, error="EIO")
     script.finish(latest=True)
     script.add_all((JobResume("job"), JobFinalize("job"), ops.Inspect(TARGET)))
@@ -364,11 +361,9 @@ def _stacked(plan: Plan, timeout: int | None = None) -> Trace:
     script.read(0)
     script.read(0, 0.5, SECOND_SNAPSHOT)
     script.write(0)
-    script.done(READ, SOURCE, 0, nth=2)
-    script.done(WRITE, SECOND_TARGET, 0)
+    script.copy(0, SECOND_TARGET, nth=2)
     script.done(READ, SOURCE, 0, nth=1)
-    script.done(READ, SOURCE, 0, nth=1)
-    script.done(WRITE, TARGET, 0)
+    script.copy(0, nth=1)
     script.done(READ, SOURCE, 0)
     script.write(1, 2)
     script.finish(latest=True)
@@ -386,11 +381,9 @@ def _first_after_a_read(script: Script) -> None:
     script.read(1, node=SECOND_SNAPSHOT)
     script.read(0, node=SECOND_SNAPSHOT)
     script.write(0, 1.5)
-    script.done(READ, SOURCE, 0, nth=-1)
-    script.done(WRITE, SECOND_TARGET, 0)
+    script.copy(0, SECOND_TARGET, nth=-1)
     script.write(1.5)
-    script.done(READ, SOURCE, 2)
-    script.done(WRITE, SECOND_TARGET, 2)
+    script.copy(2, SECOND_TARGET)
     script.done(READ, SOURCE, 0)
     script.done(READ, SOURCE, 1)
 
@@ -400,10 +393,8 @@ def _first_after_a_copy(script: Script) -> None:
     is a task of its own."""
     script.write(0, 1.5)
     script.write(1.5)
-    script.done(READ, SOURCE, 2)
-    script.done(WRITE, SECOND_TARGET, 2)
-    script.done(READ, SOURCE, 0)
-    script.done(WRITE, SECOND_TARGET, 0)
+    script.copy(2, SECOND_TARGET)
+    script.copy(0, SECOND_TARGET)
 
 
 def _first_after_two_copies(script: Script) -> None:
@@ -412,8 +403,6 @@ def _first_after_two_copies(script: Script) -> None:
     script.finish()
     script.write(0, 2.5)
     script.write(2.5)
-    script.done(READ, SOURCE, 3)
-    script.done(WRITE, SECOND_TARGET, 3)
+    script.copy(3, SECOND_TARGET)
     for cluster in (0, 2):
-        script.done(READ, SOURCE, cluster)
-        script.done(WRITE, SECOND_TARGET, cluster)
+        script.copy(cluster, SECOND_TARGET)

@@ -146,10 +146,10 @@ class Script(Schedule):
     def _complete(self, asked: StorageRequest, younger: int, error: str | None = None) -> None:
         self.must(Complete.of(asked, error, younger))
 
-    def copy(self, cluster: float, *, nth: int = 0) -> None:
+    def copy(self, cluster: float, target: str = TARGET, *, nth: int = 0) -> None:
         """A copy of the cluster, with its read and its write, ends; ``nth`` of the reads."""
         self.done(RequestKind.READ, SOURCE, cluster, nth=nth)
-        self.done(RequestKind.WRITE, TARGET, cluster)
+        self.done(RequestKind.WRITE, target, cluster)
 
     def finish(self, *, latest: bool = False) -> None:
         """Complete all that is pending and all that then comes, in order or the latest first."""

@@ -32,8 +32,7 @@ def several(plan: Plan) -> Trace:
     script.discard(3, 60)
     script.done(READ, SOURCE, 3 + 32)
     script.write(0, 4)  # copies what is before it, and waits for the rest
-    script.done(READ, SOURCE, 3)
-    script.done(WRITE, TARGET, 3)
+    script.copy(3)
     script.finish(latest=True)
     look(script)
     return script.trace()

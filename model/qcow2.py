@@ -107,7 +107,8 @@ class Qcow2(Image):
     @rule("qcow2.backing-shows-through", source="docs/interop/qcow2.txt")
     def _read(self, start: int, end: int) -> Program[Content]:
         """An unallocated cell reads as the backing file does; as zero past the backing file's
-        end or if there is none."""
+        end or if there is none.  The backing file is asked for what one table is about at a
+        time."""
         yield self._request(RequestKind.READ, start, end)
         content = zeroes(end - start)
         for run in list(self.cells.runs(start // self.cell, divide_up(end, self.cell))):
@@ -115,7 +116,9 @@ class Qcow2(Image):
             if run.value is not Cell.UNALLOCATED:
                 content.paste(low - start, self.content.slice(low, high))
             else:
-                content.paste(low - start, (yield from self._below(low, high)))
+                for table in range(align_down(low, self.table), high, self.table):
+                    begin, stop = max(low, table), min(high, table + self.table)
+                    content.paste(begin - start, (yield from self._below(begin, stop)))
         return content
 
     @rule("qcow2.write-fills-cells", source="docs/interop/qcow2.txt")

@@ -365,12 +365,12 @@ def _untold(plan: Plan) -> Trace:
 
 def _flushes(plan: Plan) -> Trace:
     """A flush that has failed is yet to be done, though nothing was written since; so is one after
-    a resize.  qemu-io says nothing of one that fails."""
+    a resize, and after a client is gone.  qemu-io says nothing of one that fails."""
     builder = Builder(plan, Configuration((
         Image("src", CLUSTER, filled=((0, CLUSTER),), faults=(Fault(RequestKind.FLUSH, 0),)),
         Image("tmp", CLUSTER),
         *(Image(name, CLUSTER, faults=(Fault(RequestKind.FLUSH, 0, "ENOSPC", once=True),))
-          for name in ("once", "sized")))))
+          for name in ("once", "sized", "left")))))
     builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.Export("cbw"), ops.Export("once")))
     for node in ("cbw", "once"):
         for _ in range(2):
@@ -378,6 +378,9 @@ def _flushes(plan: Plan) -> Trace:
                              ops.Flush(node), ops.Flush(node, via=Via.QEMU_IO)))
     builder.add_all((ops.Resize("sized", 2 * CLUSTER), ops.Export("sized"), ops.Flush("sized"),
                      ops.Flush("sized")))
+    builder.add_all((ops.Export("left"), ops.Read("left", 0, 512, Via.QEMU_IO),
+                     ops.Write("left", 0, 512), ops.Unexport("left"), ops.Export("left"),
+                     ops.Flush("left")))
     return builder.trace()
 
 

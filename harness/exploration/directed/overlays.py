@@ -16,6 +16,7 @@ from model.bitmap import align_down
 from model.configuration import KIB, Configuration, Format, Image
 from model.job_operations import Backup, JobCancel, Sync
 from model.operations import BitmapRef, Context, OnCbwError, Via
+from model.qcow2 import ENTRY
 
 _OPENED: Final = (ops.RemoveNode("over"), ops.AddOverlay("over", "snap"),
                   ops.Export("over", allocation_depth=True))
@@ -32,6 +33,7 @@ def checks() -> Iterator[Check]:
                     _denied(2 * CLUSTER, False, change))
     yield Check("overlays", "an overlay of a snapshot, its end", _ends)
     yield Check("overlays", "an overlay of a snapshot, read at once", _at_once)
+    yield Check("overlays", "an overlay of a snapshot, read by its tables", _by_tables)
     yield Check("overlays", "an overlay of a snapshot, opened, used and closed", _life)
     yield Check("overlays", "the classic scheme over a snapshot", _classic)
 
@@ -123,6 +125,22 @@ def _at_once(plan: Plan) -> Trace:
             ops.Write(over, 5 * CLUSTER, size - 5 * CLUSTER - 512),
             ops.Write(over, 5 * CLUSTER, size - 5 * CLUSTER),
             ops.Read(over, 5 * CLUSTER, 512, Via.NBD_DF), ops.Read(over, 4 * CLUSTER, CLUSTER)))
+    return builder.trace()
+
+
+def _by_tables(plan: Plan) -> Trace:
+    """An overlay with small clusters asks for less of the snapshot at a time than it is asked
+    for, which tells on a build that is mistaken about the end of what it has copied."""
+    cluster = 512
+    table = cluster // ENTRY * cluster
+    size = 2 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),)), Image("tmp", size),
+        Image("over", size, Format.QCOW2, cluster_size=cluster))))
+    builder.add_all((*GRAPH, *_OPENED, ops.Write("cbw", 0, CLUSTER)))
+    builder.add_all(ops.Read("over", start, end - start, Via.NBD_DF)
+                    for start in (0, 512, table - 512, table)
+                    for end in (CLUSTER, CLUSTER + 512, size))
     return builder.trace()
 
 

@@ -143,6 +143,9 @@ class Machine:
             case ops.AddFilter() | ops.AddSnapshot() if not self.capabilities.snapshot_access:
                 raise Impossible("a build without snapshot-access has no filters but those of "
                                  "jobs")
+            case ops.AddCopyOnRead():
+                unsaid.check_copy_on_read(self.graph, operation)
+                self.graph.add_copy_on_read(operation)
             case ops.Attach():
                 unsaid.check_attach(self.graph, operation)
                 self._attach(operation)
@@ -351,7 +354,6 @@ class Machine:
 COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddFilter: filters.add_filter,
     ops.AddSnapshot: Graph.add_snapshot,
-    ops.AddCopyOnRead: Graph.add_copy_on_read,
     ops.AddOverlay: overlays.add_overlay,
     ops.ReopenAs: reopening.reopen_as,
     ops.Unexport: Graph.remove_export,

@@ -279,11 +279,23 @@ def check_thread(configuration: Configuration, capabilities: Capabilities) -> No
         raise Impossible("the first client to leave an export in an I/O thread kills this build")
 
 
+_SIZES_ARE_UNSAID: Final = "what sizes copy-on-read goes by nobody has found out"
+
+
+def check_copy_on_read(graph: Graph, command: ops.AddCopyOnRead) -> None:
+    """Refuse copy-on-read over a filter whose source was resized below it."""
+    node = graph.nodes.get(command.file)
+    while isinstance(node, CopyBeforeWrite):
+        if node.size != node.source.size:
+            raise Impossible(_SIZES_ARE_UNSAID)
+        node = node.source
+
+
 def check_resize(graph: Graph, configuration: Configuration, command: ops.Resize) -> None:
     """Refuse sizes that the storage below may or may not have, and images of which resizing
     leaves what cannot be foretold."""
     if any(isinstance(each, CopyOnRead) for each in graph.nodes.values()):
-        raise Impossible("what sizes copy-on-read goes by nobody has found out")
+        raise Impossible(_SIZES_ARE_UNSAID)
     node = graph.nodes.get(command.node)
     if node is None:
         return

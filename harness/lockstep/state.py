@@ -101,11 +101,12 @@ def _rows(view: FilterView, bitmaps: tuple[DirtyBitmap, ...],
           before: tuple[RunMap[bool], ...] | None, places: Ranges) -> list[tuple[str, ...]]:
     """The clusters that the failure is about or the last step changed, equal ones in one row."""
     size = view.cluster_size
-    end = bitmaps[0].bits.size
+    # A filter that was resized may have bitmaps of several lengths.
+    end = min(each.size for each in (*(bitmap.bits for bitmap in bitmaps), *(before or ())))
     wanted = [(low // size, min(high // size, end)) for low, high in widened(places, size)
               if low // size < end]
     for index, old in enumerate(before or ()):
-        wanted += _changed(old, bitmaps[index].bits)
+        wanted += _changed(old, bitmaps[index].bits, end)
     rows: list[tuple[str, ...]] = []
     for start, stop in merged(wanted):
         while start < stop:
@@ -120,9 +121,9 @@ def _rows(view: FilterView, bitmaps: tuple[DirtyBitmap, ...],
     return rows
 
 
-def _changed(old: RunMap[bool], new: RunMap[bool]) -> list[tuple[int, int]]:
-    return [(now.start, now.end) for was in old.runs() for now in new.runs(was.start, was.end)
-            if now.value != was.value]
+def _changed(old: RunMap[bool], new: RunMap[bool], end: int) -> list[tuple[int, int]]:
+    return [(now.start, now.end) for was in old.runs(0, end)
+            for now in new.runs(was.start, was.end) if now.value != was.value]
 
 
 def _bit(now: RunMap[bool], before: RunMap[bool] | None, cluster: int) -> str:

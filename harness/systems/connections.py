@@ -85,9 +85,13 @@ class Connections:
             self._programs.pop(export).close()
             self._writable.discard(export)
 
+    def drop_qemu_ios(self) -> None:
+        """End every qemu-io: it keeps to the block size that its export had when it connected."""
+        for export in list(self._programs):
+            self.drop_qemu_io(export)
+
     def close(self) -> None:
         """Close all connections."""
         while self._nbd:
             self._nbd.popitem()[1].close()
-        while self._programs:
-            self._programs.popitem()[1].close()
+        self.drop_qemu_ios()

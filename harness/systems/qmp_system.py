@@ -258,6 +258,8 @@ class QmpSystem:
     def _command(self, operation: Operation) -> Answer:
         if isinstance(operation, ops.Unexport):
             self._disconnect(operation.node)
+        if any(image.request_alignment for image in self.configuration.images):
+            self._clients.drop_qemu_ios()  # an export may show another node after the command
         try:
             self.process.qmp.execute(*self._spelled(operation))
         except QmpRefused as why:

@@ -36,6 +36,7 @@ from model.operations import (
     Inspect,
     Operation,
     Read,
+    Resize,
     Status,
     Unexport,
     Via,
@@ -237,6 +238,15 @@ def test_the_story_of_shifted_data() -> None:
     told = story(trace, lab.stand(catalogue()["shifted-data"]))
     assert ("0..4k: expected the first data of src, found the first data of src, "
             "shifted by -4k: it belongs at 4k") in told
+
+
+def test_the_story_of_a_filter_of_which_one_bitmap_is_shorter() -> None:
+    """Where its copy bitmap is the source's, and that was resized below it."""
+    trace = lab.trace_of(AddFilter("cbw", "src", "tmp"), AddFilter("other", "src", "tmp"),
+                         Resize("other", 0), Export("tmp"), Read("tmp", 0, 4 * K))
+    capabilities = Capabilities(copy_bitmap_on_filter=False)
+    told = story(trace, lab.stand(catalogue()["wrong-byte"], capabilities))
+    assert "State of filter cbw, clusters of 64k\n" in told
 
 
 def test_the_story_of_data_that_nobody_wrote() -> None:

@@ -99,19 +99,23 @@ def _filter_with_bitmap(granularity: int, cluster: int) -> Make:
 
 def _widened(plan: Plan) -> Trace:
     """A bitmap finer than what requests are widened to tells by how much they are, be it at the
-    very start of the disk."""
+    very start of the disk.  A filter widens none, be there a client that has known the disk."""
     unit = 4 * KIB
     ranges = list(itertools.combinations(
         (0, 1, 512, unit - 1, unit, unit + 1, unit + 512, 2 * unit), 2))
     size = (len(ranges) + 1) * 3 * unit
     builder = Builder(plan, Configuration((
-        Image("src", size, filled=((0, size),), request_alignment=unit),)))
+        Image("src", size, filled=((0, size),), request_alignment=unit),
+        Image("tmp", size))))
     for change, first in ((ops.Write, (0, 512)), (ops.Zero, (512, unit))):
         builder.add_all((ops.BitmapAdd("src", "fine", 512), ops.Export("src")))
         builder.add_all(change("src", index * 3 * unit + start, end - start)
                         for index, (start, end) in enumerate((first, *ranges)))
         builder.add_all((ops.Unexport("src"), ops.BitmapRemove("src", "fine")))
-    builder.add(ops.Inspect("src"))
+    builder.add_all((
+        ops.Export("src"), ops.Read("src", 0, 512, Via.QEMU_IO),
+        Backup("job", "src", "tmp", Sync.NONE, filter_node="jf"), ops.BitmapAdd("jf", "fine", 512),
+        ops.Write("src", 0, 512, Via.QEMU_IO), ops.Inspect("src")))
     return builder.trace()
 
 

@@ -113,9 +113,11 @@ def _verify(commands: Any) -> None:
                         help="instead of drawn traces, every sequence of up to N operations over "
                              "three clusters, on each of three graphs, without a budget unless "
                              "one is given (N of 2: 24,570 sequences)")
-    parser.add_argument("--steer", choices=("rules", "none"), default="rules",
+    parser.add_argument("--steer", choices=("rules", "lines", "none"), default="rules",
                         help=f"of {CANDIDATES} traces drawn, do the one that fires rules in the "
-                             "most orders not yet seen (default), or each trace that is drawn")
+                             "most orders not yet seen (default); also, with --coverage, have "
+                             "more traces of areas that execute new lines of QEMU; or do each "
+                             "trace that is drawn")
     parser.add_argument("--part", type=values.part, metavar="K/N", default=Part(),
                         help="do only the K-th of each N batches of traces, for N machines that "
                              "share a seed")

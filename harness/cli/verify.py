@@ -90,6 +90,8 @@ def verify(options: argparse.Namespace) -> int:
                          "--kill-rounds")
     if options.simulated is not None and options.coverage:
         raise UsageError("a simulation executes no lines of QEMU: leave out --coverage")
+    if options.steer == "lines" and options.coverage is None:
+        raise UsageError("--steer lines needs --coverage, and a build made with --enable-gcov")
     specs: Sequence[str | None] = options.qemu_build or [None]
     for spec in specs[1:]:  # that one is not there is to be said before an hour with the others
         find(spec)
@@ -133,7 +135,8 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         mission = Mission(subject.grounds, subject.shares, result.areas, seed,
                           directed=not options.no_directed and not options.exhaustive,
                           looks=options.looks, exhaustive=options.exhaustive,
-                          candidates=CANDIDATES if options.steer == "rules" else 1,
+                          candidates=1 if options.steer == "none" else CANDIDATES,
+                          tree=options.coverage if options.steer == "lines" else None,
                           part=options.part)
         keeper = _Keeper(folder, Shelf(_corpus(options, mission)))
         if keeper.shelf.folder is not None:
@@ -177,7 +180,7 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
             confirmed.add(build.version, result.tally.rules)
         if gauge is not None:
             try:
-                result.coverage = coverage.reached(gauge.read())
+                result.coverage = coverage.reached(gauge.read(), result.tally.lines)
             except EnvironmentProblem as why:  # the tree is another by now, but what was found is
                 result.not_checked.append(f"which lines of QEMU were executed: {why}")
         result.divergences += _divergences(shrunk, mission, result.tally)

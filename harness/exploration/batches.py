@@ -2,19 +2,21 @@
 """The traces of a run in batches: what a process does before it reports, and what a machine does
 of those that many machines share.
 
-A batch is steered by what the first half of the batches before it has fired, and by itself so
-far.  That half is done in time even with many workers, and it is the same however many there are,
-and so are the traces.
+A batch is steered by what the first half of the batches before it has fired and executed, and by
+itself so far.  That half is done in time even with many workers, and it is the same however many
+there are, and so are the traces.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Final
 
+from harness.exploration.coverage import Line
+from harness.exploration.line_steering import LineTurns, Turn
 from harness.exploration.steering import Pair
 
 BATCH: Final = 8
@@ -49,6 +51,17 @@ def batched(numbers: Iterable[int]) -> Iterator[Sequence[int]]:
         yield batch
 
 
+@dataclass
+class Course:
+    """What steers the traces of a batch, and then takes on what they do."""
+
+    seen: set[Pair] = field(default_factory=set)
+    turns: Mapping[int, Turn] = field(default_factory=dict)
+    """Of the traces that are drawn, by number; none: lines do not steer."""
+    lines: dict[int, Set[Line]] = field(default_factory=dict)
+    """What each trace has executed, by number, if that is asked for."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Traces that one process does, one after the other."""
@@ -58,20 +71,36 @@ class Batch:
     numbers: Sequence[int]
     seen: frozenset[Pair]
     """What steers them from the start."""
+    turns: Mapping[int, Turn] = field(default_factory=dict)
+    """See :attr:`Course.turns`."""
+
+    def course(self) -> Course:
+        """What the process that does them begins with."""
+        return Course(set(self.seen), self.turns)
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What a batch has shown that was not known when it was given."""
+
+    pairs: frozenset[Pair]
+    lines: Mapping[int, Set[Line]]
 
 
 class Queue:
     """The batches of a run in their order, until the deadline by ``time.monotonic``."""
 
     def __init__(self, corpus: Iterable[Sequence[int]], others: Iterable[Sequence[int]],
-                 deadline: float | None = None) -> None:
+                 deadline: float | None = None, turns: LineTurns | None = None) -> None:
+        """``turns``: what gives them; None: lines do not steer."""
         self._deadline = deadline
+        self._turns = turns
         self._left = itertools.chain(((-1, each) for each in corpus), enumerate(others))
         self._next = next(self._left, None)
         self._seen: frozenset[Pair] = frozenset()
         self._merged = 0
         """So many batches are in it."""
-        self._reports: dict[int, frozenset[Pair]] = {}
+        self._reports: dict[int, _Report] = {}
         """Of batches that are not."""
 
     def take(self) -> Batch | None:
@@ -83,12 +112,17 @@ class Queue:
         while self._merged < index // 2:
             if self._merged not in self._reports:
                 return None
-            self._seen |= self._reports.pop(self._merged)
+            report = self._reports.pop(self._merged)
+            self._seen |= report.pairs
+            if self._turns is not None:
+                self._turns.learn(report.lines)
             self._merged += 1
         self._next = next(self._left, None)
-        return Batch(index, numbers, self._seen)
+        turns = {} if self._turns is None or index < 0 else self._turns.of(numbers)
+        return Batch(index, numbers, self._seen, turns)
 
-    def report(self, batch: Batch, seen: Set[Pair]) -> None:
-        """The batch is done, and all this has been seen by then."""
+    def report(self, batch: Batch, course: Course) -> None:
+        """The batch is done, and this has become of its course."""
         if batch.index >= 0:
-            self._reports[batch.index] = frozenset(seen - batch.seen)
+            self._reports[batch.index] = _Report(frozenset(course.seen - batch.seen),
+                                                 course.lines)

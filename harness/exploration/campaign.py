@@ -71,7 +71,7 @@ def batches(work: crew.Work[crew.Report], deadline: float | None,
     queue = work.queue(deadline)
     with closing(work.begin()) as means:
         while (batch := queue.take()) is not None:
-            seen = set(batch.seen)
+            course = batch.course()
             for number in batch.numbers:
-                yield means.explore([number], deadline, seen)
-            queue.report(batch, seen)
+                yield means.explore([number], deadline, course)
+            queue.report(batch, course)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -30,6 +30,8 @@ _COMPLAINT: Final = "profiling:"
 
 Counts: TypeAlias = dict[str, dict[int, int]]
 """How often each line that has code was executed, by source file."""
+Line: TypeAlias = tuple[str, int]
+"""A source file and a line of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,18 @@ class Gauge:
                 f"{GCOV} cannot tell what was executed of {self.tree}, which takes a tree that is "
                 f"just as it was built, and the gcov of the GCC that built it: {why}") from why
 
+    def taken(self) -> frozenset[Line]:
+        """The lines executed since this was last asked, by processes that have ended by
+        themselves; the counts begin anew."""
+        data = self._data()
+        if not data:
+            return frozenset()
+        counts = self.read()
+        for path, _ in data:
+            path.unlink()
+        return frozenset((source, number) for source, lines in counts.items()
+                         for number, times in lines.items() if times)
+
     def _data(self) -> list[tuple[Path, Path]]:
         """The counts of each object file that is of interest, and the notes of its compilation.
         An object is in the folder that its program or library has in the tree."""
@@ -122,7 +136,8 @@ def _counts(printed: bytes) -> Counts:
     return {source: found[source] for source in SOURCES if source in found}
 
 
-def reached(counts: Counts) -> Mapping[str, Reached]:
-    """How much of each source file was executed."""
-    return {source: Reached(sum(map(bool, lines.values())), len(lines))
-            for source, lines in counts.items()}
+def reached(counts: Counts, lines: Set[Line] = frozenset()) -> Mapping[str, Reached]:
+    """How much of each source file was executed, by the counts or elsewhere."""
+    return {source: Reached(sum(times > 0 or (source, number) in lines
+                                for number, times in counted.items()), len(counted))
+            for source, counted in counts.items()}

@@ -20,8 +20,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Final, Protocol, TypeVar
 
 from harness.errors import EnvironmentProblem, HarnessError
-from harness.exploration.batches import Batch, Queue
-from harness.exploration.steering import Pair
+from harness.exploration.batches import Batch, Course, Queue
 from harness.processes.keeper import keeper, keeps_traces
 
 Report = TypeVar("Report", covariant=True)
@@ -34,10 +33,10 @@ class Means(Protocol[Report]):
     """One process's means to do traces."""
 
     def explore(self, numbers: Sequence[int], deadline: float | None = None,
-                seen: set[Pair] | None = None) -> Report:
+                course: Course | None = None) -> Report:
         """Do these traces; none is begun after the deadline, by ``time.monotonic``, which is the
-        same clock in all processes.  ``seen`` may steer what is drawn, and then takes on what
-        that fires."""
+        same clock in all processes.  ``course`` may steer what is drawn, and then takes on what
+        that does."""
 
     def close(self) -> None:
         """Clean up."""
@@ -117,8 +116,8 @@ def batches(work: Work[Report], deadline: float | None, workers: int) -> Generat
                 if isinstance(report, str):
                     raise EnvironmentProblem(report)
                 deaths = 0
-                done, seen = report
-                queue.report(batch, seen)
+                done, course = report
+                queue.report(batch, course)
                 worker.batch = None
                 yield done
     finally:
@@ -154,9 +153,9 @@ def _work(connection: Connection, orders: Connection, work: Work[Any],
     try:
         while True:
             batch: Batch = connection.recv()
-            seen = set(batch.seen)
+            course = batch.course()
             try:
-                report: object = means.explore(batch.numbers, deadline, seen), seen
+                report: object = means.explore(batch.numbers, deadline, course), course
             except HarnessError as why:
                 report = str(why)
             connection.send(report)

@@ -163,7 +163,7 @@ class Comparer:
         """How many differences were attributed, by operation and what differs."""
 
     def explore(self, numbers: Sequence[int], deadline: float | None = None,
-                seen: object = None) -> Comparison:
+                course: object = None) -> Comparison:
         """Compare on these traces; none is begun after the deadline.  Nothing steers them."""
         found = Comparison()
         for number in numbers:

@@ -6,20 +6,23 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from harness.exploration import exhaustive
 from harness.exploration.alignment import alignments
 from harness.exploration.areas import EVERYTHING, Area, named
-from harness.exploration.batches import BATCH, Part, Queue, batched
+from harness.exploration.batches import BATCH, Course, Part, Queue, batched
 from harness.exploration.building import Check
 from harness.exploration.corpus import Kept
+from harness.exploration.coverage import Gauge
 from harness.exploration.directed.catalogue import checks
-from harness.exploration.grounds import Ground
-from harness.exploration.steering import Journal, Pair, chosen, pairs_of
+from harness.exploration.grounds import Ground, counting
+from harness.exploration.line_steering import LineTurns, Turn
+from harness.exploration.steering import Journal, chosen, pairs_of
 from harness.exploration.sweep import with_looks
 from harness.exploration.tally import Find, Tally
 from harness.exploration.traces import GROUP, TraceSource
@@ -58,6 +61,9 @@ class Mission:
     """Traces that come before all others, whatever the part; their numbers are below 0."""
     candidates: int = 1
     """So many are drawn for each trace; see :mod:`.steering`."""
+    tree: Path | None = None
+    """The build tree of a QEMU that counts its lines, if these steer; see
+    :mod:`.line_steering`."""
     part: Part = field(default_factory=Part)
 
     def batches(self) -> Iterator[Sequence[int]]:
@@ -85,7 +91,19 @@ class Mission:
 
     def queue(self, deadline: float | None) -> Queue:
         """All batches, the corpus first, until the deadline."""
-        return Queue(batched(range(-len(self.corpus), 0)), self.batches(), deadline)
+        turns = None if self.tree is None else LineTurns(
+            itertools.cycle(self._area_turns), self._groups())
+        return Queue(batched(range(-len(self.corpus), 0)), self.batches(), deadline, turns)
+
+    def _groups(self) -> Callable[[int], int | None]:
+        """What tells of each trace's number which group of drawn ones it is of."""
+        order = [] if self.exhaustive else turns([check.due for _, check in self.checks()])
+
+        def group_of(number: int) -> int | None:
+            directed, drawn = of_its_sort(order, number)
+            return None if directed else drawn // GROUP
+
+        return group_of
 
     @property
     def areas(self) -> tuple[Area, ...]:
@@ -105,20 +123,31 @@ class Mission:
                   if EVERYTHING.name in self.area_names or check.area in self.area_names]
         return sorted(chosen, key=lambda each: each[1].due)
 
-    def assignment(self, number: int) -> tuple[int, int, int]:
-        """Trace ``number``: index of its ground, index of its area, its index in the area."""
+    @property
+    def _area_turns(self) -> tuple[int, ...]:
+        return _area_turns(tuple(area.weight for area in self.areas))
+
+    def assignment(self, number: int, turn: Turn | None = None) -> tuple[int, int, int]:
+        """Drawn trace ``number``: index of its ground, index of its area, its index in the area.
+        ``turn``: whose it is, if not that of the area whose ordinary turn it would be."""
+        if turn is not None:
+            # Areas have other turns in each part, but no two parts have a trace in common.
+            return self._ground(turn.before), turn.area, number
         group, inside = divmod(number, GROUP)
-        turns = _area_turns(tuple(area.weight for area in self.areas))
-        around, turn = divmod(group, len(turns))
-        area = turns[turn]
-        before = around * turns.count(area) + turns[:turn].count(area)
-        index = before * GROUP + inside
-        # Each area goes round the grounds by itself.
+        turns = self._area_turns
+        around, place = divmod(group, len(turns))
+        area = turns[place]
+        before = around * turns.count(area) + turns[:place].count(area)
+        return self._ground(before), area, before * GROUP + inside
+
+    def _ground(self, before: int) -> int:
+        """The ground of an area's turn, by how many it had before: each area goes round the
+        grounds by itself."""
         place = before % sum(self.shares)
         for ground, share in enumerate(self.shares):
             place -= share
             if place < 0:
-                return ground, area, index
+                return ground
         raise AssertionError("shares changed")
 
 
@@ -133,6 +162,14 @@ def turns(due: Sequence[int]) -> list[tuple[bool, int]]:
             drawn += 1
         order.append((True, number))
     return order
+
+
+def of_its_sort(order: Sequence[tuple[bool, int]], number: int) -> tuple[bool, int]:
+    """Whether trace ``number`` is a directed check, and which of its sort it is, by the order in
+    which they take turns."""
+    if number < len(order):
+        return order[number]
+    return False, number - sum(directed for directed, _ in order)
 
 
 @functools.cache
@@ -169,14 +206,19 @@ class Explorer:
         self._workspace = self.stack.enter_context(Workspace())
         self._checks = self.mission.checks()
         self._turns = turns([check.due for _, check in self._checks])
-        self._seen: set[Pair] = set()
+        self._course = Course()
+        self._grounds = self.mission.grounds
+        self._gauge = None
+        if self.mission.tree is not None:
+            self._gauge = Gauge(self.mission.tree, self._workspace.path)
+            self._grounds = tuple(counting(each, self._gauge) for each in self._grounds)
 
     def explore(self, numbers: Sequence[int], deadline: float | None = None,
-                seen: set[Pair] | None = None) -> Tally:
+                course: Course | None = None) -> Tally:
         """Do these traces; none is begun after the deadline, by ``time.monotonic``, which is the
-        same clock in all processes.  ``seen`` steers what is drawn, and takes on what that
-        fires."""
-        self._seen = set() if seen is None else seen
+        same clock in all processes.  ``course`` steers what is drawn, and takes on what that
+        does."""
+        self._course = Course() if course is None else course
         tally = Tally()
         for number in numbers:
             if deadline is not None and time.monotonic() >= deadline:
@@ -193,10 +235,10 @@ class Explorer:
         """Trace ``number`` of the mission; what was seen before steers what is drawn."""
         if number < 0:
             return Made(*self._kept(self.mission.corpus[number]))
-        directed, number = self._turn(number)
+        directed, place = of_its_sort(self._turns, number)
         if directed:
-            return Made(*self._directed(number), directed, self._checks[number][1].name)
-        return Made(*self._other(number))
+            return Made(*self._directed(place), directed, self._checks[place][1].name)
+        return Made(*self._other(place, self._course.turns.get(number)))
 
     def _one(self, number: int, tally: Tally) -> None:
         began = time.perf_counter()
@@ -209,6 +251,9 @@ class Explorer:
         if self.mission.looks and not directed:
             trace = with_looks(trace, self.mission.grounds[ground].plan)
         failure, done = self._do(trace, self._stand(ground), tally)
+        if self._gauge is not None:
+            self._course.lines[number] = lines = self._gauge.taken()
+            tally.lines |= lines
         tally.running += time.perf_counter() - drawn
         tally.traces += 1
         tally.directed += directed
@@ -229,12 +274,6 @@ class Explorer:
             cut = Trace(trace.header, trace.steps[:done])
             tally.found(find_of(failure, cut, area, ground))
 
-    def _turn(self, number: int) -> tuple[bool, int]:
-        """Whether trace ``number`` is a directed check, and which of its sort it is."""
-        if number < len(self._turns):
-            return self._turns[number]
-        return False, number - len(self._checks)
-
     def _kept(self, kept: Kept) -> tuple[int, str, Trace | None]:
         """A trace of the corpus, unless it is impossible here, or would kill by a known defect."""
         stand = self._stand(kept.ground)
@@ -251,23 +290,23 @@ class Explorer:
         plan = self.mission.grounds[ground].plan
         trace = check.make(plan)
         if self.mission.candidates > 1:
-            self._seen |= pairs_of(trace, plan)
+            self._course.seen |= pairs_of(trace, plan)
         return ground, check.area, trace
 
-    def _other(self, number: int) -> tuple[int, str, Trace | None]:
+    def _other(self, number: int, turn: Turn | None) -> tuple[int, str, Trace | None]:
         longest = self.mission.exhaustive
         if not longest:
-            return self._drawn(number)
+            return self._drawn(number, turn)
         plan = self.mission.grounds[0].plan
         return 0, exhaustive.AREA, exhaustive.trace(plan, number, longest)
 
-    def _drawn(self, number: int) -> tuple[int, str, Trace | None]:
-        ground, area, index = self.mission.assignment(number)
+    def _drawn(self, number: int, turn: Turn | None) -> tuple[int, str, Trace | None]:
+        ground, area, index = self.mission.assignment(number, turn)
         source = self._source(ground, area)
         drawn = [trace for candidate in range(self.mission.candidates)
                  if (trace := source.trace(self.mission.seed, index, candidate)) is not None]
         return (ground, self.mission.area_names[area],
-                chosen(drawn, source.plan, self._seen))
+                chosen(drawn, source.plan, self._course.seen))
 
     def _do(self, trace: Trace, stand: Stand,
             tally: Tally) -> tuple[Failure | SystemFailed | None, int]:
@@ -295,7 +334,7 @@ class Explorer:
 
     def _stand(self, ground: int) -> Stand:
         if ground not in self._stands:
-            self._stands[ground] = self.stack.enter_context(self.mission.grounds[ground].open())
+            self._stands[ground] = self.stack.enter_context(self._grounds[ground].open())
         return self._stands[ground]
 
     def _source(self, ground: int, area: int) -> TraceSource:

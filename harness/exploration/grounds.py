@@ -15,6 +15,7 @@ from typing import Final, Protocol, Self, TypeVar
 
 from harness.builds import ON_PATH, STORAGE_DAEMON, SYSTEM, Build
 from harness.exploration.building import Plan
+from harness.exploration.coverage import Gauge
 from harness.invocation import command
 from harness.lockstep.replay import Stand
 from harness.lockstep.trace import SystemKind
@@ -140,6 +141,12 @@ class SimulatedGround:
     def hasty(self) -> Self:
         """A simulation hangs at once."""
         return self
+
+
+def counting(ground: Ground, gauge: Gauge) -> Ground:
+    """The ground with processes whose lines the gauge counts, if it is of a build."""
+    return replace(ground, build=gauge.on(ground.build)) if isinstance(
+        ground, RealGround) else ground
 
 
 def unexcusing(ground: Ground, names: Sequence[str]) -> Ground:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from harness.exploration.coverage import Line
 from harness.lockstep.differences import Signature
 from harness.lockstep.trace import Trace
 
@@ -59,6 +60,8 @@ class Tally:
     rules: Counter[str] = field(default_factory=Counter)
     pairs: set[tuple[str, str]] = field(default_factory=set)
     """Rules that fired in one operation, or in one and the next; see ``steering.Pair``."""
+    lines: set[Line] = field(default_factory=set)
+    """Lines of QEMU that were executed, if they steer."""
     finds: dict[tuple[int, Signature, str], Find] = field(default_factory=dict)
     repeats: Counter[tuple[int, Signature, str]] = field(default_factory=Counter)
     """How often each key was found."""
@@ -102,6 +105,7 @@ class Tally:
         self.alignments.update(other.alignments)
         self.rules.update(other.rules)
         self.pairs |= other.pairs
+        self.lines |= other.lines
         for key, find in other.finds.items():
             self.finds.setdefault(key, find)
         self.repeats.update(other.repeats)

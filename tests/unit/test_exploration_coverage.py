@@ -74,6 +74,19 @@ def test_what_a_run_executes(tree: Path, folder: Path) -> None:
     assert gauge.read() == {MAIN: {2: 2, 4: 2, 5: 1, 6: 1, 8: 1}}
 
 
+def test_what_was_executed_since_it_was_last_asked(tree: Path, folder: Path) -> None:
+    gauge = Gauge(tree, folder)
+    tool = gauge.on(find(str(tree))).tool(STORAGE_DAEMON)
+    taken = []
+    for words in ([], ["--version"]):
+        run([*tool.argv, *words], env=tool.env)
+        taken.append({number for _, number in gauge.taken()})
+    assert taken == [{2, 4, 5, 6, 8}, {2, 4, 5, 6}], "at first, the check of the gauge is in it"
+    assert gauge.taken() == frozenset(), "nobody has ended"
+    run(tool.argv, env=tool.env)
+    assert reached(gauge.read(), {(MAIN, 5)}) == {MAIN: Reached(4, 5)}
+
+
 def test_other_runs_are_not_counted(tree: Path, folder: Path) -> None:
     subprocess.run([tree / STORAGE_DAEMON], check=False)
     gauge = Gauge(tree, folder)

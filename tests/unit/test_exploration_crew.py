@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.exploration import crew
-from harness.exploration.batches import Queue
-from harness.exploration.steering import Pair
+from harness.exploration.batches import Course, Queue
 from harness.processes import Workspace
 from harness.processes.keeper import CURRENT, PREFIX, cut_off
 
@@ -37,7 +36,7 @@ class Means:
         self._workspace = Workspace()
 
     def explore(self, numbers: Sequence[int], deadline: float | None = None,
-                seen: set[Pair] | None = None) -> str:
+                course: Course | None = None) -> str:
         self._workspace.file(CURRENT).write_text("a trace")
         return "done"
 

@@ -16,7 +16,7 @@ import pytest
 
 from harness.exploration import batches, campaign, crew
 from harness.exploration.areas import named
-from harness.exploration.batches import BATCH, Batch, Part, Queue
+from harness.exploration.batches import BATCH, Batch, Course, Part, Queue
 from harness.exploration.building import Plan
 from harness.exploration.explorer import Explorer, Mission
 from harness.exploration.grounds import SimulatedGround
@@ -65,11 +65,11 @@ def test_the_candidate_with_most_that_is_new_is_chosen() -> None:
 def test_a_batch_waits_for_what_steers_it() -> None:
     queue = Queue([[-1]], ([number] for number in range(5)))
     corpus, first, second = _take(queue), _take(queue), _take(queue)
-    queue.report(corpus, {("x", "x")})
+    queue.report(corpus, Course({("x", "x")}))
     assert queue.take() is None, "batch 2 needs batch 0"
-    queue.report(second, {("b", "b")})
+    queue.report(second, Course({("b", "b")}))
     assert queue.take() is None
-    queue.report(first, {("a", "a")})
+    queue.report(first, Course({("a", "a")}))
     third, fourth, fifth = _take(queue), _take(queue), _take(queue)
     assert third.seen == fourth.seen == {("a", "a")}
     assert fifth.seen == {("a", "a"), ("b", "b")}
@@ -96,9 +96,9 @@ def _take(queue: Queue) -> Batch:
 def test_steering_reaches_more() -> None:
     reached = []
     for candidates in (1, CANDIDATES):
-        explorer, seen = Explorer(_mission(candidates)), set[tuple[str, str]]()
+        explorer = Explorer(_mission(candidates))
         try:
-            reached.append(len(explorer.explore(range(2 * BATCH), seen=seen).pairs))
+            reached.append(len(explorer.explore(range(2 * BATCH), course=Course()).pairs))
         finally:
             explorer.close()
     assert reached[1] > 1.02 * reached[0]

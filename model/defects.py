@@ -16,7 +16,7 @@ from .block_copy import LEAST_CLUSTER, MEMORY
 from .configuration import Format, RequestKind
 from .copy_before_write import CopyBeforeWrite
 from .copy_on_read import CopyOnRead
-from .errors import CommandRefused, Errno
+from .errors import CommandRefused, Errno, RequestFailed
 from .graph import Graph
 from .held_image import HeldImage
 from .image import Image
@@ -230,8 +230,9 @@ def _copy_on_read_triggers(node: Node, read: tuple[int, int] | None = None, *,
 
 def _is_uneven(copier: CopyOnRead, cluster: int, start: int, end: int) -> bool:
     """Whether something, that is allocated or not, begins in the clusters that are read, before
-    what is read of them or after it; which matters unless all that is read is allocated."""
-    if start < end:
+    what is read of them or after it; which matters unless all that is read is allocated, and told
+    to be so at once: what is told of may end with a cluster."""
+    if start < end <= align_down(start, cluster) + cluster:
         whole, status = run_to_end(copier.file.own_status(start, end), lambda request: None)
         if status.is_allocated and whole >= end and not status.pieces:
             return False
@@ -314,7 +315,12 @@ def _lacks_a_copy(kept: CopyBeforeWrite) -> Iterable[str]:
     for start, end in kept.done.dirty_ranges():
         end = min(end, target.size)
         while start < end:
-            start, status = run_to_end(target.own_status(start, end), lambda request: None)
+            try:
+                start, status = run_to_end(target.own_status(start, end), lambda request: None)
+            except RequestFailed as why:
+                if not says_allocated(why.error):
+                    yield "failed_target_status_aborts"
+                break
             if status.is_allocated is False:
                 yield "uncopied_status_aborts"
             elif status.is_allocated is None and _is_image_of(Format.PARALLELS, target):

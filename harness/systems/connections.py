@@ -10,6 +10,7 @@ from urllib.parse import quote
 from harness.builds import Tool
 from harness.clients.nbd import NbdClient
 from harness.clients.qemu_io import QemuIo
+from model.configuration import Configuration
 from model.operations import Request, Status, Via
 
 
@@ -85,13 +86,16 @@ class Connections:
             self._programs.pop(export).close()
             self._writable.discard(export)
 
-    def drop_qemu_ios(self) -> None:
-        """End every qemu-io: it keeps to the block size that its export had when it connected."""
-        for export in list(self._programs):
-            self.drop_qemu_io(export)
+    def forget_block_sizes(self, configuration: Configuration) -> None:
+        """If images differ in them, end every qemu-io: it keeps to that which its export had when
+        it connected, and an export may come to show another node."""
+        if any(image.request_alignment for image in configuration.images):
+            for export in list(self._programs):
+                self.drop_qemu_io(export)
 
     def close(self) -> None:
         """Close all connections."""
         while self._nbd:
             self._nbd.popitem()[1].close()
-        self.drop_qemu_ios()
+        while self._programs:
+            self._programs.popitem()[1].close()

@@ -258,8 +258,7 @@ class QmpSystem:
     def _command(self, operation: Operation) -> Answer:
         if isinstance(operation, ops.Unexport):
             self._disconnect(operation.node)
-        if any(image.request_alignment for image in self.configuration.images):
-            self._clients.drop_qemu_ios()  # an export may show another node after the command
+        self._clients.forget_block_sizes(self.configuration)
         try:
             self.process.qmp.execute(*self._spelled(operation))
         except QmpRefused as why:
@@ -332,8 +331,7 @@ class QmpSystem:
             return self._send(number, request)
         except RequestFailed as why:
             if request.via is Via.QEMU_IO and why.errno == Errno.EIO:
-                # Perhaps the server hung up: its client says EIO then, now and ever after.
-                self._clients.drop_qemu_io(request.node)
+                self._clients.drop_qemu_io(request.node)  # perhaps the server has hung up
             return Answer(error=why.errno)
         except (NbdRefused, QemuIoNotOpened):
             return Answer(error=int(Errno.ENOENT))

@@ -10,14 +10,16 @@ import pytest
 
 from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine, machine_for
-from model.configuration import Configuration, Image, Protocol
+from model.configuration import Configuration, Format, Image, Protocol
 from model.errors import Errno
-from model.job_operations import Backup, JobFinalize, OnError, Sync
+from model.job_operations import Backup, BitmapMode, JobFinalize, OnError, Sync
 from model.jobs import JobStatus
-from model.machine import Impossible
+from model.machine import Impossible, Machine
 from model.operations import (
+    AddCopyOnRead,
     AddFilter,
     AddSnapshot,
+    BitmapAdd,
     Context,
     Discard,
     Export,
@@ -393,6 +395,35 @@ def test_a_target_whose_status_fails_as_if_nothing_were_there_is_deadly() -> Non
     assert held.machine.deadly(Complete("tmp", "block-status", 0, CLUSTER, "EIO")) is None
     assert held.machine.deadly(Complete("tmp", "block-status", 0, CLUSTER, "ENOSPC")) == (
         "failed_target_status_aborts")
+
+
+def test_a_target_that_has_no_status_is_deadly_too() -> None:
+    """A snapshot over what is no filter has none; nothing is copied to it, but what the guest
+    changes counts as done."""
+    images = Configuration(tuple(Image(name, CLUSTER) for name in ("src", "other")))
+    machine = Machine(images, Capabilities(failed_target_status_aborts=True))
+    for number, operation in enumerate((
+            Export("src"), AddSnapshot("through", "other"), AddSnapshot("snap", "src"),
+            BitmapAdd("src", "b0", disabled=True),
+            Backup("job", "src", "through", Sync.BITMAP, "b0", BitmapMode.NEVER,
+                   auto_finalize=False))):
+        machine.apply(number, operation)
+    assert machine.deadly(Status("snap", 0, CLUSTER)) is None
+    machine.apply(9, Write("src", 0, 512))
+    assert machine.deadly(Status("snap", 0, CLUSTER)) == "failed_target_status_aborts"
+
+
+@pytest.mark.parametrize(("length", "deadly"), [
+    (CLUSTER // 2, None), (CLUSTER // 2 + 1, "uneven_copy_on_read_aborts")])
+def test_all_that_is_read_may_be_told_of_cluster_by_cluster(
+        length: int, deadly: str | None) -> None:
+    """Then copy-on-read looks at the rest of the last cluster, too."""
+    image = Image("src", 2 * CLUSTER, Format.QCOW2, subclusters=True,
+                  filled=((0, CLUSTER + CLUSTER // 2),))
+    machine = Machine(Configuration((image,)), Capabilities(uneven_copy_on_read_aborts=True))
+    machine.apply(1, AddCopyOnRead("cor", "src"))
+    machine.apply(2, Export("cor"))
+    assert machine.deadly(Read("cor", CLUSTER // 2, length, Via.NBD_DF)) == deadly
 
 
 def test_a_job_with_sync_top_asks_for_all_there_is_before_it_copies() -> None:

@@ -91,8 +91,7 @@ class Mission:
 
     def queue(self, deadline: float | None) -> Queue:
         """All batches, the corpus first, until the deadline."""
-        turns = None if self.tree is None else LineTurns(
-            itertools.cycle(self._area_turns), self._groups())
+        turns = None if self.tree is None else LineTurns(self._area_turns, self._groups())
         return Queue(batched(range(-len(self.corpus), 0)), self.batches(), deadline, turns)
 
     def _groups(self) -> Callable[[int], int | None]:

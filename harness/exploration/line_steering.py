@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Steering by lines of QEMU: a drawn trace that has executed new ones earns its area a turn.
 
-All areas take turns, as without steering.  Between two of these turns is one of the area that has
-added most lines since it was given one so, if any has.  Traces over the same images are a turn.
+All areas take turns, as without steering.  Once each has had one, between two of these turns is
+one of the area that has added most lines since it was given one so, if any has.  Traces over the
+same images are a turn.
 
 An area of which nothing new comes waits for its ordinary turn, and so do all of them in the end:
 then lines decide nothing any more.
@@ -10,8 +11,9 @@ then lines decide nothing any more.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from harness.exploration.coverage import Line
@@ -28,11 +30,13 @@ class Turn:
 class LineTurns:
     """Gives turns by what is known of lines; what is learned late does not change turns given."""
 
-    def __init__(self, areas: Iterator[int], group_of: Callable[[int], int | None]) -> None:
-        """``areas``: the indices of areas in the order of their ordinary turns, without end;
-        ``group_of``: the group of traces over the same images that a trace is of, by its number;
-        None: it is not drawn."""
-        self._areas = areas
+    def __init__(self, areas: Sequence[int], group_of: Callable[[int], int | None]) -> None:
+        """``areas``: the indices of areas in the order of their ordinary turns; ``group_of``: the
+        group of traces over the same images that a trace is of, by its number; None: it is not
+        drawn."""
+        self._areas = itertools.cycle(areas)
+        self._waiting = {*areas}
+        """Those that have not had a turn."""
         self._group_of = group_of
         self._known: set[Line] = set()
         self._added: Counter[int] = Counter()
@@ -62,9 +66,11 @@ class LineTurns:
         return self._given[group]
 
     def _next(self) -> int:
-        if len(self._given) % 2 and self._added:
+        if not self._waiting and len(self._given) % 2 and self._added:
             # The first of equals: the order in which they were learned of is always the same.
             (area, _), = self._added.most_common(1)
             del self._added[area]
             return area
-        return next(self._areas)
+        area = next(self._areas)
+        self._waiting.discard(area)
+        return area

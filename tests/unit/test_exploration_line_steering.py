@@ -29,7 +29,7 @@ def _lines(*numbers: int) -> frozenset[Line]:
 
 def _turns(areas: int = 3) -> LineTurns:
     """Each trace is a group of its own; those below 0 are directed checks."""
-    return LineTurns(itertools.cycle(range(areas)), lambda number: number if number >= 0 else None)
+    return LineTurns(range(areas), lambda number: number if number >= 0 else None)
 
 
 def _areas(turns: LineTurns, numbers: range) -> list[int]:
@@ -52,6 +52,13 @@ def test_who_adds_most_lines_gets_every_other_turn_once() -> None:
     assert turns.of([9]) == {9: Turn(1, 2)}, "what was given stays"
 
 
+def test_first_each_area_has_a_turn() -> None:
+    turns = LineTurns((0, 1, 0, 1, 2), lambda number: number)
+    assert _areas(turns, range(2)) == [0, 1]
+    turns.learn({0: _lines(1), 1: _lines(2, 3)})
+    assert _areas(turns, range(2, 8)) == [0, 1, 2, 1, 0, 0]
+
+
 def test_directed_checks_have_no_turns_but_what_they_execute_is_known() -> None:
     turns = _turns()
     assert turns.of([-1, 0]) == {0: Turn(0, 0)}
@@ -61,7 +68,7 @@ def test_directed_checks_have_no_turns_but_what_they_execute_is_known() -> None:
 
 def test_a_batch_has_the_turns_that_batches_before_it_earned() -> None:
     queue = Queue([[-1]], batched(range(3 * BATCH)), turns=LineTurns(
-        itertools.cycle(range(3)), lambda number: number // GROUP))
+        range(3), lambda number: number // GROUP))
     given = []
     for _ in range(4):
         batch = queue.take()

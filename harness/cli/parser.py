@@ -89,6 +89,7 @@ def _verify(commands: Any) -> None:
         commands, "verify", "say whether a QEMU build conforms to the model",
         "verify", "verify --qemu-build ~/qemu/build --seconds 600",
         "verify --area tails,discard --seed 7 --output found",
+        "verify --qemu-build ~/qemu/build --coverage ~/qemu/build --steer lines",
         "verify --simulated no-wait --report page.html")
     where = parser.add_mutually_exclusive_group()
     _build_option(where, repeated=True)

@@ -426,6 +426,19 @@ def test_all_that_is_read_may_be_told_of_cluster_by_cluster(
     assert machine.deadly(Read("cor", CLUSTER // 2, length, Via.NBD_DF)) == deadly
 
 
+def test_what_may_be_a_hole_is_not_read_where_it_would_be_kept() -> None:
+    images = (Image("base", 2 * CLUSTER, filled=((0, CLUSTER),)),
+              Image("src", 2 * CLUSTER, Format.QCOW2, backing="base"))
+    machine = Machine(Configuration(images), Capabilities())
+    machine.apply(1, AddCopyOnRead("cor", "src"))
+    machine.apply(2, Export("cor"))
+    assert machine.apply(3, Read("cor", 0, CLUSTER)).error is None, "this is no hole"
+    with pytest.raises(Impossible, match="may be read, and kept"):
+        machine.apply(4, Read("cor", CLUSTER, CLUSTER))
+    assert machine.apply(5, Read("cor", 0, 2 * CLUSTER, Via.NBD_DF)).error is None
+    assert machine.apply(6, Read("cor", 0, 2 * CLUSTER)).error is None, "it is kept already"
+
+
 def test_a_job_with_sync_top_asks_for_all_there_is_before_it_copies() -> None:
     held = Telling(Export("src"))
     job = held.do(Start(dataclasses.replace(JOB, sync=Sync.TOP)))

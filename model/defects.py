@@ -273,7 +273,10 @@ def _change_triggers(node: Node, start: int, end: int) -> Iterable[str]:
     several = sum(high - low for low, high in copied) > node.cluster_size
     if several and _is_image_of(Format.QED, node.target):
         yield "qed_parallel_allocation_aborts"
-    yield from _target_triggers(node, copied)
+    # Whole clusters are copied, be it past a new end, though not past that of the beginning.
+    yield from _target_triggers(node, [
+        (low, min(align_up(high, node.cluster_size), node.block_copy.length))
+        for low, high in copied])
     yield from _change_triggers(node.source, start, end)
 
 

@@ -26,6 +26,7 @@ from model.operations import (
     Kill,
     Operation,
     Read,
+    Resize,
     Restart,
     Status,
     Via,
@@ -424,6 +425,17 @@ def test_all_that_is_read_may_be_told_of_cluster_by_cluster(
     machine.apply(1, AddCopyOnRead("cor", "src"))
     machine.apply(2, Export("cor"))
     assert machine.deadly(Read("cor", CLUSTER // 2, length, Via.NBD_DF)) == deadly
+
+
+@pytest.mark.parametrize(("target", "deadly"), [
+    (CLUSTER, None), (CLUSTER - 512, "short_target_aborts")])
+def test_a_cluster_is_copied_past_the_new_end_of_the_disk(target: int, deadly: str | None) -> None:
+    machine = Machine(Configuration((Image("src", CLUSTER), Image("tmp", target))),
+                      Capabilities(short_target_aborts=True))
+    machine.apply(1, AddFilter("cbw", "src", "tmp"))
+    machine.apply(2, Resize("cbw", 512))
+    machine.apply(3, Export("cbw"))
+    assert machine.deadly(Write("cbw", 0, 512)) == deadly
 
 
 def test_what_may_be_a_hole_is_not_read_where_it_would_be_kept() -> None:

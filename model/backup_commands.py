@@ -17,7 +17,7 @@ from .capabilities import Capabilities
 from .configuration import Format
 from .copy_before_write import CbwOptions, CopyBeforeWrite
 from .copy_on_read import CopyOnRead
-from .errors import CommandRefused
+from .errors import CommandRefused, Undetermined
 from .graph import Graph
 from .image import Image
 from .job_operations import (
@@ -100,15 +100,25 @@ def start(graph: Graph, command: Backup, group: JobGroup) -> BackupJob:
         successors.create(device, sync_bitmap.bitmap)
     filter_node.block_copy.compressing = command.compress
     filter_node.block_copy.discards_source = command.discard_source
+    try:
+        _insert(graph, command, filter_node)
+    except CommandRefused as why:
+        if graph.has_users_between(device, filter_node):
+            raise Undetermined("those who used the device's filter for a moment are newer users "
+                               "than those who did not, which is not followed") from why
+        raise
+    job = BackupJob(command, sync, filter_node, sync_bitmap, group, graph, graph.fired)
+    graph.jobs[job.name] = job
+    return job
+
+
+def _insert(graph: Graph, command: Backup, filter_node: CopyBeforeWrite) -> None:
     graph.insert_filter(filter_node)
     _check_chunk(command, filter_node)
     _check_job_name(graph, command.job)
     graph.check_held(filter_node)
     if command.speed is not None and command.speed < 0:
         raise CommandRefused("Parameter 'speed' expects a non-negative value")
-    job = BackupJob(command, sync, filter_node, sync_bitmap, group, graph, graph.fired)
-    graph.jobs[job.name] = job
-    return job
 
 
 def _check_bitmap(command: Backup, device: Node) -> tuple[Sync, SyncBitmap | None]:

@@ -268,6 +268,11 @@ class Graph:
         except CommandRefused as why:
             raise CommandRefused(f"Could not replace node: {why}") from why
 
+    def has_users_between(self, device: Node, node: CopyBeforeWrite) -> bool:
+        """Whether the filter's target is over the device itself, too."""
+        return any(links.roles(each, device) for each in permissions.parents_first([node])
+                   if each is not node)
+
     def check_held(self, node: CopyBeforeWrite) -> None:
         """Refuse to have a job hold its filter: one that nobody held before denies more then."""
         self.check_permissions(node, [permissions.job_use(node, "", node.age)])

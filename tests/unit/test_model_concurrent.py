@@ -438,6 +438,16 @@ def test_a_cluster_is_copied_past_the_new_end_of_the_disk(target: int, deadly: s
     assert machine.deadly(Write("cbw", 0, 512)) == deadly
 
 
+def test_a_refused_job_over_a_target_over_its_device_is_not_followed() -> None:
+    images = tuple(Image(name, CLUSTER) for name in ("src", "tmp", "tmp2"))
+    machine = Machine(Configuration(images))
+    for number, operation in enumerate((AddFilter("cbw", "src", "tmp"), Export("cbw"))):
+        machine.apply(number, operation)
+    with pytest.raises(Impossible, match="newer users"):
+        machine.apply(2, Backup("job", "src", "cbw", Sync.FULL))
+    assert machine.apply(3, Backup("job", "src", "tmp2", Sync.FULL, speed=-1)).refused is not None
+
+
 def test_what_may_be_a_hole_is_not_read_where_it_would_be_kept() -> None:
     images = (Image("base", 2 * CLUSTER, filled=((0, CLUSTER),)),
               Image("src", 2 * CLUSTER, Format.QCOW2, backing="base"))

@@ -171,7 +171,8 @@ RACES = {"qed-parallel-allocation-aborts"}
 SLOW = {"aborted-group-hangs", "client-that-does-not-read-hangs", "client-while-draining-hangs",
         "ignored-error-hangs", "ignored-error-hangs-1", "luks-creation-keeps-payload",
         "mirror-of-compress-filter-hangs", "read-only-server-hangs",
-        "shorter-overlay-truncates-backup-2", "threaded-export-removal-hangs"}
+        "shorter-overlay-truncates-backup-2", "threaded-export-removal-hangs",
+        "unreachable-bottom-hangs"}
 """They wait until a QEMU that hangs is killed, or has made the key of a LUKS image."""
 MOUNTS = {"busy-bitmap-resize-aborts-3", "resize-above-job-truncates-backup-1",
           "snapshot-status-hides-backing-data-4"}

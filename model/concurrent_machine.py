@@ -72,6 +72,7 @@ class ConcurrentMachine(Machine):
         self._timers: dict[int, list[Timer]] = {}
         self._steps: SmallSteps[int, Outcome] = SmallSteps(self._completes_at_once)
         self._away: set[str] = set()
+        self._passed: list[StorageRequest] = []
 
     def _completes_at_once(self, request: StorageRequest) -> bool:
         if request.node in self._held:
@@ -199,6 +200,11 @@ class ConcurrentMachine(Machine):
         error = _errno(operation.error)
         for pending in sent:
             self._steps.complete(pending, error)
+        while passing := [each for each in self._sent() if each.request.node == operation.node
+                          and isinstance(self._started[each.thread.owner], Request)]:
+            for pending in passing:
+                self._passed.append(pending.request)
+                self._steps.complete(pending)
         return Outcome()
 
     def _waits_for_turn(self, node: str) -> bool:
@@ -345,6 +351,11 @@ class ConcurrentMachine(Machine):
         running = self._running_timers()
         return [number for number, timers in self._timers.items()
                 if any(timer in running for timer in timers)]
+
+    def passed(self) -> list[StorageRequest]:
+        """The storage requests since the last call that were completed as they came."""
+        passed, self._passed = self._passed, []
+        return passed
 
     def answers(self) -> dict[int, Outcome]:
         """The answers of started requests since the last call, by number."""

@@ -72,10 +72,11 @@ class Complete(Operation):
 
 @dataclass(frozen=True, slots=True)
 class CompleteAll(Operation):
-    """Complete all that is pending to the storage of a node, the oldest first, or fail it.
+    """Complete all that is pending to the storage of a node, the oldest first, or fail it; what
+    clients' requests then still ask of it is completed as it comes.
 
     For use while a job is ending and QEMU waits for requests to end first, and the only way then:
-    QEMU up to 10.0 may not notice the answer to one of several requests before another one comes.
+    QEMU up to 10.0 may not notice the answer to a request before others of the node are answered.
     """
 
     name: ClassVar[str] = "complete-all"

@@ -46,7 +46,7 @@ class Look:
     outcome: Outcome
     observation: Observation
     pending: tuple[StorageRequest, ...] = ()
-    """Of requests that overlap: what must be pending."""
+    """Of requests that overlap: what must be pending, or has been completed as it came."""
     answers: Mapping[int, tuple[Operation, Outcome]] = field(default_factory=dict)
     """And who must have been answered since the step before, by number."""
 
@@ -63,7 +63,8 @@ def foretold(trace: Trace, capabilities: Capabilities) -> Iterator[Look]:
         if isinstance(machine, ConcurrentMachine):
             answers = {number: (machine.request(number), answer)
                        for number, answer in machine.answers().items()}
-            yield Look(outcome, machine.observe(), tuple(machine.pending()), answers)
+            asked = (*machine.passed(), *machine.pending())
+            yield Look(outcome, machine.observe(), asked, answers)
         else:
             yield Look(outcome, machine.observe())
 

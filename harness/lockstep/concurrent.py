@@ -165,11 +165,13 @@ class Due:
     """Those that have come since the last time, by number."""
     silent: bool = False
     """Whether no command may be answered."""
+    passing: tuple[StorageRequest, ...] = ()
+    """The storage requests that come and are completed at once."""
 
     @classmethod
     def of(cls, model: ConcurrentMachine) -> Due:
         """Once after each operation."""
-        return cls(tuple(model.pending()), model.answers(), model.silent)
+        return cls(tuple(model.pending()), model.answers(), model.silent, tuple(model.passed()))
 
 
 def settled(model: object, system: System, operation: Operation) -> tuple[Difference, ...]:
@@ -190,7 +192,7 @@ def awaited(model: ConcurrentMachine, system: System, due: Due) -> Standing:
     if not isinstance(system, ConcurrentSystem):
         raise TypeError("a schedule needs a system over held storage")
     standing = system.settle(Awaited(due.pending, due.answers.keys(), model.expirable(),
-                                     due.silent))
+                                     due.silent, due.passing))
     if standing.late:
         raise OutOfTime
     return standing
@@ -199,7 +201,8 @@ def awaited(model: ConcurrentMachine, system: System, due: Due) -> Standing:
 def overlapping(model: ConcurrentMachine, system: System, operation: Operation, due: Due,
                 standing: Standing) -> tuple[Difference, ...]:
     """How what came differs from what was due."""
-    found: tuple[Difference, ...] = (*_pending(due.pending, standing.pending),
+    found: tuple[Difference, ...] = (*_pending((*due.pending, *due.passing),
+                                               (*standing.pending, *standing.passed)),
                                      *answers(model.request, due.answers, standing.answers))
     if due.silent and not standing.silent:
         found += (NotSilent(),)

@@ -89,7 +89,8 @@ class HeldStorage:
         self._pending: dict[int, HeldRequest] = {}
         self._connections: dict[int, _Connection] = {}
         self._holding = False
-        self._exempt: list[StorageRequest] = []
+        self.to_pass: list[StorageRequest] = []
+        """What is to be completed as it comes, even while others are held, and has not come."""
         self._stalled: set[str] = set()
         self._closing = False
         self._lock = threading.RLock()
@@ -131,10 +132,18 @@ class HeldStorage:
             self._holding = True
 
     def exempt(self, asked: StorageRequest) -> None:
-        """Complete the next such request as it comes, even while others are held; it is not in
-        the log."""
+        """Complete the next such request as it comes, and leave it out of the log."""
         with self._lock:
-            self._exempt.append(asked)
+            self.to_pass.append(asked)
+
+    def let_pass(self, asked: StorageRequest) -> None:
+        """Complete the oldest such request that is pending, or else the next as it comes."""
+        with self._lock:
+            alike = [each for each in self._pending.values() if each.asked == asked]
+            if alike:
+                self._end(alike[0], None)
+            else:
+                self.to_pass.append(asked)
 
     def let_go(self) -> None:
         """Complete all that is pending, and what comes from now on as it comes."""
@@ -165,7 +174,7 @@ class HeldStorage:
         """Whoever was connected is no more: forget what they asked for, and hold nothing."""
         with self._lock:
             self._holding = False
-            self._exempt.clear()
+            self.to_pass.clear()
             self._stalled.clear()
             for connection in list(self._connections.values()):
                 self._drop(connection)
@@ -174,12 +183,11 @@ class HeldStorage:
         """Complete all that is pending to a disk, or fail it; a client hears of it all at once."""
         with self._lock:
             pending = [each for each in self._pending.values() if each.asked.node == node]
-            connections = dict.fromkeys(each.connection for each in pending)
+            connections = dict.fromkeys(each.connection for each in pending if each.connection)
             for request in pending:
                 self._answer(request, error)
             for connection in connections:
-                if connection is not None:
-                    self._send(connection)
+                self._send(connection)
 
     def cut(self, node: str, *, for_good: bool = False) -> None:
         """Cut all connections to the disk; ``for_good``: and have no new ones."""
@@ -191,8 +199,7 @@ class HeldStorage:
                     self._drop(connection)
 
     def stall(self, node: str) -> None:
-        """From now on nobody hears anything about the disk: neither answers to requests leave nor
-        answers to those who want to connect to it."""
+        """From now on no answers about the disk leave, nor to those who want to connect to it."""
         with self._lock:
             self._stalled.add(node)
 
@@ -302,9 +309,9 @@ class HeldStorage:
         request = HeldRequest(self.count, asked, wire.flags, wire.data, connection=connection,
                               cookie=wire.cookie)
         self._pending[request.number] = request
-        exempt = asked in self._exempt
+        exempt = asked in self.to_pass
         if exempt:
-            self._exempt.remove(asked)
+            self.to_pass.remove(asked)
         else:
             self.log.append(request)
         if wire.offset + wire.length > self.disks[node].size:

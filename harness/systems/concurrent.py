@@ -23,6 +23,8 @@ class Awaited:
     """The numbers of the requests whose time-out is running and must not run out."""
     silent: bool = False
     """Whether the system must answer no command, as it waits for requests to end."""
+    passing: Collection[StorageRequest] = ()
+    """Storage requests that must come too, and are to be completed as they come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Standing:
     """A time-out has perhaps run out that must not have."""
     silent: bool = False
     """Whether it answers no command; looked at only where it must not."""
+    passed: tuple[StorageRequest, ...] = ()
+    """Those of the passing storage requests that have come."""
 
 
 @runtime_checkable

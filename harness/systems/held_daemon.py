@@ -139,6 +139,8 @@ class HeldDaemon(QsdSystem):
         """
         wanted = Counter(awaited.pending)
         answers: dict[int, Answer] = {}
+        for asked in awaited.passing:
+            self.storage.let_pass(asked)
         with self._verdicts("quiet"):
             self._silent = awaited.silent
             if self._silent and self._silence is None:
@@ -148,8 +150,9 @@ class HeldDaemon(QsdSystem):
             if fences and not awaited.silent:
                 self._quieten(answers)
         self._quiet = time.monotonic()
+        passed = Counter(awaited.passing) - Counter(self.storage.to_pass)
         return Standing(tuple(each.asked for each in self.storage.pending()), answers,
-                        self._late(awaited.timed), silent)
+                        self._late(awaited.timed), silent, tuple(passed.elements()))
 
     def observe(self, named: Collection[BitmapRef]) -> Observation:
         """See :meth:`QmpSystem.observe`; nothing while QEMU answers no command."""
@@ -169,10 +172,11 @@ class HeldDaemon(QsdSystem):
         wrong = disk.wrong(expected)
         return None if wrong is None else (wrong[0], disk.read(wrong[0], wrong[1] - wrong[0]))
 
-    def shut_down(self) -> None:
-        """See :meth:`QmpSystem.shut_down`; storage holds nothing back any more."""
+    def _quit(self) -> None:
         self.storage.let_go()
-        super().shut_down()
+        # While a job ends, QEMU waits for clients to take their answers.
+        self._await(Counter(), set(self._under_way.numbers()), {})
+        super()._quit()
 
     def _standing(self, why: SystemFailed) -> tuple[str, ...]:
         if not isinstance(why, SystemHung) or not hasattr(self, "_under_way"):
@@ -315,9 +319,9 @@ class HeldDaemon(QsdSystem):
         """Have a read of our own go through the node's connection to its storage.
 
         In QEMU up to 10.0 an answer from NBD storage is not noticed before the next one if other
-        requests have begun to wait for theirs meanwhile.  An answer to one that came after all
-        of them brings them into line.  When as many requests are in flight as may be there is no
-        room for that: then only the youngest may be completed.
+        requests have begun to wait for theirs meanwhile (nbd-answer-waits-for-next).  An answer
+        to one that came after all of them brings them into line.  When as many requests are in
+        flight as may be there is no room for that: then only the youngest may be completed.
         """
         pending = sum(each.asked.node == node for each in self.storage.pending())
         if pending < MOST_IN_FLIGHT:
@@ -343,8 +347,9 @@ class HeldDaemon(QsdSystem):
                 # Not before: while a job ends, QEMU waits for clients to take their answers.
                 answers |= self._rested()
             now = time.monotonic()
-            if now >= self._not_before and numbers <= answers.keys() and wanted <= Counter(
-                    each.asked for each in self.storage.pending()):
+            if (now >= self._not_before and numbers <= answers.keys()
+                    and not self.storage.to_pass
+                    and wanted <= Counter(each.asked for each in self.storage.pending())):
                 return
             if progress != self.storage.activity:
                 progress = self.storage.activity

@@ -83,7 +83,7 @@ class SimulatedHeld(Simulated):
                    for number, outcome in self._held.answers().items()}
         early, self._early = self._early, {}
         seen = Standing(tuple(self._held.pending()), {**answers, **early},
-                        silent=self._held.silent)
+                        silent=self._held.silent, passed=tuple(self._held.passed()))
         forged = self._misreport.forge(seen) if self._misreport is not None else None
         if forged is None:
             return seen

@@ -30,7 +30,7 @@ from model.concurrent_machine import ConcurrentMachine
 from model.configuration import KIB, Configuration, Image, Protocol, RequestKind
 from model.content import stamped
 from model.errors import Errno
-from model.job_operations import Backup, JobFinalize, JobResume, OnError, Sync
+from model.job_operations import Backup, JobCancel, JobFinalize, JobResume, OnError, Sync
 from model.operations import (
     AddFilter,
     AddSnapshot,
@@ -376,6 +376,14 @@ def test_what_nobody_awaits_is_noticed(
     assert isinstance(found, PendingDiffers)
     assert [each.offset for each in found.extra] == [3 * K]
     assert found.missing == ()
+
+
+def test_it_ends_when_its_clients_have_taken_their_answers(
+        daemon: HeldDaemon, capabilities: Capabilities) -> None:
+    verdict = do(daemon, capabilities, Export("src"), Start(replace(JOB, sync=Sync.NONE)),
+                 Start(Read("src", 0, 4 * K, Via.NBD_DF)), Start(JobCancel("job")))
+    assert isinstance(verdict, Conforms), verdict.summary
+    daemon.shut_down()
 
 
 def test_content_of_storage_is_what_was_written(daemon: HeldDaemon) -> None:

@@ -119,6 +119,19 @@ def test_an_exempt_request_passes_a_closed_gate_once(
     arrived(storage, 1)
 
 
+def test_what_is_to_pass_passes_also_if_it_has_come_already(
+        storage: HeldStorage, client: NbdClient) -> None:
+    storage.hold()
+    early = client.submit_read(0, 3)
+    arrived(storage, 1)
+    for _ in range(2):
+        storage.let_pass(StorageRequest("disk", RequestKind.READ, 0, 3))
+    assert client.wait(early).errno == 0
+    assert len(storage.to_pass) == 1
+    assert client.read(0, 3) == bytes(3)
+    assert not storage.to_pass
+
+
 def test_a_cut_loses_what_is_pending_and_new_connections_are_taken(
         storage: HeldStorage, client: NbdClient) -> None:
     storage.hold()

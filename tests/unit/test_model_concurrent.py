@@ -12,7 +12,7 @@ from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import Configuration, Format, Image, Protocol
 from model.errors import Errno
-from model.job_operations import Backup, BitmapMode, JobFinalize, OnError, Sync
+from model.job_operations import Backup, BitmapMode, JobCancel, JobFinalize, OnError, Sync
 from model.jobs import JobStatus
 from model.machine import Impossible, Machine
 from model.operations import (
@@ -34,7 +34,7 @@ from model.operations import (
     Zero,
 )
 from model.outcome import Allocation, Extent, Outcome
-from model.schedule import Back, Complete, Cut, Expire, Gone, Start
+from model.schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
 from tests.unit.fleecing import CLUSTER
 
 SIZE = 4 * CLUSTER
@@ -233,6 +233,35 @@ def test_a_job_that_an_error_stops_rests() -> None:
     for _ in range(3):
         held.complete()
     assert held.answers[writer].error is None
+
+
+def test_who_asks_storage_again_while_a_job_ends_is_answered() -> None:
+    held = Held(Export("src"))
+    held.do(Start(dataclasses.replace(JOB, sync=Sync.NONE)))
+    writer, reader = held.do(guest_write(0)), held.do(Start(Read("src", CLUSTER, 512)))
+    held.do(Start(JobCancel("job")))
+    with pytest.raises(Impossible):
+        held.complete()
+    held.do(CompleteAll("src"))
+    assert held.answers[reader].error is None
+    assert held.machine.passed() == []
+    held.do(CompleteAll("tmp"))
+    assert held.pending() == [("src", "write", 0)], "it has been elsewhere in between"
+    held.do(CompleteAll("src", "EIO"))
+    assert held.answers[writer].error is Errno.EIO
+    assert held.pending() == [("src", "flush", 0)], "that is of the job"
+    assert held.machine.silent
+
+
+def test_what_asks_storage_again_passes_once_the_first_has_failed() -> None:
+    held = Held(Export("src"))
+    held.do(Start(dataclasses.replace(JOB, sync=Sync.NONE)))
+    writers = [held.do(guest_write(0)), held.do(Start(Write("src", 512, 512)))]
+    held.do(Start(JobCancel("job")))
+    held.do(CompleteAll("src", "EIO"))
+    assert held.answers[writers[0]].error is Errno.EIO
+    assert [each.kind for each in held.machine.passed()] == ["read"]
+    assert held.pending() == [("tmp", "write", 0)], "for who waited for the other's copy"
 
 
 def test_a_job_is_started_when_nothing_is_under_way_and_stays() -> None:

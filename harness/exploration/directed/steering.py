@@ -43,6 +43,7 @@ def makers() -> Iterator[tuple[str, str, Callable[[Plan], Trace]]]:
     yield "concurrency", "a job is paused and resumed in the middle", _paused
     yield "concurrency", "a job that copies nothing by itself is paused, then cancelled", _passive
     yield "concurrency", "a job that is paused when it is cancelled already", _late
+    yield "concurrency", "readers that ask storage again while a job ends", asking_again
     yield "failures", "what a job that is to pause fails to copy", _failing
     yield "failures", "a job that tries again more often than anybody would", _stubborn
     yield "failures", "a job that an error stopped is cancelled beside a guest", _stopped
@@ -127,11 +128,15 @@ def _stopped(plan: Plan) -> Trace:
     return _finished(script)
 
 
+def _telling() -> Configuration:
+    images = disks(6)
+    return replace(images, images=tuple(
+        replace(image, tells_status=True) for image in images.images))
+
+
 def _asking(plan: Plan) -> Trace:
     """A job that has to ask what to copy sees its end before it has begun all that it might."""
-    images = disks(6)
-    script = _begun(plan, _JOB, replace(images, images=tuple(
-        replace(image, tells_status=True) for image in images.images)))
+    script = _begun(plan, _JOB, _telling())
     script.done(STATUS, SOURCE, 0)
     script.done(STATUS, SOURCE, 1)
     script.done(READ, SOURCE, 0, error="EIO")
@@ -169,6 +174,18 @@ def _passive(plan: Plan) -> Trace:
     script.write(1, 0.5)
     _tell(script, JobResume, JobPause, JobCancel)
     script.must(CompleteAll(TARGET, "ENOSPC"))
+    return _finished(script)
+
+
+def asking_again(plan: Plan) -> Trace:
+    """They ask for block status, then read.  Up to QEMU 10.0 the last one, which only reads, ends
+    when the others' reads are answered, too."""
+    script = _begun(plan, replace(_JOB, sync=Sync.NONE), _telling())
+    for cluster in (0, 1, 3, 4):
+        script.read(cluster, 1, SOURCE, via=ops.Via.NBD)
+    script.done(STATUS, SOURCE, 1)
+    script.read(5, 0.5, SOURCE)
+    _tell(script, JobCancel)
     return _finished(script)
 
 

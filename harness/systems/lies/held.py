@@ -31,6 +31,10 @@ def _lost_request(seen: Standing) -> Standing | None:
     return replace(seen, pending=seen.pending[:-1]) if seen.pending else None
 
 
+def _not_on_the_way(seen: Standing) -> Standing | None:
+    return replace(seen, passed=seen.passed[1:]) if seen.passed else None
+
+
 def _extra_request(seen: Standing) -> Standing | None:
     if not seen.pending:
         return None
@@ -128,6 +132,8 @@ MISDEEDS: Final = (
 
 MISREPORTS: Final = (
     Misreport("lost-request", "a storage request is not made", _lost_request),
+    Misreport("not-on-the-way", "a storage request that would complete as it comes is not made",
+              _not_on_the_way),
     Misreport("extra-request", "a storage request is made twice", _extra_request),
     Misreport("request-elsewhere", "a storage request is for another place", _elsewhere),
     Misreport("longer-request", "a storage request is a sector longer", _longer),

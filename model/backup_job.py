@@ -14,16 +14,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
-from . import links, successors
+from . import successors
 from .bitmap import align_down, align_up
 from .block_copy import MOST_TASKS, CopyCall, CopyLimits
 from .copy_before_write import CopyBeforeWrite
 from .errors import ERROR_TEXT, CommandRefused, Errno, RequestFailed, Undetermined
-from .image import Image
 from .job_life import JobLife, Surroundings
 from .job_operations import SLOWEST, Backup, BitmapMode, OnError, Sync
 from .jobs import JobStatus, Verb, check_verb
-from .node import Node
 from .program import Program, Task, Wait, collecting
 from .rules import rule
 from .successors import SyncBitmap
@@ -37,14 +35,6 @@ class JobGroup:
     """Jobs that end together, the newest first; most jobs are a group of one."""
 
     jobs: list[BackupJob] = field(default_factory=list)
-
-
-def _has_blkdebug(disk: Node) -> bool:
-    """Whether the disk, or the image that it filters, has one on top."""
-    below: Node | None = disk
-    while below is not None and not isinstance(below, Image):
-        below = links.filtered_or_backing(below)
-    return below is not None and below.format_node != below.name
 
 
 class BackupJob(JobLife):
@@ -340,18 +330,15 @@ class BackupJob(JobLife):
     @rule("backup.waits-for-clients", source="experiment")
     def _take_leave(self) -> Program[None]:
         """A job that ends takes its filter away, and so waits for the clients' requests that are
-        under way to end; then the disk is flushed, if the build does so: its storage if somebody
-        may write to it, a ``blkdebug`` on top always.  Nobody hears whether that fails.  Until
-        then QEMU answers no command and takes no further request.  The user's bitmap has been
-        settled before: what a guest's copy still fails to copy is not in it, and what the guest
-        still writes is."""
+        under way to end; then the disk is flushed, if the build does so.  Nobody hears whether
+        that fails.  Until then QEMU answers no command and takes no further request.  The user's
+        bitmap has been settled before: what a guest's copy still fails to copy is not in it, and
+        what the guest still writes is."""
         self.is_leaving = True
         yield Wait(lambda: not self._graph.under_way, "the clients' requests to end")
-        disk = self.filter.source
-        if self.filter.capabilities.ended_job_flushes and (
-                self._graph.is_written(disk) or _has_blkdebug(disk)):
+        if self.filter.capabilities.ended_job_flushes:
             with suppress(RequestFailed):
-                yield from disk.flush()
+                yield from self.filter.source.flush()
         self.is_leaving = False
 
     # Commands

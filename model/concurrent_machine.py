@@ -75,7 +75,8 @@ class ConcurrentMachine(Machine):
         self._passed: list[StorageRequest] = []
 
     def _completes_at_once(self, request: StorageRequest) -> bool:
-        if request.node in self._held:
+        if request.node in self._held and (
+                request.kind is not RequestKind.FLUSH or self.graph.is_flushed(request.node)):
             return False
         self._keep_account(request)
         return True

@@ -253,9 +253,16 @@ class Graph:
         self.nodes[node.name] = node
         self.show_copy_bitmap(node)
 
-    def is_written(self, node: Node) -> bool:
-        """Whether somebody may write to the node."""
-        return self._is_required(permissions.Permission.WRITE, node)
+    @rule("image.flushed-if-written", source="block layer: a flush goes on to what may be written "
+          "to; experiment")
+    def is_flushed(self, name: str) -> bool:
+        """A flush of a raw image reaches the storage below it only while somebody may write to the
+        image, be it what it reads as already; what was written before makes no difference.  So it
+        is with the image below a ``blkdebug``, which itself is reached always.  qcow2 writes to
+        its file of its own accord, so there flushes go, too."""
+        node = self.nodes[name]
+        of_its_own = isinstance(node, Qcow2) and node.format_node == name
+        return of_its_own or self._is_required(permissions.WRITES, node)
 
     def insert_filter(self, node: CopyBeforeWrite) -> None:
         """Put a job's filter, not used yet, in the place of its source; if that is refused, the

@@ -10,7 +10,6 @@ from .copy_before_write import CopyBeforeWrite
 from .errors import ERROR_TEXT, CommandRefused, Errno
 from .job_operations import Backup
 from .jobs import JobStatus, Progress, Verb, check_verb
-from .node import Node
 from .operations import Request
 from .outcome import STATUS_CHANGE, JobEvent, JobView
 from .program import Program, Wait
@@ -28,9 +27,6 @@ class Surroundings(Protocol):
 
     def drop_filter(self, node: CopyBeforeWrite) -> None:
         """Take a job's filter out of the graph."""
-
-    def is_written(self, node: Node) -> bool:
-        """Whether somebody may write to the node."""
 
 
 class JobLife:

@@ -302,7 +302,8 @@ class Machine:
     def _keep_account(self, request: StorageRequest) -> None:
         """Keep account of what may be lost if QEMU is killed."""
         if request.kind is RequestKind.FLUSH:
-            self._unsaved.discard(request.node)
+            if self.graph.is_flushed(request.node):
+                self._unsaved.discard(request.node)
         elif request.kind.changes:
             self._unsaved.add(self.graph.targets.get(request.node, request.node))
 

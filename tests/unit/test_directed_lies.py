@@ -50,6 +50,7 @@ from model.machine import Machine
 from model.node import Node, Status, Zeroing, _has_ended
 from model.operations import Attach, BitmapRef, Operation, Via
 from model.outcome import Outcome
+from model.permissions import Permission
 from model.program import Program, Wait
 from model.qcow2 import Cell, Qcow2
 from model.snapshot_access import SnapshotAccess
@@ -464,6 +465,10 @@ def _waits_for_the_oldest(node: CopyBeforeWrite, start: int, end: int) -> Progra
         yield Wait(functools.partial(_has_ended, reads[-1], node.frozen), "")
 
 
+def _goes_on_to_what_changes(graph: Graph, name: str) -> bool:
+    return graph._is_required(Permission.WRITE, graph.nodes[name])
+
+
 def _in_turn(condition: Callable[[], bool], reason: str, last: bool = False) -> Wait:
     return Wait(condition, reason)
 
@@ -500,6 +505,8 @@ HELD = (
     (others.detecting, Lacking(Image, "_changed_by", Node._changed_by)),
     (others.detecting, Lacking(Image, "_detected", _frees_nothing)),
     (others.keeping, Lacking(Image, "_may_unmap", lambda node, how: True)),
+    *((others.flushing, Lacking(Graph, "is_flushed", goes_on)) for goes_on in (
+        lambda graph, name: True, _goes_on_to_what_changes)),
     (CHECKS["schedule: the source shows through two overlays"].make,
      Lacking(block_copy, "_shows_through",
              lambda source, target: links.filtered_or_backing(target) is source)),

@@ -247,3 +247,35 @@ def failing(plan: Plan) -> Trace:
     script.copy(3)
     script.must(JobResume("job"), JobFinalize("job"), ops.Inspect(SOURCE), ops.Inspect(TARGET))
     return script.trace()
+
+
+def flushing(plan: Plan) -> Trace:
+    """A flush reaches storage while somebody may write to it, whoever flushes, and be it only what
+    is there already, as a copy-on-read node does; not before and not after."""
+    script = Script(plan, disks(2))
+    nodes = (SOURCE, TARGET, FILTER, "cor")
+    script.must(ops.Export(SOURCE))
+    script.guest = SOURCE
+    script.write(0)
+    script.finish()
+    script.must(ops.Unexport(SOURCE), *(ops.Export(node, writable=False) for node in nodes[:2]))
+
+    def flush() -> None:
+        for node in nodes:
+            if node in script.machine.exports:
+                script.must(Start(ops.Flush(node)))
+                script.finish()
+
+    flush()
+    script.must(ops.AddFilter(FILTER, SOURCE, TARGET), ops.Export(FILTER, writable=False))
+    flush()
+    script.must(ops.AddCopyOnRead("cor", SOURCE), ops.Export("cor", writable=False))
+    flush()
+    script.must(ops.Unexport(FILTER), ops.RemoveNode(FILTER), Start(replace(JOB, device="cor")))
+    script.finish()
+    flush()
+    script.must(Start(JobFinalize("job")))
+    script.finish()
+    script.must(ops.Unexport("cor"), ops.RemoveNode("cor"))
+    flush()
+    return script.trace()

@@ -83,6 +83,7 @@ def checks() -> Iterator[Check]:
              lambda plan: others.below(plan, ops.AddCopyOnRead("cor", FILTER))),
             ("concurrency", "a job that is paused and cancelled with much left", others.cancelled),
             ("concurrency", "a job that copies a snapshot", others.pushed),
+            ("concurrency", "flushes of disks that nobody may write to", others.flushing),
             ("concurrency", "tasks that wait for memory", tasks.memory_of_tasks),
             ("concurrency", "a job and a guest that wait for memory", tasks.memory_of_a_job),
             ("concurrency", "copies of several tasks", tasks.several),

@@ -236,6 +236,8 @@ class BlockCopy:
             else:
                 how = Zeroing(perhaps=is_zero is None)
                 yield from self.target.write_zeroes(task.start, end, how)
+            if self.compressing and not is_zero and isinstance(self.target, Qcow2):
+                self.target.compress(task.start, content)
         except RequestFailed as why:
             if call.failure is None:
                 call.failure, call.failed_reading = why.error, reading

@@ -165,7 +165,7 @@ class ConcurrentMachine(Machine):
         # What is not held may fail at once, again and again.
         lasting = {OnError.STOP, OnError.IGNORE} if held else {OnError.STOP}
         if (self.busy or command.auto_finalize or command.discard_source or actions - lasting
-                or command.speed or (command.sync is Sync.TOP and not held)):
+                or command.compress or command.speed or (command.sync is Sync.TOP and not held)):
             raise Impossible("a job that cannot be started beside requests")
         backup_commands.check_arguments(self.capabilities, command)
         with self._all_or_nothing():

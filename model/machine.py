@@ -33,7 +33,7 @@ from .backup_job import BackupJob, JobGroup
 from .bitmap import DirtyBitmap
 from .capabilities import Capabilities
 from .channels import seen_through
-from .configuration import Configuration, Fault, RequestKind
+from .configuration import Configuration, Fault, Protocol, RequestKind
 from .content import Content, zeroes
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, Errno, RequestFailed, Undetermined
@@ -107,7 +107,12 @@ class Machine:
         if isinstance(operation, ops.Inspect):
             return self._inspect(operation)
         self._command(operation)
-        return Outcome()
+        return Outcome(compressed=self._compressed()) if isinstance(
+            operation, ops.Restart) else Outcome()
+
+    def _compressed(self) -> dict[str, range]:
+        return {node.name: node.compressed_clusters for node in self.graph.nodes.values()
+                if isinstance(node, Qcow2) and node.spec.protocol is Protocol.FILE}
 
     def _command(self, operation: Operation) -> None:
         """A QMP command; one about jobs ends when they rest."""
@@ -239,7 +244,9 @@ class Machine:
         # A copy to go back to takes time, and few requests can turn out to be impossible.
         doubtful = (isinstance(request, ops.Zero) and request.fast) or (
             any(self._faults.values()) or overlays.shows_snapshot(export.node)) or any(
-                job.is_held for job in self.graph.jobs.values())
+                job.is_held for job in self.graph.jobs.values()) or any(
+                    isinstance(each, Qcow2) and each.compressed
+                    for each in self.graph.nodes.values())
         with self._all_or_nothing() if doubtful else nullcontext():
             outcome = self._answer(requests.program(number, request, export))
             unsaid.check_held(self.graph)

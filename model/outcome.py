@@ -45,7 +45,8 @@ class Outcome:
     ``denied`` lists, for an inspected snapshot, the ranges (start, end) that give EACCES.
     ``perhaps_zero`` lists ranges (start, end) of the disk that may be read as zero instead, the
     storage below QEMU deciding.  ``disconnected``: the server drops the client's connection
-    instead of answering.
+    instead of answering.  ``compressed`` has, when QEMU has ended, how many clusters of each qcow2
+    file hold compressed data: the numbers that may be, as that can be up to the storage.
     """
 
     error: Errno | None = None
@@ -55,6 +56,7 @@ class Outcome:
     denied: tuple[tuple[int, int], ...] = ()
     perhaps_zero: tuple[tuple[int, int], ...] = ()
     disconnected: bool = False
+    compressed: Mapping[str, range] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,11 @@ SPACE: Final = frozenset({Cell.DATA, Cell.ZERO_KEPT})
 """What has space in the file."""
 
 
+COMPRESSIBLE: Final = 8
+"""A cluster of which so many parts in one are a single run of zeroes compresses for certain, be
+the rest noise; without any zeroes none does."""
+
+
 class Qcow2(Image):
     """A qcow2 image; ``backing`` is the node that shows through where nothing is allocated."""
 
@@ -78,6 +83,8 @@ class Qcow2(Image):
         """How much of the disk one table of clusters is about; no status run is longer."""
         start = Cell.DATA if spec.preallocation and not spec.subclusters else Cell.UNALLOCATED
         self.cells: RunMap[Cell] = RunMap(self._room // self.cell, start)
+        self.compressed: dict[int, bool] = {}
+        """The clusters, by number, that hold compressed data; False: perhaps."""
         self.directory: list[StoredBitmap] = []
         """The bitmaps that the image keeps: see :mod:`model.bitmap_directory`."""
         self.levels = 1 if self.format_node == self.name else 2
@@ -89,7 +96,7 @@ class Qcow2(Image):
     def forget_content(self) -> None:
         """The image is made anew: nothing is allocated."""
         super().forget_content()
-        self.cells.set(0, self.cells.size, Cell.UNALLOCATED)
+        self._mark(0, self._room, Cell.UNALLOCATED)
 
     @property
     def _room(self) -> int:
@@ -103,6 +110,37 @@ class Qcow2(Image):
 
     def _mark(self, start: int, end: int, state: Cell) -> None:
         self.cells.set(start // self.cell, divide_up(end, self.cell), state)
+        if self.compressed:
+            low, high = start // self.cluster, divide_up(end, self.cluster)
+            self.compressed = {cluster: certainly for cluster, certainly in self.compressed.items()
+                               if not low <= cluster < high}
+
+    @rule("qcow2.compressed", source="argument compress of blockdev-backup; what qemu-img check "
+          "counts (experiment)")
+    def compress(self, start: int, content: Content) -> None:
+        """What a job with ``compress`` has written as data is compressed, each cluster by itself,
+        if it takes less space so, as it does with zeroes in it: what is past the end of the disk
+        counts as zero, too, and is stored.  To block status it is data, be it all zero.  Whatever
+        is then done to a part of a cluster, all of it is not compressed any more.  Zeroes free its
+        space, even if they need not."""
+        written = (Cell.DATA,) if self.detects else (Cell.DATA, Cell.PERHAPS_ZERO)
+        for low in range(start, start + content.size, self.cluster):
+            state = self.cells.at(low // self.cell)
+            held = content.slice(low - start, min(low - start + self.cluster, content.size))
+            held.resize(self.cluster, ZERO)
+            longest = max((run.length for run in held.runs() if run.value == ZERO), default=0)
+            if not longest or state not in written:
+                continue
+            certainly = state is Cell.DATA and longest * COMPRESSIBLE >= self.cluster
+            if certainly:
+                self.content.paste(low, held)
+                self._mark(low, low + self.cluster, Cell.DATA)
+            self.compressed[low // self.cluster] = certainly
+
+    @property
+    def compressed_clusters(self) -> range:
+        """How many clusters hold compressed data: the numbers that may be."""
+        return range(sum(self.compressed.values()), len(self.compressed) + 1)
 
     @rule("qcow2.backing-shows-through", source="docs/interop/qcow2.txt")
     def _read(self, start: int, end: int) -> Program[Content]:
@@ -215,11 +253,16 @@ class Qcow2(Image):
                                self.cluster):
             whole = low % self.cluster == 0 and high >= min(low + self.cluster, self.size)
             had = list(self.cells.runs(low // self.cell, high // self.cell))
+            compressed = self.compressed.get(low // self.cluster)
+            freed = whole and (frees or compressed is True)
+            if compressed is not None and not freed and any(
+                    run.value is Cell.DATA for run in had):
+                raise Undetermined("what zeroes make of a cluster that may be compressed")
             self._make_zero(low, high)
             for run in had:
                 if run.value is Cell.PERHAPS_ZERO:
                     self.cells.set(run.start, run.end, run.value)
-                elif run.value in SPACE and not (frees and whole):
+                elif run.value in SPACE and not freed:
                     self.cells.set(run.start, run.end, Cell.ZERO_KEPT)
 
     def _make_zero(self, start: int, end: int, state: Cell = Cell.ZERO) -> None:
@@ -301,7 +344,21 @@ class Qcow2(Image):
         """Data cells may be reported to read as zero if their part of the file is a hole, as it is
         after preallocation of metadata."""
         stop, reads_zero = self._run_of_zero(start, end)
-        return stop, DATA_OR_ZERO if reads_zero else DATA
+        if not reads_zero:
+            return stop, DATA
+        stop, compressed = self._run_of_compressed(start, stop)
+        return stop, DATA if compressed else DATA_OR_ZERO
+
+    def _run_of_compressed(self, start: int, end: int) -> tuple[int, bool]:
+        """Where in ``(start, end]`` it changes whether clusters are certainly compressed, and
+        whether that at ``start`` is."""
+        if not self.compressed:
+            return end, False
+        cluster = start // self.cluster
+        certainly = self.compressed.get(cluster, False)
+        while cluster * self.cluster < end and self.compressed.get(cluster, False) == certainly:
+            cluster += 1
+        return min(cluster * self.cluster, end), certainly
 
     @property
     def discard_alignment(self) -> int:

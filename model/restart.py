@@ -48,4 +48,5 @@ def _take_over(node: Node, before: Node) -> None:
             node.states = before.states
         case Qcow2(), Qcow2():
             node.cells, node.directory = before.cells, before.directory
+            node.compressed = before.compressed
             bitmap_directory.load(node)

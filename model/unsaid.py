@@ -314,6 +314,8 @@ def check_resize(graph: Graph, configuration: Configuration, command: ops.Resize
         raise Impossible("what a grown luks image holds is noise")
     if command.size % image.request_alignment and image.format_node != image.name:
         raise Impossible("blkdebug's alignment is that of its image's size")
+    if isinstance(image, Qcow2) and image.compressed:
+        raise Impossible("what becomes of compressed clusters at the end nobody has found out")
     if image.spec.subclusters and image.spec.preallocation:
         raise Impossible("which clusters have space cannot be seen of subclusters")
     if isinstance(image, Qcow2) and image.backing is not None and (shows_snapshot(image) or any(

@@ -252,6 +252,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         Export("src"), Discard("src", C // 2, 2 * C))),
     "image.zeroes-in-pieces": Scenario(_LARGE_HELD, (
         Export("src"), Start(Zero("src", 0, _LARGE))), _LARGE),
+    "qcow2.compressed": Scenario(
+        Configuration((replace(_HALF, format=Format.QCOW2, filled=((0, C), (C, C // 2))),
+                       replace(_TMP, format=Format.QCOW2))),
+        (_backup(compress=True),)),
     "qcow2.sparse-data": Scenario(
         Configuration((replace(_HALF, format=Format.QCOW2, preallocation="metadata"),)),
         (Export("src"), Status("src", 0, _SIZE))),

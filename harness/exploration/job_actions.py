@@ -14,7 +14,7 @@ from harness.exploration.images import SOURCE
 from harness.exploration.scene import Kind
 from model import job_operations as jobs
 from model import operations as ops
-from model.configuration import KIB, MIB
+from model.configuration import KIB, MIB, Format
 from model.job_operations import (
     Backup,
     BitmapMode,
@@ -34,6 +34,8 @@ _BAD_CHUNKS: Final = (-1, 4 * KIB, 65 * KIB, (1 << 63) - 1)
 _WORKERS: Final = (1, 1, 1, 2, (1 << 31) - 1, 0, -1, 1 << 31)
 _SLOW: Final = (1, jobs.SLOWEST)
 _SPEEDS: Final = (*_SLOW, 0, 0, jobs.FAST, (1 << 63) - 1, -1)
+_PACKED: Final = 5
+"""How often, in sixteenths, a job to an image that can be compressed does that."""
 _SYNCS: Final = {Sync.FULL: 4, Sync.TOP: 3, Sync.BITMAP: 6, Sync.INCREMENTAL: 3, Sync.NONE: 4}
 _ON_ERROR: Final = {OnError.REPORT: 4, OnError.STOP: 5, OnError.IGNORE: 2, OnError.ENOSPC: 1,
                     OnError.AUTO: 1}
@@ -84,10 +86,11 @@ class JobDrawer(Drawer):
         place = rank or 0
         speed = choices.pick(_SPEEDS) if choices.chance(3) else None
         chunk = 64 * KIB if speed in _SLOW else self._chunk()
+        packed = _PACKED if self.scene.formats.get(target) is Format.QCOW2 else 1
         return Backup(
             names[min(place, len(names) - 1)], device, target, sync, bitmap, mode,
             filter_node=filters[min(place, len(filters) - 1)] if filters else None,
-            compress=choices.chance(1), on_source_error=choices.weighted(_ON_ERROR),
+            compress=choices.chance(packed), on_source_error=choices.weighted(_ON_ERROR),
             on_target_error=choices.weighted(_ON_ERROR),
             auto_finalize=not choices.chance(6), auto_dismiss=not choices.chance(4),
             max_workers=1 if failing else choices.pick(_WORKERS) if choices.chance(3) else None,

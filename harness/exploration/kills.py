@@ -26,7 +26,7 @@ from harness.exploration.durability import ANYTHING, Change, Durable
 from harness.exploration.load_oracle import BLOCK, Wrong
 from harness.lockstep import human
 from harness.systems.failure import SystemFailed
-from harness.systems.image_check import damage
+from harness.systems.image_check import examine
 from harness.systems.probes import GRAPH
 from harness.systems.qmp_system import QmpSystem
 from model import operations as ops
@@ -354,10 +354,10 @@ class _Victim:
         for image in self._configuration.images:
             if image.format is Format.RAW:
                 continue
-            wrong = damage(self._build, image.format, self._system.image_file(image.node),
-                           leaks=True)
-            if wrong is not None:
-                self._violated(f"qemu-img check of {image.node}: {wrong}")
+            checked = examine(self._build, image.format, self._system.image_file(image.node),
+                              leaks=True)
+            if checked.damage is not None:
+                self._violated(f"qemu-img check of {image.node}: {checked.damage}")
 
     def _look_at_disk(self) -> None:
         answer = self._system.apply(self._next(), ops.Inspect("src"))

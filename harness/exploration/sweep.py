@@ -21,6 +21,7 @@ from model.bitmap import divide_up
 from model.concurrent_machine import machine_for
 from model.links import shown_filter
 from model.operations import Context, Operation, Via
+from model.qcow2 import Qcow2
 
 MOST: Final = 12
 """Clusters looked at one by one, on each node."""
@@ -29,10 +30,18 @@ LONGEST: Final = 1 << 30
 
 
 def sweep(building: Builder, *, touch: bool = True) -> Iterator[Operation]:
-    """The operations, harmless ones first; without ``touch`` no others."""
+    """The operations, harmless ones first; without ``touch`` no others but, if a job has
+    compressed anything, the good end of QEMU by which that is counted."""
     yield from looks(building, last=True)
-    if not touch:
-        return
+    if touch:
+        yield from _touches(building)
+    graph = building.machine.graph
+    if any(isinstance(node, Qcow2) and node.compressed
+           for node in (*graph.nodes.values(), *graph.closed.values())):
+        yield ops.Restart()
+
+
+def _touches(building: Builder) -> Iterator[Operation]:
     scene = building.scene
     for place in scene.served(Kind.SNAPSHOT):
         for offset, length in _clusters(place):

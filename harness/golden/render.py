@@ -133,7 +133,10 @@ class Renderer:
             return [f"failed: {error_text(seen.error)}"]
         if isinstance(operation, ops.Restart):
             read_only = ", ".join(operation.read_only) or "none"
-            return [json_line({"return": {}}), _AGAIN + f" ({read_only} of them read-only)"]
+            return [json_line({"return": {}}),
+                    *(f"{node}: {human.numbers(allowed)} compressed clusters"
+                      for node, allowed in seen.compressed),
+                    _AGAIN + f" ({read_only} of them read-only)"]
         if isinstance(operation, ops.Kill):
             return [_AGAIN]
         return [json_line({"return": {}})]

@@ -7,12 +7,12 @@ Data is symbolic: not bytes, but who wrote what is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from harness.lockstep.compare import compare, expected_errno
-from harness.lockstep.differences import DataDiffers, LengthDiffers
+from harness.lockstep.differences import CompressedDiffers, DataDiffers, LengthDiffers
 from harness.lockstep.found import Found
 from harness.lockstep.origin import Piece, origins
 from harness.ranges import merged
@@ -39,6 +39,9 @@ class Seen:
     disconnected: bool = False
     perhaps_zero: tuple[tuple[int, int], ...] = ()
     """Ranges of the disk for which zeroes would be as right."""
+    compressed: tuple[tuple[str, range], ...] = ()
+    """How many clusters of qcow2 files hold compressed data, or may; of those that may have any.
+    """
 
 
 def of_outcome(operation: Operation, outcome: Outcome) -> Seen:
@@ -56,7 +59,8 @@ def of_outcome(operation: Operation, outcome: Outcome) -> Seen:
                              Origin(run.value, start + run.start))
                        for run in outcome.content.runs())
     return Seen(expected_errno(operation, outcome), outcome.refused, pieces, extents,
-                outcome.denied, outcome.disconnected, outcome.perhaps_zero)
+                outcome.denied, outcome.disconnected, outcome.perhaps_zero,
+                _any_compressed(outcome.compressed or {}))
 
 
 def of_answer(operation: Operation, answer: Answer, outcome: Outcome,
@@ -81,8 +85,16 @@ def of_answer(operation: Operation, answer: Answer, outcome: Outcome,
             pieces, perhaps_zero = model.pieces, model.perhaps_zero
         else:
             pieces = tuple(_attributed(answer, start, writers))
+    compressed = model.compressed
+    if CompressedDiffers in kinds:
+        compressed = _any_compressed({node: range(number, number + 1) for node, number in (
+            answer.compressed or {}).items()})
     return Seen(answer.error, answer.refused, pieces, extents, merged(answer.denied),
-                answer.disconnected, perhaps_zero)
+                answer.disconnected, perhaps_zero, compressed)
+
+
+def _any_compressed(numbers: Mapping[str, range]) -> tuple[tuple[str, range], ...]:
+    return tuple((node, allowed) for node, allowed in numbers.items() if allowed[-1])
 
 
 def _start(operation: Operation) -> int:

@@ -8,7 +8,7 @@ Nothing is tolerated here.  Where QEMU may answer in more than one way, the mode
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from harness.ranges import Ranges, merged, without
@@ -22,6 +22,7 @@ from model.outcome import Extent, Observation, Outcome
 
 from .differences import (
     BitmapsDiffer,
+    CompressedDiffers,
     DataDiffers,
     DeniedDiffers,
     DeviceDiffers,
@@ -56,7 +57,8 @@ def compare(operation: Operation, outcome: Outcome, answer: Answer) -> tuple[Dif
         return (ErrnoDiffers(expected, answer.error),)
     if expected is not None:
         return ()
-    found: list[Difference] = []
+    found: list[Difference] = [*_compare_compressed(
+        outcome.compressed or {}, answer.compressed or {})]
     offset = operation.offset if isinstance(operation, Request) else 0
     if outcome.content is not None or answer.data is not None:
         found += _compare_data(offset, outcome, outcome.content or zeroes(0), answer)
@@ -163,6 +165,17 @@ def _zero_sectors(start: int, end: int, found: Found, within: Ranges) -> Iterato
             if not any(found.at(place, stop)):
                 yield place, stop
             place = stop
+
+
+# Compressed clusters
+
+
+def _compare_compressed(
+    expected: Mapping[str, range], found: Mapping[str, int],
+) -> Iterator[Difference]:
+    for node in sorted({*expected, *found}):
+        if found.get(node) not in expected.get(node, ()):
+            yield CompressedDiffers(node, expected.get(node), found.get(node))
 
 
 # Block status

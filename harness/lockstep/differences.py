@@ -218,6 +218,21 @@ class DeniedDiffers(Difference):
 
 
 @dataclass(frozen=True, slots=True)
+class CompressedDiffers(Difference):
+    """Other numbers of clusters of a qcow2 file hold compressed data; None: nobody counted."""
+
+    kind: ClassVar[str] = "compressed"
+    node: str
+    expected: range | None
+    found: int | None
+
+    def words(self) -> list[str]:
+        expected = "no count" if self.expected is None else human.numbers(self.expected)
+        found = "no count" if self.found is None else str(self.found)
+        return [f"compressed clusters of {self.node}: expected {expected}, found {found}"]
+
+
+@dataclass(frozen=True, slots=True)
 class BitmapsDiffer(Difference):
     """A node's list of dirty bitmaps is another."""
 

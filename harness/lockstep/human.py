@@ -161,6 +161,11 @@ def _value(name: str, value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+def numbers(allowed: range) -> str:
+    """The numbers that may be: ``3``, ``3 to 5``."""
+    return " to ".join(map(str, sorted({allowed[0], allowed[-1]})))
+
+
 def storage_request(what: StorageRequest) -> str:
     """A request to an image's storage in words: ``write tmp 64k..128k``."""
     if what.kind is RequestKind.FLUSH:

@@ -13,7 +13,9 @@ from harness.lockstep import human
 from harness.lockstep.compare import expected_errno
 from harness.lockstep.differences import (
     BitmapsDiffer,
+    CompressedDiffers,
     DeviceDiffers,
+    Difference,
     DigestDiffers,
     EventsDiffer,
     JobsDiffer,
@@ -66,6 +68,10 @@ HELD_SOCKET: Final = "held.sock"
 """Where a schedule's storage is."""
 LOOK: Final = "look"
 """The export through which a node is looked at that has none."""
+_SHOWN_ELSEWHERE: Final[dict[type[Difference], str]] = {
+    EventsDiffer: "the events of jobs show it", DeviceDiffers: "query-block shows it",
+    CompressedDiffers: "qemu-img check shows it"}
+"""What no reproducer looks at, and who does."""
 _DENIED: Final = int(seen_through(Via.NBD, Errno.EACCES))
 
 
@@ -102,12 +108,10 @@ def _check(trace: Trace, failure: Failure) -> None:
         raise NoReproducer(
             "requests overlap in an order that only storage of the harness's own can bring "
             "about; replay the trace")
-    if isinstance(failure, Diverges) and all(
-            isinstance(each, EventsDiffer) for each in failure.differences):
-        raise NoReproducer("only the events of jobs show it; replay the trace")
-    if isinstance(failure, Diverges) and all(
-            isinstance(each, DeviceDiffers) for each in failure.differences):
-        raise NoReproducer("only query-block shows it; replay the trace")
+    for kind, witness in _SHOWN_ELSEWHERE.items():
+        if isinstance(failure, Diverges) and all(
+                isinstance(each, kind) for each in failure.differences):
+            raise NoReproducer(f"only {witness}; replay the trace")
 
 
 class Writer:

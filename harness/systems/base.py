@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -26,6 +26,7 @@ class Answer:
     ``data`` has zeroes there.  For an inspected node of more than :data:`WHOLE` bytes ``data`` is
     None and ``parts`` has what may be other than zero, as (offset, bytes) in ascending order; all
     else reads as zero.  ``disconnected``: the server closed the connection instead of answering.
+    ``compressed``: how many clusters of each qcow2 file hold compressed data, when QEMU has ended.
     """
 
     error: int | None = None
@@ -35,6 +36,7 @@ class Answer:
     denied: tuple[tuple[int, int], ...] = ()
     disconnected: bool = False
     parts: tuple[tuple[int, bytes], ...] | None = None
+    compressed: Mapping[str, int] | None = None
 
 
 class System(Protocol):

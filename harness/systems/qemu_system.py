@@ -51,9 +51,10 @@ class QemuSystem(QmpSystem):
             self._attached, self._has_device = operation.node, True
         return answer
 
-    def _replace_process(self, operation: ops.Restart | ops.Kill) -> None:
-        super()._replace_process(operation)
+    def _replace_process(self, operation: ops.Restart | ops.Kill) -> Answer:
+        answer = super()._replace_process(operation)
         self._attached, self._has_device = None, False
+        return answer
 
     def _send(self, number: int, request: Request) -> Answer:
         if isinstance(request, ops.Status) or request.via not in (Via.MONITOR, Via.DEVICE):

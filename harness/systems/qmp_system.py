@@ -119,8 +119,7 @@ class QmpSystem:
             if isinstance(operation, Inspect):
                 return self._inspect(operation.node)
             if isinstance(operation, (ops.Restart, ops.Kill)):
-                self._replace_process(operation)
-                return Answer()
+                return self._replace_process(operation)
             return self._command(operation)
 
     def observe(self, named: Collection[BitmapRef]) -> Observation:
@@ -236,22 +235,23 @@ class QmpSystem:
                     raise EnvironmentProblem(f"{self.process.tool.path} cannot take on {what}: "
                                              f"{why.desc}") from why
 
-    def _replace_process(self, operation: ops.Restart | ops.Kill) -> None:
+    def _replace_process(self, operation: ops.Restart | ops.Kill) -> Answer:
         """End the process, by itself or not, and start another one over the same images."""
+        end = Answer()
         if isinstance(operation, ops.Restart):
             self._quit()
-            image_check.check(self.build, self.configuration, self._image_places, self._leaks)
+            end = image_check.look(self.build, self.configuration, self._image_places, self._leaks)
         self._leaks |= isinstance(operation, ops.Kill)
         self._clients.close()
         self.process.close()
-        self._filters.clear()
-        self._exported.clear()
+        self._filters, self._exported = {}, {}
         self._jobs, self._names = JobWatch(), NodeNames(self._block_graph)
         self.process = self._launch()
         read_only = operation.read_only if isinstance(operation, ops.Restart) else ()
         images = tuple(dataclasses.replace(image, read_only=image.node in read_only)
                        for image in self.configuration.images)
         self._attach(Configuration(images), self._image_places, str(self.workspace.socket("nbd")))
+        return end
 
     # Commands
 

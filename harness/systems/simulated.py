@@ -8,7 +8,7 @@ it shows that each oracle can fail: see :mod:`harness.systems.lies`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Protocol
 
@@ -119,7 +119,13 @@ def rendered(operation: Operation, outcome: Outcome) -> Answer:
         else:
             data = stamps.render(content, offset) if content.size else b""
     return Answer(error, outcome.refused, data, extents, outcome.denied, parts=parts,
-                  disconnected=outcome.disconnected)
+                  disconnected=outcome.disconnected, compressed=_least(outcome.compressed))
+
+
+def _least(compressed: Mapping[str, range] | None) -> dict[str, int] | None:
+    """The least of the numbers that may be."""
+    return None if compressed is None else {
+        node: numbers[0] for node, numbers in compressed.items()}
 
 
 def _without(content: Content, denied: tuple[tuple[int, int], ...]) -> Content:

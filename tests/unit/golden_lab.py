@@ -24,6 +24,7 @@ from model.operations import (
     Flush,
     Reopen,
     Resize,
+    Restart,
     Unexport,
     Via,
 )
@@ -112,3 +113,4 @@ def everything(iotest: Scenario) -> None:
     iotest.do(Transaction((Backup("job", "src", "copy", Sync.TOP, auto_dismiss=False),
                            Backup("job2", "other", "copy2", Sync.FULL, auto_dismiss=False))))
     iotest.jobs()
+    iotest.do(Restart())

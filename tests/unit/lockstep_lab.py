@@ -34,6 +34,7 @@ from model.operations import (
     Read,
     Reopen,
     Resize,
+    Restart,
     Status,
     Unexport,
     Via,
@@ -99,6 +100,7 @@ THOROUGH = trace_of(
     Attach("cbw"),
     Transaction((Backup("job", "src", "copy", Sync.FULL, auto_dismiss=False),
                  Backup("job2", "other", "copy2", Sync.FULL, auto_dismiss=False))),
+    Restart(),
     configuration=Configuration((
         Image("src", SIZE, Format.QCOW2, filled=((0, 768 * K),)),
         Image("tmp", SIZE),

@@ -113,6 +113,7 @@ _wake = JobLife._wake
 _store = Qcow2._store
 _shown_beside = Qcow2._shown_beside
 _make_zero = Qcow2._make_zero
+_mark = Qcow2._mark
 _below = Qcow2._below
 _wait_for_readers = BlockCopy._wait_for_readers
 _may_access = CopyBeforeWrite._may_access
@@ -245,6 +246,24 @@ def _counts_the_bitmap(job: BackupJob) -> Program[None]:
     yield from _choose_clusters(job)
     assert job.sync_bitmap is not None
     job.progress.set_remaining(job.sync_bitmap.bitmap.count)
+
+
+def _compresses_all(copy: BlockCopy, task: CopyTask, is_zero: bool | None,
+                    call: CopyCall) -> Program[None]:
+    asked, copy.compressing = copy.compressing, True
+    yield from _run(copy, task, is_zero, call)
+    copy.compressing = asked
+
+
+def _stays_compressed(image: Qcow2, start: int, end: int, state: Cell) -> None:
+    kept = image.compressed
+    _mark(image, start, end, state)
+    image.compressed = kept
+
+
+def _compresses_noise(image: Qcow2, start: int, content: Content) -> None:
+    for low in range(start, start + content.size, image.cluster):
+        image.compressed[low // image.cluster] = True
 
 
 def _cuts_clusters_of_overlays(target: Node, smallest: int) -> int:
@@ -385,6 +404,12 @@ CASES = (
     ("a slow job, full, paused and resumed", Lacking(JobLife, "_wake", _stays_paused)),
     ("flushes fail", Lacking(Image, "_flush", _has_flushed)),
     ("flushes fail when jobs end", Lacking(BackupJob, "_take_leave", lambda job: iter(()))),
+    *((name, Lacking(Qcow2, "compress", lambda image, start, content: None)) for name in (
+        "copies compressed: as usual", "copies before writes compressed")),
+    ("copies compressed: as usual", Lacking(BlockCopy, "_run", _compresses_all)),
+    ("copies compressed: cluster size 512", Lacking(Qcow2, "_mark", _stays_compressed)),
+    ("copies compressed: as usual", Lacking(qcow2, "COMPRESSIBLE", 0)),
+    ("copies compressed: subclusters True", Lacking(Qcow2, "compress", _compresses_noise)),
     ("jobs over one disk that end together", Lacking(BackupJob, "_commit", _commits_in_turn)),
     ("requests past the end of a disk", Lacking(Via, "is_local", False)),
     ("copy-on-read nodes over one another and over two filters",

@@ -15,7 +15,8 @@ from harness.storage.images import ImageStore
 from harness.systems.daemon import QsdSystem
 from harness.systems.failure import SystemDamaged
 from model.configuration import KIB, Configuration, Format, Image
-from model.operations import Kill, Restart
+from model.job_operations import Backup, Sync
+from model.operations import Export, Kill, Restart, Write
 from tests.unit.real_lab import real_build
 
 CLUSTER: Final = 64 * KIB
@@ -46,7 +47,16 @@ def _number(image: BinaryIO, offset: int) -> int:
 
 
 def test_a_good_end_leaves_no_damage(system: QsdSystem) -> None:
-    system.apply(1, Restart())
+    assert system.apply(1, Restart()).compressed == {"src": 0}
+
+
+def test_what_is_compressed_is_counted(system: QsdSystem) -> None:
+    for number, operation in enumerate((
+            Export("raw"), Write("raw", 0, 4 * CLUSTER), Write("raw", 0, CLUSTER, zeroes=True),
+            Write("raw", 2 * CLUSTER, CLUSTER // 2, zeroes=True),
+            Backup("job", "raw", "src", Sync.FULL, compress=True)), 1):
+        system.apply(number, operation)
+    assert system.apply(6, Restart()).compressed in ({"src": 1}, {"src": 2})
 
 
 def test_a_leak_is_damage(system: QsdSystem) -> None:

@@ -12,6 +12,7 @@ from harness import stamps
 from harness.lockstep.compare import compare, compare_observations
 from harness.lockstep.differences import (
     BitmapsDiffer,
+    CompressedDiffers,
     DataDiffers,
     DeniedDiffers,
     DeviceDiffers,
@@ -46,6 +47,7 @@ KINDS: dict[Oracle, set[type[Difference]]] = {
     Oracle.BITMAPS: {BitmapsDiffer},
     Oracle.DIGESTS: {DigestDiffers},
     Oracle.INSPECTION: {DataDiffers, LengthDiffers, DeniedDiffers},
+    Oracle.COMPRESSION: {CompressedDiffers},
     Oracle.DEVICE: {DeviceDiffers},
     Oracle.JOBS: {JobsDiffer},
     Oracle.EVENTS: {EventsDiffer},

@@ -17,7 +17,7 @@ import pytest
 from harness.builds import STORAGE_DAEMON, SYSTEM, Build, Tool, find
 from harness.errors import EnvironmentProblem
 from harness.exploration.subjects import Subject, subject_of
-from harness.lockstep.differences import EventsDiffer
+from harness.lockstep.differences import CompressedDiffers, Difference, EventsDiffer
 from harness.lockstep.replay import Stand, replay
 from harness.lockstep.trace import SystemKind, Trace
 from harness.lockstep.verdict import Conforms, Diverges, Failure
@@ -147,9 +147,11 @@ def test_what_a_simulation_lied_about_is_true_of_a_real_one(
     assert attempt(made.shell.read_text(), subject.build).status == AS_EXPECTED
 
 
-def test_what_only_events_show_has_no_reproducer() -> None:
+@pytest.mark.parametrize("difference", [
+    EventsDiffer((), (JobEvent("X", ()),)), CompressedDiffers("tmp", range(1, 2), 0)])
+def test_what_no_reproducer_looks_at_has_none(difference: Difference) -> None:
     what = trace(THOROUGH[-2:-1])
-    failure = Diverges(0, what.steps[0], (EventsDiffer((), (JobEvent("X", ()),)),))
+    failure = Diverges(0, what.steps[0], (difference,))
     with pytest.raises(NoReproducer, match="replay the trace"):
         compiled(what, failure, Machine, "99", WORDS[0])
 

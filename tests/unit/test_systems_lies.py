@@ -15,7 +15,7 @@ from harness.systems.failure import (
 from harness.systems.lies import Oracle
 from harness.systems.simulated import Simulated, rendered
 from model import operations as ops
-from model.configuration import GIB, KIB, Configuration, Image
+from model.configuration import GIB, KIB, Configuration, Format, Image
 from model.content import stamped, zeroes
 from model.errors import Errno
 from model.job_operations import Backup, Sync, Transaction
@@ -26,7 +26,8 @@ from model.outcome import Outcome
 SIZE = 512 * KIB
 CONFIGURATION = Configuration((
     Image("src", SIZE, filled=((0, 192 * KIB),)), Image("tmp", SIZE),
-    *(Image(name, SIZE) for name in ("copy", "other", "copy2"))))
+    *(Image(name, SIZE) for name in ("copy", "other", "copy2")),
+    Image("qcow", SIZE, Format.QCOW2)))
 NAMED = (BitmapRef("src", "b"),)
 
 SCRIPT = (
@@ -57,6 +58,7 @@ SCRIPT = (
     ops.Attach("cbw"),
     Transaction((Backup("job", "src", "copy", Sync.FULL, auto_dismiss=False),
                  Backup("job2", "other", "copy2", Sync.FULL, auto_dismiss=False))),
+    ops.Restart(),
 )
 
 

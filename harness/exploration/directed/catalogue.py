@@ -11,6 +11,7 @@ from harness.exploration.directed import (
     arguments,
     bitmaps,
     cells,
+    compression,
     detection,
     devices,
     extents,
@@ -45,7 +46,8 @@ def checks(system: SystemKind) -> list[Check]:
         return _in_turn([*own, (30, devices.checks())])
     return _in_turn([
         (30, schedules.checks()), (10, jobs.checks()), (20, speeds.checks()),
-        (20, extents.checks()), (30, graphs.faults()), (50, requests.edges()), *own,
+        (40, compression.checks()), (20, extents.checks()), (30, graphs.faults()),
+        (50, requests.edges()), *own,
         (40, bitmaps.checks()), (60, merging.checks()), (100, lengths.checks()),
         (100, sizes.checks()), (250, cells.checks()), (150, graphs.options()),
         (80, graphs.granularities()), (60, graphs.formats()), (250, neighbours.checks()),

@@ -143,6 +143,23 @@ _ABOUT_INSPECTIONS: Final = (
 )
 
 
+# What QEMU leaves behind.
+
+
+def _one_more_compressed(chance: Chance) -> Answer | None:
+    if not chance.outcome.compressed:
+        return None
+    node, numbers = max(chance.outcome.compressed.items())
+    return replace(chance.answer, compressed={
+        **(chance.answer.compressed or {}), node: numbers[-1] + 1})
+
+
+_ABOUT_ENDS: Final = (
+    Lie("compressed-unasked", "a cluster is compressed that nobody asked to compress",
+        Oracle.COMPRESSION, answer=_one_more_compressed),
+)
+
+
 # Errors of requests.
 
 
@@ -252,5 +269,6 @@ _ABOUT_QMP: Final = (
 )
 
 
-ANSWERS: Final = (*_ABOUT_DATA, *_ABOUT_INSPECTIONS, *_ABOUT_ERRORS, *_ABOUT_EXTENTS, *_ABOUT_QMP)
+ANSWERS: Final = (*_ABOUT_DATA, *_ABOUT_INSPECTIONS, *_ABOUT_ENDS, *_ABOUT_ERRORS,
+                  *_ABOUT_EXTENTS, *_ABOUT_QMP)
 """All of them."""

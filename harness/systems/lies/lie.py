@@ -24,6 +24,8 @@ class Oracle(StrEnum):
     DIGESTS = "digests"
     INSPECTION = "inspection"
     """The whole content of a node, and which parts of it can be read."""
+    COMPRESSION = "compression"
+    """How many clusters of a file hold compressed data."""
     DEVICE = "device"
     JOBS = "jobs"
     EVENTS = "events"

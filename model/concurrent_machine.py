@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from . import backup_commands, job_steering, requests, unsaid
+from . import backup_commands, flushing, job_steering, requests, unsaid
 from .backup_job import JobGroup
 from .capabilities import Capabilities
 from .configuration import Configuration, Protocol, RequestKind
@@ -76,7 +76,8 @@ class ConcurrentMachine(Machine):
 
     def _completes_at_once(self, request: StorageRequest) -> bool:
         if request.node in self._held and (
-                request.kind is not RequestKind.FLUSH or self.graph.is_flushed(request.node)):
+                request.kind is not RequestKind.FLUSH
+                or flushing.reaches_storage(self.graph, request.node)):
             return False
         self._keep_account(request)
         return True

@@ -138,7 +138,7 @@ class Graph:
 
     def check_no_writer(self, node: Node) -> None:
         """Refuse to make a node read-only that somebody may write to."""
-        if self._is_required(permissions.WRITES, node):
+        if self.is_required(permissions.WRITES, node):
             raise CommandRefused(
                 f"Read-only block node '{node.name}' cannot support read-write users")
 
@@ -252,17 +252,6 @@ class Graph:
         node.age, node.link_ages["target"] = self.next_age(), self.next_age()
         self.nodes[node.name] = node
         self.show_copy_bitmap(node)
-
-    @rule("image.flushed-if-written", source="block layer: a flush goes on to what may be written "
-          "to; experiment")
-    def is_flushed(self, name: str) -> bool:
-        """A flush of a raw image reaches the storage below it only while somebody may write to the
-        image, be it what it reads as already; what was written before makes no difference.  So it
-        is with the image below a ``blkdebug``, which itself is reached always.  qcow2 writes to
-        its file of its own accord, so there flushes go, too."""
-        node = self.nodes[name]
-        of_its_own = isinstance(node, Qcow2) and node.format_node == name
-        return of_its_own or self._is_required(permissions.WRITES, node)
 
     def insert_filter(self, node: CopyBeforeWrite) -> None:
         """Put a job's filter, not used yet, in the place of its source; if that is refused, the
@@ -414,7 +403,7 @@ class Graph:
     def _uses(self) -> dict[str, list[permissions.Use]]:
         return permissions.uses(self.nodes.values(), self._outer_uses())
 
-    def _is_required(self, wanted: permissions.Permission, node: Node) -> bool:
+    def is_required(self, wanted: permissions.Permission, node: Node) -> bool:
         """Whether a user of the node requires any of these permissions."""
         return any(use.requires & wanted for use in self._uses()[node.name])
 

@@ -17,6 +17,7 @@ from . import (
     backup_commands,
     defects,
     filters,
+    flushing,
     inspection,
     job_steering,
     overlays,
@@ -309,7 +310,7 @@ class Machine:
     def _keep_account(self, request: StorageRequest) -> None:
         """Keep account of what may be lost if QEMU is killed."""
         if request.kind is RequestKind.FLUSH:
-            if self.graph.is_flushed(request.node):
+            if flushing.reaches_storage(self.graph, request.node):
                 self._unsaved.discard(request.node)
         elif request.kind.changes:
             self._unsaved.add(self.graph.targets.get(request.node, request.node))

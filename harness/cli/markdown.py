@@ -21,9 +21,10 @@ from model.rules import RULES, Rule
 CHAPTERS: Final = (
     "content", "bitmap", "node", "copy_before_write", "block_copy", "snapshot_access",
     "copy_on_read", "image", "qcow2", "overlays", "held_image", "nbd_export", "requests",
-    "channels", "graph", "permissions", "resizing", "reopening", "arguments", "bitmap_commands",
-    "bitmap_directory", "backup_job", "backup_commands", "drive_backup", "jobs", "successors",
-    "transactions", "restart", "program", "small_steps", "concurrent_machine", "unsaid",
+    "channels", "graph", "permissions", "flushing", "resizing", "reopening", "arguments",
+    "bitmap_commands", "bitmap_directory", "backup_job", "backup_commands", "drive_backup", "jobs",
+    "successors", "transactions", "restart", "program", "small_steps", "concurrent_machine",
+    "unsaid",
 )
 """The modules of the specification in the order in which they are best read."""
 _TOLD: Final = {"arguments": "", "bitmap": "DirtyBitmap", "permissions": "",

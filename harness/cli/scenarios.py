@@ -221,7 +221,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         Configuration((replace(_HELD_SRC.images[0], detect_zeroes="on"),)),
         (BitmapAdd("src", "b"), Export("src"), Start(Write("src", C, C, zeroes=True)),
          Complete("src", RequestKind.ZERO, C, C)), shown=2),
-    "image.flushed-if-written": Scenario(_HELD_SRC, (
+    "flush.reaches-what-is-written": Scenario(_HELD_SRC, (
         Export("src"), Write("src", C, C), Unexport("src"), Export("src", writable=False),
         Start(Flush("src")))),
     "image.flushed-already": Scenario(

@@ -26,6 +26,7 @@ from model import (
     block_copy,
     copy_before_write,
     filters,
+    flushing,
     links,
     qcow2,
     reopening,
@@ -491,7 +492,7 @@ def _waits_for_the_oldest(node: CopyBeforeWrite, start: int, end: int) -> Progra
 
 
 def _goes_on_to_what_changes(graph: Graph, name: str) -> bool:
-    return graph._is_required(Permission.WRITE, graph.nodes[name])
+    return graph.is_required(Permission.WRITE, graph.nodes[name])
 
 
 def _in_turn(condition: Callable[[], bool], reason: str, last: bool = False) -> Wait:
@@ -530,7 +531,7 @@ HELD = (
     (others.detecting, Lacking(Image, "_changed_by", Node._changed_by)),
     (others.detecting, Lacking(Image, "_detected", _frees_nothing)),
     (others.keeping, Lacking(Image, "_may_unmap", lambda node, how: True)),
-    *((others.flushing, Lacking(Graph, "is_flushed", goes_on)) for goes_on in (
+    *((others.flushing, Lacking(flushing, "reaches_storage", goes_on)) for goes_on in (
         lambda graph, name: True, _goes_on_to_what_changes)),
     (CHECKS["schedule: the source shows through two overlays"].make,
      Lacking(block_copy, "_shows_through",

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Flushes: how far down they go depends on who uses a node, which no node knows."""
+
+from __future__ import annotations
+
+from .graph import Graph
+from .permissions import WRITES
+from .qcow2 import Qcow2
+from .rules import rule
+
+
+@rule("flush.reaches-what-is-written", source="block layer: a flush goes on to what may be "
+      "written to; experiment")
+def reaches_storage(graph: Graph, name: str) -> bool:
+    """A flush of a raw image reaches the storage below it only while somebody may write to the
+    image, be it what it reads as already; what was written before makes no difference.  So it is
+    with the image below a ``blkdebug``, which itself is reached always.  qcow2 writes to its file
+    of its own accord, so there flushes go, too."""
+    node = graph.nodes[name]
+    of_its_own = isinstance(node, Qcow2) and node.format_node == name
+    return of_its_own or graph.is_required(WRITES, node)

@@ -117,11 +117,12 @@ class QemuIo(QemuIoRequests):
         super().close()
         if self._socket.fileno() < 0:
             return
-        self._socket.close()
-        self._dead = PeerGone(CHANNEL, None, "this client was closed")
+        # Before its input ends, which would have it end by itself.
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._socket.close()
+        self._dead = PeerGone(CHANNEL, None, "this client was closed")
         keeper().release(self._process.pid)
 
     def _transfer(self, text: str, transfer: Transfer) -> list[str]:

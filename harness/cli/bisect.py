@@ -26,14 +26,18 @@ _ROOT: Final = Path(__file__).parents[2]
 _SCRIPT: Final = """\
 #!/bin/sh
 # Run it in a QEMU tree:  git bisect start BAD GOOD && git bisect run sh {name}
-# exit status: 0 good, 1 bad, 125 this commit cannot be judged
+# exit status: 0 good, 1 bad, 125 this commit cannot be judged, 255 no commit can be
 
+for each in {needs}; do [ -e "$each" ] || {{ echo "$each has gone"; exit 255; }}; done
 build={build}
 [ -e $build/config.status ] || {{
     mkdir -p $build && (cd $build && ../configure --target-list={targets} --enable-tools)
 }} || exit 125
 ninja -C $build {programs} || exit 125
 {judge}
+status=$?
+# Git takes any other number below 128 for a bad commit, and stops at one above.
+case $status in 0|1|125) exit $status ;; *) exit 255 ;; esac
 """
 _TOOLS: Final = "storage-daemon/qemu-storage-daemon qemu-img qemu-io"
 
@@ -47,7 +51,8 @@ def bisect(options: argparse.Namespace) -> int:
     try:
         code, said = _judged(trace, options)
     except SystemFailed as why:
-        code, said = BAD, f"bad: {why}"
+        # Not by an operation of the trace, of which that would be the verdict.
+        code, said = SKIP, f"cannot be judged: before the trace began, {why}"
     except HarnessError as why:
         code, said = SKIP, f"cannot be judged: {why}"
     console.print(said)
@@ -81,21 +86,23 @@ def _write_script(judge: Path, file: Path) -> int:
     """A script that builds a commit and judges it, by the trace or by its reproducer."""
     check_file(file)
     path = shlex.quote(str(judge.resolve()))
+    needs = path
     if judge.suffix == ".sh":
         try:
             # The line by which it finds the program.
             system = f"program {SYSTEM}" in judge.read_text(encoding="utf-8")
         except OSError as why:
             raise EnvironmentProblem(f"cannot read {judge}: {why.strerror}") from why
-        how = f'exec sh {path} "$PWD/$build"'
+        how = f'sh {path} "$PWD/$build"'
     else:
         system = load(judge).header.system is SystemKind.QEMU_SYSTEM
+        needs += f" {shlex.quote(str(_ROOT / 'harness'))}"
         how = (f"export PYTHONPATH={shlex.quote(str(_ROOT))}\n"
-               f"exec {shlex.quote(sys.executable)} -m harness bisect {path} "
+               f"{shlex.quote(sys.executable)} -m harness bisect {path} "
                '--qemu-build "$PWD/$build"')
     # Not in one folder: what was configured without a qemu-system would stay so.
     write(file, _SCRIPT.format(
-        name=shlex.quote(file.name), judge=how, targets=TARGET if system else "",
+        name=shlex.quote(file.name), needs=needs, judge=how, targets=TARGET if system else "",
         build="build-bisect-system" if system else "build-bisect",
         programs=f"{SYSTEM} {_TOOLS}" if system else _TOOLS))
     output().print(f"in a QEMU tree: git bisect start BAD GOOD && git bisect run sh "

@@ -44,8 +44,7 @@ def compare(options: argparse.Namespace) -> int:
     found = Comparison()
     with Progress() as progress:
         subjects = []
-        for spec in options.builds:
-            build = find(spec)
+        for build in [find(spec) for spec in options.builds]:  # that one is not there is said first
             progress.phase(f"probing QEMU {build.version}")
             subjects.append(subject_of(build))
         first, second = subjects

@@ -47,6 +47,8 @@ def simpler_operations(operation: Operation) -> Iterator[Operation]:
             continue
         if value != field.default:
             yield _with(operation, field.name, field.default)
+            for smaller in _halved(value):
+                yield _with(operation, field.name, smaller)
         if isinstance(value, tuple) and len(value) > 1:
             for index in range(len(value)):
                 yield _with(operation, field.name, value[:index] + value[index + 1:])
@@ -58,6 +60,11 @@ def simpler_operations(operation: Operation) -> Iterator[Operation]:
 def _with(operation: Operation, field: str, value: Any) -> Operation:
     changes: dict[str, Any] = {field: value}
     return replace(operation, **changes)
+
+
+def _halved(value: object) -> tuple[int, ...]:
+    """Half of a size, such as that of clusters, where its default would not do."""
+    return (value // 2,) if type(value) is int and value > 1 else ()
 
 
 def roughness(*numbers: int) -> int:
@@ -175,6 +182,8 @@ def _simpler_image(image: Image) -> Iterator[Image]:
             continue
         if field.default is not dataclasses.MISSING and value != field.default:
             yield replace(image, **{field.name: field.default})
+            for smaller in _halved(value):
+                yield replace(image, **{field.name: smaller})
     for index in range(len(image.faults) if len(image.faults) > 1 else 0):
         yield replace(image, faults=image.faults[:index] + image.faults[index + 1:])
     for index, (start, length) in enumerate(image.filled):
@@ -219,17 +228,20 @@ def _end_of_requests(steps: Sequence[Step]) -> int:
 
 def closed_gaps(trace: Trace) -> Iterator[Trace]:
     """The trace without a part of the disk that no request touches: all beyond it moves down,
-    the requests and what the images are filled with."""
+    the requests and what the images are filled with; with their ends, and without."""
     requests = [request_of(step.operation) for step in trace.steps]
     touched = [(each.offset, each.offset + max(each.length, 1))
                for each in requests if each is not None]
     end = max((high for _, high in touched), default=0)
     for unit in UNITS[:2]:
         for start, stop in without(0, end, widened(touched, unit)):
-            moved = with_images(trace, tuple(
-                replace(image, filled=_closed(image.filled, start, stop))
-                for image in trace.configuration.images))
-            yield with_steps(moved, [_moved(step, stop, stop - start) for step in trace.steps])
+            steps = [_moved(step, stop, stop - start) for step in trace.steps]
+            images = [replace(image, filled=_closed(image.filled, start, stop))
+                      for image in trace.configuration.images]
+            for cut in (stop - start, 0):  # disks may differ in size, and that matter
+                yield with_steps(with_images(trace, tuple(
+                    replace(image, size=image.size - cut) if image.size > stop else image
+                    for image in images)), steps)
 
 
 def _closed(filled: Ranges, start: int, stop: int) -> Ranges:

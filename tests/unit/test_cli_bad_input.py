@@ -4,6 +4,7 @@ left behind."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -98,9 +99,11 @@ def test_a_build_that_does_not_exist(tmp_path: Path) -> None:
     assert is_one_line(done.stderr)
 
 
-def test_a_second_build_that_does_not_exist(tmp_path: Path, build: Build) -> None:
-    done = harness("verify", "--qemu-build", build.path, "--qemu-build", "/nowhere/qemu",
-                   "--seconds", "60", cwd=tmp_path)
+@pytest.mark.parametrize("command", ["verify", "compare"])
+def test_a_second_build_that_does_not_exist(command: str, tmp_path: Path, build: Build) -> None:
+    builds = (build.path, "/nowhere/qemu")
+    options = [("--qemu-build", each) if command == "verify" else (each,) for each in builds]
+    done = harness(command, *itertools.chain(*options), "--seconds", "60", cwd=tmp_path)
     assert done.returncode == 2
     assert "QEMU build /nowhere/qemu does not exist" in done.stderr
     assert is_one_line(done.stderr), "nothing is said of the first yet"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import single
+from harness.cli import bisect, single
 from harness.cli.main import main
 from harness.errors import EnvironmentProblem
 from harness.exploration.grounds import SimulatedGround
@@ -19,6 +19,7 @@ from harness.lockstep.trace import SystemKind, Trace, save
 from harness.lockstep.verdict import Diverges
 from harness.reproducers.compile import Words, compiled
 from harness.reproducers.shell import shell
+from harness.systems.failure import SystemHung
 from model.machine import Machine
 from model.operations import Via, Write
 from tests.unit.cli_lab import simulate
@@ -58,7 +59,22 @@ def test_no_trace_is_a_mistake_of_the_user(tmp_path: Path,
     capsys.readouterr()
 
 
-@pytest.mark.parametrize(("judge", "status"), [("exit 1", 1), ("exit 0", 0), ("exit 125", 125)])
+def test_a_qemu_that_dies_before_the_trace_begins_cannot_be_judged(
+        trace: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """As of a commit on which something else is broken: that is not the defect looked for."""
+    def fails(*_: object) -> None:
+        raise SystemHung("blockdev-add", 30)
+
+    monkeypatch.setattr(bisect, "ground_of", fails)
+    assert main(["bisect", str(trace)]) == 125
+    assert "cannot be judged: before the trace began, no answer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("judge", "status"), [
+    ("exit 1", 1), ("exit 0", 0), ("exit 125", 125),
+    # As of a shell that is not there, or of a trace that cannot be read: no commit is at fault.
+    ("exit 2", 255), ("exit 127", 255), ("exit 130", 255)])
 def test_the_script_builds_and_judges(judge: str, status: int, tmp_path: Path,
                                       capsys: pytest.CaptureFixture[str]) -> None:
     """With a reproducer as judge, in a tree whose configure and ninja do nothing."""
@@ -70,6 +86,21 @@ def test_the_script_builds_and_judges(judge: str, status: int, tmp_path: Path,
     done = _run(script, tmp_path, ninja="exit 0")
     assert done.returncode == status
     assert _run(script, tmp_path, ninja="exit 1").returncode == 125
+
+
+@pytest.mark.parametrize("form", ["found.sh", "found.jsonl"])
+def test_a_judge_that_has_gone_stops_the_bisection(form: str, tmp_path: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    """Git would take each commit for a bad one."""
+    judge = tmp_path / form
+    save(judge, THOROUGH)
+    script = tmp_path / "bisect.sh"
+    assert main(["bisect", str(judge), "--script", str(script)]) == 0
+    capsys.readouterr()
+    judge.unlink()
+    done = _run(script, tmp_path, ninja="exit 0")
+    assert done.returncode == 255
+    assert done.stdout == f"{judge} has gone\n"
 
 
 def test_a_script_for_a_trace_calls_the_harness(trace: Path, tmp_path: Path,

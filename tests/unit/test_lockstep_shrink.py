@@ -343,6 +343,30 @@ def test_images_get_simpler_to_an_end(data: st.DataObject) -> None:
     pytest.fail("proposals go on for ever")
 
 
+def test_a_size_that_matters_is_halved() -> None:
+    """Where its default would not do, as for disks that are shorter than a cluster of the copy."""
+    add = AddFilter("cbw", "src", "tmp", min_cluster_size=2048 * K)
+    assert {each.min_cluster_size for each in simpler_operations(add)
+            if isinstance(each, AddFilter)} >= {None, 1024 * K}
+    trace = lab.trace_of(configuration=Configuration((
+        Image("src", lab.SIZE, format=Format.QCOW2, cluster_size=64 * K),)))
+    assert {each.configuration.image("src").cluster_size for each in simpler_images(trace)} >= {
+        None, 32 * K}
+
+
+def test_disks_of_different_sizes_are_cut_together() -> None:
+    images = Configuration((Image("src", 1024 * K), Image("tmp", 960 * K)))
+    trace = lab.trace_of(Export("src"), Read("src", 960 * K, 64 * K), configuration=images)
+    sizes = [tuple(image.size for image in each.configuration.images)
+             for each in closed_gaps(trace)]
+    assert (64 * K, 960 * K) in sizes, "tmp ends where what is closed ends"
+    assert (1024 * K, 960 * K) in sizes
+    images = Configuration((Image("src", 1024 * K), Image("tmp", 992 * K)))
+    assert (64 * K, 32 * K) in [
+        tuple(image.size for image in each.configuration.images)
+        for each in closed_gaps(lab.trace_of(*operations_of(trace), configuration=images))]
+
+
 def test_gaps_are_closed_for_all_requests_together() -> None:
     trace = lab.trace_of(
         Export("src"), Write("src", 640 * K + 512, 512), Read("src", 640 * K, 128 * K),
@@ -358,6 +382,8 @@ def test_what_images_are_filled_with_moves_along() -> None:
         (0, 96 * K), (192 * K, 512), (640 * K, 64 * K), (800 * K, K))),))
     trace = lab.trace_of(Export("src"), Read("src", 0, 64 * K), Read("src", 640 * K, 64 * K),
                          configuration=images)
-    (moved,) = closed_gaps(trace)
+    shorter, moved = closed_gaps(trace)
+    assert shorter.configuration.image("src").size == lab.SIZE - 576 * K
+    assert operations_of(shorter) == operations_of(moved)
     assert operations_of(moved)[2] == Read("src", 64 * K, 64 * K)
     assert moved.configuration.image("src").filled == ((0, 128 * K), (224 * K, K))

@@ -13,6 +13,13 @@ from typing import Final
 from harness.processes.keeper import keep_traces
 
 _SOON: Final = 0.01  # seconds; by then the main thread has left what lost the interrupt
+_told: Final = threading.Event()
+
+
+def told_to_end() -> bool:
+    """Whether an interrupt has come.  What fails after that may well fail of it: Python's own
+    compiler makes a SystemError of one that comes while it is at work."""
+    return _told.is_set()
 
 
 def heed_interrupts() -> None:
@@ -25,7 +32,10 @@ def heed_interrupts() -> None:
     hypothesis has one) or of a weak reference.  A KeyboardInterrupt that came to be raised there
     is raised again a moment later.
     """
+    _told.clear()
     signal.signal(signal.SIGTERM, _ended)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not one that is ignored
+        signal.signal(signal.SIGINT, _interrupted)
     others = sys.unraisablehook
 
     def hook(lost: sys.UnraisableHookArgs) -> None:
@@ -42,4 +52,9 @@ def heed_interrupts() -> None:
 
 def _ended(number: int, frame: FrameType | None) -> None:
     keep_traces()
+    _interrupted(number, frame)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    _told.set()
     raise KeyboardInterrupt

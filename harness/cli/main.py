@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Final
 
-from harness.cli.interrupts import heed_interrupts
+from harness.cli.interrupts import heed_interrupts, told_to_end
 from harness.cli.parser import parse
 from harness.errors import HarnessError
 from harness.invocation import through_tox
@@ -55,15 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
               file=sys.stderr)
         return BROKEN
     except KeyboardInterrupt:
-        print("harness: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         # Whoever read our output has gone; nothing must be written to it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
     except Exception:
-        return _broken()
+        return _interrupted() if told_to_end() else _broken()
     return code
+
+
+def _interrupted() -> int:
+    print("harness: interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _broken() -> int:

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import suppress
+
 import pytest
 
 from harness.cli import main as command_line
@@ -29,3 +33,20 @@ def test_exit_codes(error: BaseException, code: int, said: str,
     monkeypatch.setattr(single, "replay", fail)
     assert command_line.main(["replay", "x"]) == code
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_an_interrupt_was_made_of_is_an_interrupt(
+        number: signal.Signals, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """Python's compiler, while it reads our modules, makes a SystemError of it."""
+    def fail(options: object) -> int:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    monkeypatch.setattr(single, "replay", fail)
+    assert command_line.main(["replay", "x"]) == 130
+    assert capsys.readouterr().err == "harness: interrupted\n"
+    monkeypatch.setattr(single, "replay", lambda options: 1 // 0)
+    assert command_line.main(["replay", "x"]) == 2, "that was another run"

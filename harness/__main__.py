@@ -3,7 +3,10 @@
 
 import sys
 
-from harness.cli.main import main
-
 if __name__ == "__main__":  # a worker process imports this file under another name
+    try:
+        from harness.cli.main import main
+    except KeyboardInterrupt:  # main says so by itself once it is there
+        print("harness: interrupted", file=sys.stderr)
+        sys.exit(130)
     sys.exit(main())

@@ -332,7 +332,7 @@ class Graph:
             raise CommandRefused("Cannot export read-only node as writable")
         self.check_export(node, writable=command.writable)
         called = command.node if command.called is None else command.called
-        self._check_called(called)
+        self._check_called(called, command.description or "")
         bitmaps = (*map(self._export_bitmap, command.bitmaps), *(
             self._own_bitmap(node, name, writable=command.writable)
             for name in command.own_bitmaps))
@@ -341,17 +341,19 @@ class Graph:
         self.exports[node.name] = NbdExport(
             node, writable=command.writable, bitmaps=bitmaps,
             allocation_depth=command.allocation_depth,
-            heeds_unmap=self.capabilities.exports_heed_unmap, fired=self.fired)
+            heeds_unmap=self.capabilities.exports_heed_unmap, fired=self.fired,
+            writethrough=command.writethrough)
         self.exports[node.name].age = self.next_age()
         self.exports[node.name].called = called
 
     @rule("nbd.names", source="argument name of block-export-add; experiment")
-    def _check_called(self, name: str) -> None:
+    def _check_called(self, name: str, description: str) -> None:
         """A client asks for an export by its name, which no other export may have.  It may be
-        empty, and has at most 4096 bytes, as any string of the protocol.  Names of bitmaps are
-        shorter, so every bitmap can have a metadata context."""
-        if len(name.encode()) > LONGEST_NAME:
-            raise CommandRefused(f"export name '{name}' too long")
+        empty, and has at most 4096 bytes, as any string of the protocol: its description, too.
+        Names of bitmaps are shorter, so every bitmap can have a metadata context."""
+        for what, text in (("export name", name), ("description", description)):
+            if len(text.encode()) > LONGEST_NAME:
+                raise CommandRefused(f"{what} '{text}' too long")
         if any(export.called == name for export in self.exports.values()):
             raise CommandRefused(f"NBD server already has export named '{name}'")
 

@@ -44,7 +44,8 @@ class NbdExport:
     """One node served over NBD."""
 
     def __init__(self, node: Node, *, writable: bool, bitmaps: tuple[DirtyBitmap, ...],
-                 allocation_depth: bool, heeds_unmap: bool, fired: Counter[str]) -> None:
+                 allocation_depth: bool, heeds_unmap: bool, fired: Counter[str],
+                 writethrough: bool = False) -> None:
         self.node = node
         self.called = node.name
         """The name by which clients ask for it."""
@@ -53,6 +54,8 @@ class NbdExport:
         self.allocation_depth = allocation_depth
         self.heeds_unmap = heeds_unmap
         """Whether a client's zeroes free space only on a node with ``discard=unmap``."""
+        self.writethrough = writethrough
+        """Whether each write, also one of zeroes, is durable when answered."""
         self.size = align_down(node.size, SECTOR)
         self.fired = fired
         self.age = 0

@@ -181,8 +181,8 @@ class Node:
     @rule("node.durable-by-flush", source="FUA of the block layer over storage that has none "
           "(experiment)")
     def _lasting(self, change: Program[None]) -> Program[None]:
-        """A durable write (FUA), also one of zeroes, is a write followed by a flush of the node.
-        Dirty bitmaps record it when the flush has ended."""
+        """A durable write (FUA, or by an export with ``writethrough``), also one of zeroes, is
+        one followed by a flush of the node.  Dirty bitmaps record it when the flush has ended."""
         yield from change
         yield from self.flush()
 

@@ -113,9 +113,10 @@ class Zero(Request):
 
 @dataclass(frozen=True, slots=True)
 class Discard(Request):
-    """Discard a range (NBD TRIM)."""
+    """Discard a range (NBD TRIM); ``fua``: flushed when answered, which only NBD can ask for."""
 
     name: ClassVar[str] = "discard"
+    fua: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,10 @@ class Export(Operation):
     """Bitmaps of which only the name is given: looked for on the node and in what is below it."""
     called: str | None = None
     """The name by which clients ask for it; None: the node's."""
+    description: str | None = None
+    """What it says of itself to clients."""
+    writethrough: bool = False
+    """Each write is durable when answered, whether the client asks for that or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,13 +87,16 @@ def _change(number: int, request: Request, export: NbdExport) -> Program[None]:
         return
     if isinstance(request, ops.Write):
         yield from node.write(start, stamped(end - start, stamp_of(number, request)),
-                              durable=request.fua)
+                              durable=request.fua or export.writethrough)
     elif isinstance(request, ops.Zero):
         fast = request.fast and request.via.is_nbd
         yield from node.write_zeroes(start, end, Zeroing(
-            request.unmap, fast, insists=not export.heeds_unmap), durable=request.fua)
-    else:
+            request.unmap, fast, insists=not export.heeds_unmap),
+            durable=request.fua or export.writethrough)
+    elif isinstance(request, ops.Discard):
         yield from node.discard(start, end)
+        if request.fua and request.via.is_nbd:
+            yield from node.flush()
 
 
 def _is_not_sent(request: Request) -> bool:

@@ -35,6 +35,7 @@ from .qcow2 import DEFAULT_CLUSTER, Qcow2
 from .requests import CHANGES
 from .snapshot_access import SnapshotAccess
 
+DURABLE_IS_UNSAID: Final = "whether a durable write flushes differs between formats and builds"
 FAST_IS_UNSAID: Final = "whether such an image zeroes fast is up to the storage below it"
 MOST_RESIZED: Final = 64 * MIB
 """Bytes; no image that may be resized becomes larger."""
@@ -73,7 +74,7 @@ def check_request(configuration: Configuration, request: Request) -> None:
         raise Impossible(FAST_IS_UNSAID)
     if _is_durable(request) and any(
             fault.kind is RequestKind.FLUSH for image in images for fault in image.faults):
-        raise Impossible("whether a durable write flushes differs between formats and builds")
+        raise Impossible(DURABLE_IS_UNSAID)
 
 
 def check_pieces(configuration: Configuration, node: Node, request: Request) -> None:
@@ -258,11 +259,15 @@ def _discard_unit(node: Node) -> int:
 
 
 def check_export(graph: Graph, command: ops.Export) -> None:
-    """Refuse to let others write where a job writes compressed data, and names of their own for
-    the exports of a schedule."""
+    """Refuse to let others write where a job writes compressed data, names of their own for the
+    exports of a schedule, and durable writes where flushes fail."""
     if command.called is not None and any(
             isinstance(each, HeldImage) for each in graph.nodes.values()):
         raise Impossible("the clients of a schedule ask for an export by its node's name")
+    if command.writethrough and any(
+            fault.kind is RequestKind.FLUSH for node in graph.nodes.values()
+            if isinstance(node, ImageNode) for fault in node.spec.faults):
+        raise Impossible(DURABLE_IS_UNSAID)
     if command.writable and any(
             job.is_active and job.command.compress and job.filter.target.name == command.node
             for job in graph.jobs.values()):

@@ -44,7 +44,8 @@ def compare(options: argparse.Namespace) -> int:
     found = Comparison()
     with Progress() as progress:
         subjects = []
-        for build in [find(spec) for spec in options.builds]:  # that one is not there is said first
+        # That one of them is not there is to be said before the other is probed.
+        for build in [find(spec) for spec in options.builds]:
             progress.phase(f"probing QEMU {build.version}")
             subjects.append(subject_of(build))
         first, second = subjects

@@ -118,7 +118,8 @@ class Drawer:
         if who is None:
             return None
         offset, length = self.span(who[0])
-        return ops.Discard(who[0].name, offset, length, who[1])
+        return ops.Discard(who[0].name, offset, length, who[1],
+                           fua=who[1] in BY_LIBNBD and self.choices.chance(1))
 
     def flush(self, who: tuple[Place, Via] | None) -> Operation | None:
         """A flush."""
@@ -290,7 +291,8 @@ class Drawer:
         return ops.Export(name, writable=not self.choices.chance(2),
                           bitmaps=() if alone else tuple(by_name.values()),
                           own_bitmaps=tuple(by_name) if alone else (),
-                          allocation_depth=self.choices.chance(8))
+                          allocation_depth=self.choices.chance(8),
+                          writethrough=self.choices.chance(1))
 
     def unexport(self) -> Operation | None:
         """The end of an export."""

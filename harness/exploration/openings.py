@@ -125,7 +125,7 @@ def export_of(choices: Choices, name: str, before: list[Operation]) -> ops.Expor
     if made and choices.chance(2):
         bitmaps = (choices.pick(made),)
     return ops.Export(name, writable=not choices.chance(1), bitmaps=bitmaps,
-                      allocation_depth=choices.chance(8))
+                      allocation_depth=choices.chance(8), writethrough=choices.chance(1))
 
 
 def _bitmaps(choices: Choices, area: Area, configuration: Configuration,

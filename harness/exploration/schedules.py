@@ -336,7 +336,7 @@ class Drawer:
         if what < 26 and not self._classic:  # it is split at the clusters of a qcow2 target
             if place.size > _LARGEST_REQUEST and choices.chance(8):
                 offset, length = 0, place.size
-            return ops.Discard(place.name, offset, length, via)
+            return ops.Discard(place.name, offset, length, via, fua=choices.chance(1))
         if what < 30:
             return ops.Read(place.name, offset, length, via)
         return ops.Flush(place.name, via=via)

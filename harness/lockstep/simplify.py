@@ -46,9 +46,8 @@ def simpler_operations(operation: Operation) -> Iterator[Operation]:
         if field.default is dataclasses.MISSING or field.name in _RANGE:
             continue
         if value != field.default:
-            yield _with(operation, field.name, field.default)
-            for smaller in _halved(value):
-                yield _with(operation, field.name, smaller)
+            for simpler in (field.default, *_halved(value)):
+                yield _with(operation, field.name, simpler)
         if isinstance(value, tuple) and len(value) > 1:
             for index in range(len(value)):
                 yield _with(operation, field.name, value[:index] + value[index + 1:])
@@ -181,9 +180,9 @@ def _simpler_image(image: Image) -> Iterator[Image]:
         if held and field.name == "protocol":
             continue
         if field.default is not dataclasses.MISSING and value != field.default:
-            yield replace(image, **{field.name: field.default})
-            for smaller in _halved(value):
-                yield replace(image, **{field.name: smaller})
+            for each in (field.default, *_halved(value)):
+                changes: dict[str, Any] = {field.name: each}
+                yield replace(image, **changes)
     for index in range(len(image.faults) if len(image.faults) > 1 else 0):
         yield replace(image, faults=image.faults[:index] + image.faults[index + 1:])
     for index, (start, length) in enumerate(image.filled):

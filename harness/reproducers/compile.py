@@ -179,8 +179,9 @@ class Writer:
         if not isinstance(operation, (ops.Read, ops.Write, ops.Zero, ops.Discard)):
             return False
         export = self.machine.exports.get(operation.node)
-        return (operation.via is Via.NBD and not (isinstance(operation, ops.Zero)
-                                                  and operation.fast)
+        only_nbd = (operation.fast if isinstance(operation, ops.Zero)
+                    else operation.fua if isinstance(operation, ops.Discard) else False)
+        return (operation.via is Via.NBD and not only_nbd
                 and export is not None and (
                     export.writable or not isinstance(operation, CHANGES)))
 
@@ -197,7 +198,8 @@ class Writer:
             case ops.Kill():
                 self._plugged = False
                 yield Again(kill=True, attach=self.attach())
-            case ops.Export(called=str(name)) if not is_well_formed(name):
+            case ops.Export(called=name, description=text) if not all(
+                    is_well_formed(each) for each in (name, text) if each is not None):
                 raise NoReproducer("a name that a shell would have to quote; replay the trace")
             case Start() | Complete() | CompleteAll() | Expire() | Cut():
                 raise NoReproducer(f"{operation.name} is part of a schedule; replay the trace")
@@ -269,8 +271,9 @@ class Writer:
                 flags += ["NO_HOLE"] if not unmap else []
                 flags += ["FAST_ZERO"] if fast else []
                 flags += ["FUA"] if fua else []
-            case ops.Discard():
+            case ops.Discard(fua=fua):
                 verb = "trim"
+                flags += ["FUA"] if fua else []
             case ops.Status(context=context, one=one):
                 verb = "status"
                 flags += ["REQ_ONE"] if one else []

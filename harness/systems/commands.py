@@ -233,6 +233,10 @@ def _export(operation: ops.Export) -> Command:
                               *operation.own_bitmaps]
     if operation.allocation_depth:
         options["allocation-depth"] = True
+    if operation.description is not None:
+        options["description"] = operation.description
+    if operation.writethrough:
+        options["writethrough"] = True
     return Command("block-export-add", options)
 
 

@@ -100,8 +100,8 @@ def _submit(client: NbdClient, number: int, request: Request) -> None:
                                 fua=fua)
         case ops.Zero(unmap=unmap, fast=fast, fua=fua):
             client.submit_zero(offset, length, no_hole=not unmap, fast=fast, fua=fua)
-        case ops.Discard():
-            client.submit_discard(offset, length)
+        case ops.Discard(fua=fua):
+            client.submit_discard(offset, length, fua=fua)
         case ops.Flush():
             client.submit_flush()
         case ops.Status(one=one):

@@ -26,7 +26,7 @@ def by_nbd(client: NbdClient, number: int, request: Request) -> Answer:
             client.zero(offset, length, no_hole=not request.unmap, fast=request.fast,
                         fua=request.fua)
         case ops.Discard():
-            client.discard(offset, length)
+            client.discard(offset, length, fua=request.fua)
         case ops.Flush():
             client.flush()
         case ops.Status():

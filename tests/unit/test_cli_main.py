@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
+import sys
 from contextlib import suppress
 
 import pytest
@@ -50,3 +52,18 @@ def test_what_an_interrupt_was_made_of_is_an_interrupt(
     assert capsys.readouterr().err == "harness: interrupted\n"
     monkeypatch.setattr(single, "replay", lambda options: 1 // 0)
     assert command_line.main(["replay", "x"]) == 2, "that was another run"
+
+
+def test_an_interrupt_may_come_while_modules_are_read(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "harness.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "harness.cli.main")
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("harness", run_name="__main__")
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "harness: interrupted\n"

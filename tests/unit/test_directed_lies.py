@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -30,6 +30,7 @@ from model import (
     links,
     qcow2,
     reopening,
+    requests,
     successors,
 )
 from model.backup_job import BackupJob
@@ -48,8 +49,9 @@ from model.job_life import JobLife
 from model.job_operations import OnError
 from model.jobs import JobStatus
 from model.machine import Machine
+from model.nbd_export import NbdExport
 from model.node import Node, Status, Zeroing, _has_ended
-from model.operations import Attach, BitmapRef, Operation, Via
+from model.operations import Attach, BitmapRef, Discard, Operation, Request, Via
 from model.outcome import Outcome
 from model.permissions import Permission
 from model.program import Program, Wait
@@ -94,6 +96,8 @@ def _forgetful(kind: type[_Forgetful], lacking: Lacking, images: Configuration) 
     return machine
 
 
+_change = requests._change
+_check_called = Graph._check_called
 _run = BlockCopy._run
 _begin = BlockCopy._begin
 _copy_dirty = BlockCopy._copy_dirty
@@ -391,7 +395,9 @@ CASES = (
     ("images of every format reopened",
      Lacking(reopening, "_make_writable", _always_writable)),
     ("names that exports may have",
-     Lacking(Graph, "_check_called", lambda graph, name: None)),
+     Lacking(Graph, "_check_called", lambda graph, name, description: None)),
+    ("names that exports may have", Lacking(
+        Graph, "_check_called", lambda graph, name, description: _check_called(graph, name, ""))),
     ("names that exports may have",
      Lacking(arguments, "is_well_formed", lambda name: True)),
     ("names and granularities that bitmaps may have", Lacking(DirtyBitmap, "merge", _overwrites)),
@@ -499,6 +505,16 @@ def _in_turn(condition: Callable[[], bool], reason: str, last: bool = False) -> 
     return Wait(condition, reason)
 
 
+def _writes_back(number: int, request: Request, export: NbdExport) -> Program[None]:
+    export.writethrough = False
+    return _change(number, request, export)
+
+
+def _is_only_advised(number: int, request: Request, export: NbdExport) -> Program[None]:
+    return _change(number, replace(request, fua=False) if isinstance(request, Discard)
+                   else request, export)
+
+
 HELD = (
     (CHECKS["schedule: guest writes and fleecing reads"].make,
      Lacking(Node, "write_zeroes", _not_durable)),
@@ -530,6 +546,8 @@ HELD = (
     (others.beyond, Lacking(Qcow2, "_below", _asks_past_its_end)),
     (others.detecting, Lacking(Image, "_changed_by", Node._changed_by)),
     (others.detecting, Lacking(Image, "_detected", _frees_nothing)),
+    (others.durable, Lacking(requests, "_change", _writes_back)),
+    (others.durable, Lacking(requests, "_change", _is_only_advised)),
     (others.keeping, Lacking(Image, "_may_unmap", lambda node, how: True)),
     *((others.flushing, Lacking(flushing, "reaches_storage", goes_on)) for goes_on in (
         lambda graph, name: True, _goes_on_to_what_changes)),

@@ -129,6 +129,11 @@ def _exports(plan: Plan) -> Trace:
         ops.Export("qcow", called="n", bitmaps=(BitmapRef("qcow", "nope"),)),
         ops.Export("qcow", called="n" * 4097, bitmaps=(BitmapRef("qcow", "nope"),)),
         ops.Export("1", called="n" * 4097), ops.Export("nope", called="n" * 4097),
+        *(ops.Export("qcow", description=text) for text in ("d" * 4097, "\u00e9" * 2049)),
+        ops.Export("qcow", called="n" * 4097, description="d" * 4097),
+        ops.Export("small"), ops.Export("qcow", called="small", description="d" * 4097),
+        ops.Export("qcow", description="\u00e9" * 2048), ops.Read("qcow", 0, 512),
+        ops.Unexport("qcow"),
         ops.Restart(("qcow",)), ops.Export("qcow", called="n" * 4097)))
     return builder.trace()
 

@@ -379,7 +379,8 @@ def _flushes(plan: Plan) -> Trace:
     for node in ("cbw", "once"):
         for _ in range(2):
             builder.add_all((ops.Flush(node), ops.Write(node, 0, 512), ops.Flush(node),
-                             ops.Flush(node), ops.Flush(node, via=Via.QEMU_IO)))
+                             ops.Flush(node), ops.Flush(node, via=Via.QEMU_IO),
+                             ops.Discard(node, 0, CLUSTER, fua=True)))
     builder.add_all((ops.Resize("sized", 2 * CLUSTER), ops.Export("sized"), ops.Flush("sized"),
                      ops.Flush("sized")))
     builder.add_all((ops.Export("left"), ops.Read("left", 0, 512, Via.QEMU_IO),

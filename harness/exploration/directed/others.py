@@ -153,6 +153,34 @@ def detecting(plan: Plan) -> Trace:
     return script.trace()
 
 
+def durable(plan: Plan) -> Trace:
+    """Each write through an export with writethrough is flushed, also one of zeroes, and answered
+    as the flush is; a discard only where its client asks for that.  What a snapshot gives up is
+    none of the disk's."""
+    script = Script(plan, disks(16))
+    script.must(ops.BitmapAdd(SOURCE, "b0", CLUSTER), ops.AddFilter(FILTER, SOURCE, TARGET),
+                ops.AddSnapshot(SNAPSHOT, FILTER), ops.Export(FILTER, writethrough=True),
+                ops.Export(SNAPSHOT))
+    changes = (ops.Write(FILTER, 0, 512), ops.Zero(FILTER, 0, CLUSTER),
+               ops.Zero(FILTER, 0, 512, unmap=True), ops.Write(FILTER, 0, 512, fua=True),
+               ops.Discard(FILTER, 0, 512), ops.Discard(FILTER, 0, CLUSTER, fua=True),
+               ops.Discard(SNAPSHOT, 0, CLUSTER, fua=True), ops.Write(FILTER))
+    for cluster, change in enumerate(changes):
+        script.base = cluster
+        script.start(change)
+        script.finish()
+    for cluster, change in enumerate((changes[0], changes[5]), start=len(changes)):
+        script.base = cluster
+        script.start(change)
+        script.copy(0)
+        script.done(RequestKind.DISCARD if isinstance(change, ops.Discard) else WRITE, SOURCE, 0)
+        script.read(0)
+        script.done(RequestKind.FLUSH, SOURCE, error="EIO")
+        script.finish()
+    script.add_all(ops.Inspect(node) for node in (SOURCE, TARGET, SNAPSHOT))
+    return script.trace()
+
+
 def keeping(plan: Plan) -> Trace:
     """Of disks that free no space, zeroes that may do so do not ask for it, and discards ask for
     nothing at all; what is copied before is no other.  The same of a filter over a disk that does,

@@ -57,6 +57,7 @@ def checks() -> Iterator[Check]:
             ("failures", "a job of which a client gives up a part", others.given_up),
             ("concurrency", "disks that free no space", others.keeping),
             ("zeroes", "data that is zero", others.detecting),
+            ("failures", "writes and discards that are flushed", others.durable),
             ("failures", "storage that is lost and found", losing.lost),
             ("concurrency", "copies that wait for memory", tasks.memory),
             ("failures", "QEMU killed at each step of guest and client", killing.fleecing),

@@ -99,20 +99,21 @@ def _filter(view: FilterView, places: Ranges, retold: Retold,
 
 def _rows(view: FilterView, bitmaps: tuple[DirtyBitmap, ...],
           before: tuple[RunMap[bool], ...] | None, places: Ranges) -> list[tuple[str, ...]]:
-    """The clusters that the failure is about or the last step changed, equal ones in one row."""
+    """The clusters that the failure is about or the last step changed, equal ones in one row.
+
+    Where a disk is resized below or above its filter, some bitmaps have more clusters than others.
+    """
     size = view.cluster_size
-    # A filter that was resized may have bitmaps of several lengths.
-    end = min(each.size for each in (*(bitmap.bits for bitmap in bitmaps), *(before or ())))
+    end = max(bitmap.bits.size for bitmap in bitmaps)
     wanted = [(low // size, min(high // size, end)) for low, high in widened(places, size)
               if low // size < end]
     for index, old in enumerate(before or ()):
-        wanted += _changed(old, bitmaps[index].bits, end)
+        wanted += _changed(old, bitmaps[index].bits)
     rows: list[tuple[str, ...]] = []
     for start, stop in merged(wanted):
         while start < stop:
-            until = min(each.bits.run_at(start, stop).end for each in bitmaps)
-            for old in before or ():
-                until = min(until, old.run_at(start, stop).end)
+            until = min(_run_end(bits, start, stop)
+                        for bits in (*(each.bits for each in bitmaps), *(before or ())))
             bits = [_bit(bitmap.bits, before[index] if before else None, start)
                     for index, bitmap in enumerate(bitmaps)]
             name = f"cluster {start}" if until == start + 1 else f"clusters {start}-{until - 1}"
@@ -121,16 +122,25 @@ def _rows(view: FilterView, bitmaps: tuple[DirtyBitmap, ...],
     return rows
 
 
-def _changed(old: RunMap[bool], new: RunMap[bool], end: int) -> list[tuple[int, int]]:
-    return [(now.start, now.end) for was in old.runs(0, end)
+def _changed(old: RunMap[bool], new: RunMap[bool]) -> list[tuple[int, int]]:
+    common = min(old.size, new.size)
+    return [(now.start, now.end) for was in old.runs(0, common)
             for now in new.runs(was.start, was.end) if now.value != was.value]
 
 
+def _run_end(bits: RunMap[bool], start: int, stop: int) -> int:
+    """Where the run of clusters that begins at ``start`` ends; all past the end are one run."""
+    return bits.run_at(start, min(stop, bits.size)).end if start < bits.size else stop
+
+
 def _bit(now: RunMap[bool], before: RunMap[bool] | None, cluster: int) -> str:
-    """``1``, or ``0>1`` if the last step set it."""
-    if before is None or before.at(cluster) == now.at(cluster):
-        return str(int(now.at(cluster)))
-    return f"{int(before.at(cluster))}>{int(now.at(cluster))}"
+    """``1``, or ``0>1`` if the last step set it; ``-`` past the end."""
+    new, old = _bit_at(now, cluster), _bit_at(now if before is None else before, cluster)
+    return new if old == new else f"{old}>{new}"
+
+
+def _bit_at(bits: RunMap[bool], cluster: int) -> str:
+    return str(int(bits.at(cluster))) if cluster < bits.size else "-"
 
 
 def _bitmaps(view: FilterView) -> tuple[DirtyBitmap, ...]:

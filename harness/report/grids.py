@@ -31,6 +31,17 @@ def changes(old: RunMap[Value], new: RunMap[Value]) -> Iterator[tuple[int, int, 
                 yield now.start, now.end, now.value
 
 
+def levelled(now: RunMap[Value], last: RunMap[Value], beyond: Value) -> RunMap[Value]:
+    """A copy of what is now, as long as the longer of the two is, and what was last made so, too:
+    a disk may have been resized.  Past their ends they are ``beyond``."""
+    now = now.copy()
+    size = max(now.size, last.size)
+    for each in (now, last):
+        if each.size < size:
+            each.resize(size, beyond)
+    return now
+
+
 def clusters_of(content: Content, unit: int, first: int, last: int,
                 ) -> Iterator[tuple[int, int, Stamp]]:
     """Whose data clusters [first, last) of ``unit`` bytes hold, as runs (start, end, stamp)."""
@@ -54,6 +65,7 @@ class Grid:
     kind: str
     """``filter`` or ``image``."""
     size: int
+    """In bytes; of what is resized, the largest."""
     unit: int
     """Bytes of a cluster."""
     born: int
@@ -112,9 +124,10 @@ class FilterGrid:
         """Take down what changed; ``counts`` are QEMU's, None: it was not asked."""
         for which, bitmap in enumerate((view.access, view.done, view.copy)):
             if bitmap.bits != self._last[which]:
+                now = levelled(bitmap.bits, self._last[which], False)
                 self.grid.events += [(row, which, start, end, int(value)) for start, end, value
-                                     in changes(self._last[which], bitmap.bits)]
-                self._last[which] = bitmap.bits.copy()
+                                     in changes(self._last[which], now)]
+                self._last[which] = now
         if counts is not None and counts != self._counts:
             self.grid.counts.append((row, counts))
             self._counts = counts
@@ -135,8 +148,10 @@ class ImageGrid:
 
     def take(self, row: int, content: Content) -> None:
         """Take down what changed."""
-        if content.size != self._last.size or content == self._last:
+        if content == self._last:
             return
+        self.grid.size = max(self.grid.size, content.size)
+        content = levelled(content, self._last, 0)
         unit = self.grid.unit
         done = 0
         for start, end, stamp in changes(self._last, content):
@@ -145,4 +160,4 @@ class ImageGrid:
             self.grid.events += [(row, 0, low, high, value) for low, high, value
                                  in clusters_of(content, unit, first, last)]
             done = max(done, last)
-        self._last = content.copy()
+        self._last = content

@@ -136,6 +136,8 @@ class Timeline:
             if key not in self._filters:
                 words = f"copies from {node.source.name} to {node.target.name}"
                 self._filters[key] = FilterGrid(view, node.size, row, words)
+            grid = self._filters[key].grid
+            grid.size = max(grid.size, node.size)
             self._filters[key].take(
                 row, view, self._counts(view, seen),
                 [(each.start, each.end) for each in node.frozen],

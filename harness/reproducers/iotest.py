@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from harness.lockstep.trace import SystemKind
 from harness.reproducers.compile import RAW_SOCKET, SOCKET, NoReproducer
+from harness.reproducers.patterns import flights
 from harness.reproducers.python_source import WIDTH, Name, call
 from harness.reproducers.script import (
     OK,
@@ -118,9 +119,14 @@ class _Speaker:
             yield f"    file.truncate({image.size})"
             if image.preallocation not in (None, "off") and image.size:
                 yield f"    os.posix_fallocate(file.fileno(), 0, {image.size})"
-            for piece in disk.pieces:
-                yield f"    file.seek({piece.start})"
-                yield f"    file.write(bytes([{piece.pattern}]) * {piece.length})"
+            for flight in flights(disk.pieces):
+                first, last = flight[0], flight[-1]
+                yield f"    file.seek({first.start})"
+                if first is last:
+                    yield f"    file.write(bytes([{first.pattern}]) * {first.length})"
+                else:
+                    yield f"    for value in range({first.pattern}, {last.pattern + 1}):"
+                    yield f"        file.write(bytes([value]) * {first.length})"
             return
         options = creation_options(image)
         chosen = ["-o", ",".join(options)] if options else []

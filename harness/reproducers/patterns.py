@@ -20,6 +20,20 @@ _FILL_VALUES: Final = 160
 """At most so many of the values are given to what images hold from the start."""
 
 
+def flights(pieces: Iterable[Piece]) -> list[list[Piece]]:
+    """The pieces, those put together that a loop can write: of one length, one behind the other,
+    each of the next value."""
+    found: list[list[Piece]] = []
+    for piece in pieces:
+        before = found[-1][-1] if found else None
+        if before is not None and (before.end, before.length, before.pattern + 1) == (
+                piece.start, piece.length, piece.pattern):
+            found[-1].append(piece)
+        else:
+            found.append([piece])
+    return found
+
+
 class Patterns:
     """Gives out the values; the same for the same place of the same write."""
 

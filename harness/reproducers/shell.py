@@ -15,6 +15,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.lockstep.trace import SystemKind
+from harness.reproducers.patterns import flights
 from harness.reproducers.script import (
     OK,
     Act,
@@ -120,10 +121,10 @@ def disk_lines(disk: Disk) -> Iterator[str]:
         yield f"truncate -s {image.size} {file}"
         if image.preallocation not in (None, "off") and image.size:
             yield f"fallocate -l {image.size} {file}"
-        for piece in disk.pieces:
-            yield (f"head -c {piece.length} /dev/zero | tr '\\0' '\\{piece.pattern:03o}' |\n"
-                   f"    dd of={file} seek={piece.start} oflag=seek_bytes iflag=fullblock bs=64k "
-                   "conv=notrunc status=none")
+        for flight in flights(disk.pieces):
+            yield (f"{_bytes(flight)} |\n"
+                   f"    dd of={file} seek={flight[0].start} oflag=seek_bytes iflag=fullblock "
+                   "bs=64k conv=notrunc status=none")
         return
     options = creation_options(image)
     secret = ""
@@ -144,6 +145,16 @@ def disk_lines(disk: Disk) -> Iterator[str]:
         yield f"$QEMU_IO {secret}{writes} \\\n    --image-opts {quote(opened)} >/dev/null"
     if image.protocol is Protocol.NBD and image.format is Format.QCOW2:
         yield f"truncate -s +{growth(image)} {file}  # behind NBD a file does not grow"
+
+
+def _bytes(flight: Sequence[Piece]) -> str:
+    """A command that prints them."""
+    piece = flight[0]
+    if len(flight) == 1:
+        return f"head -c {piece.length} /dev/zero | tr '\\0' '\\{piece.pattern:03o}'"
+    return (f"for value in $(seq {piece.pattern} {flight[-1].pattern}); do\n"
+            f"    head -c {piece.length} /dev/zero | tr '\\0' \"\\\\$(printf %o $value)\"\n"
+            "done")
 
 
 def _raw_server(script: Script) -> Iterator[str]:

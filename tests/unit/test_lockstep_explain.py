@@ -173,6 +173,7 @@ def story(trace: Trace, stand: Stand) -> str:
     return told
 
 
+ON_SOURCE = Capabilities(copy_bitmap_on_filter=False)
 OLD = Capabilities(snapshot_reads_source_before_done_run_ends=True)
 
 
@@ -231,6 +232,16 @@ def test_the_story_of_a_wrong_bitmap() -> None:
     assert ["clusters", "set,", "QEMU", "16", "3", "13"] in rows
     assert ["differs", "differs"] in rows
     assert ["clusters", "1-3", "(64k..256k)", "1", "0>1", "1>0"] in rows
+
+
+def test_bitmaps_of_a_filter_whose_disk_was_resized_may_differ_in_size() -> None:
+    """The copy bitmap, where it is the source's, has been cut; access and done have not."""
+    trace = lab.trace_of(AddFilter("cbw", "src", "tmp"), Resize("src", 128 * K), Export("cbw"),
+                         Write("cbw", 192 * K, 512))
+    told = story(trace, lab.stand(catalogue()["no-error"], ON_SOURCE))
+    rows = [line.split() for line in told.splitlines()]
+    assert ["clusters", "set,", "model", "and", "QEMU", "alike", "16", "1", "2"] in rows
+    assert ["cluster", "3", "(192k..256k)", "1", "0>1", "-"] in rows
 
 
 def test_the_story_of_shifted_data() -> None:

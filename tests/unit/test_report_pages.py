@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from harness.report.traces import Told, trace_page
 from harness.systems.probes import PROBES
 from model.capabilities import Capabilities
 from model.machine import Machine
+from model.operations import AddFilter, Export, Resize, Write
 from tests.unit.cli_lab import harness, simulate
-from tests.unit.lockstep_lab import THOROUGH
+from tests.unit.lockstep_lab import SIZE, THOROUGH, K, trace_of
 from tests.unit.report_lab import (
     COMPARED,
     COPIED,
@@ -67,6 +69,23 @@ def test_the_changes_of_a_grid_add_up_to_the_model(trace: Any) -> None:
             held.update(dict.fromkeys(range(start, end, 4), stamp))
         for place in range(0, content.size, 4):
             assert held.get(place, 0) == content.at(place), (image, place)
+
+
+@pytest.mark.parametrize("on_filter", [True, False])
+def test_a_disk_may_be_resized(on_filter: bool) -> None:
+    """Below a filter that nobody uses, and its own size may follow or not: the bitmaps of a filter
+    are then of several sizes."""
+    capabilities = Capabilities(copy_bitmap_on_filter=on_filter)
+    trace = trace_of(
+        Resize("tmp", 2 * SIZE), AddFilter("cbw", "src", "tmp"), Resize("src", 2 * SIZE),
+        Resize("src", 128 * K), Export("tmp"), Write("tmp", SIZE, 4 * K), Resize("src", SIZE))
+    trace = replace(trace, header=replace(trace.header, capabilities=capabilities))
+    timeline = page_data(Told(trace))["timeline"]
+    grids = {grid["name"]: grid for grid in timeline["grids"]}
+    assert len(timeline["rows"]) == len(trace.steps), "to the end"
+    assert grids["src"]["size"] == grids["tmp"]["size"] == 2 * SIZE
+    assert (SIZE, SIZE + 4 * K, 6) in [tuple(each[1:]) for each in grids["tmp"]["data"]]
+    assert rebuilt(grids["cbw"])
 
 
 def test_a_page_is_self_contained_and_cannot_be_broken_out_of() -> None:

@@ -26,8 +26,8 @@ from harness.reproducers.compile import NoReproducer, Words, compiled
 from harness.reproducers.handover import write_reproducers
 from harness.reproducers.iotest import iotest
 from harness.reproducers.python_source import WIDTH, Name, call
-from harness.reproducers.script import Script
-from harness.reproducers.shell import shell
+from harness.reproducers.script import Piece, Script
+from harness.reproducers.shell import disk_lines, shell
 from harness.reproducers.unheld import unheld
 from harness.systems.lies import catalogue
 from harness.systems.probes import PROBES, Probe
@@ -286,6 +286,26 @@ def test_nothing_of_this_machine_is_in_it(operations: tuple[Operation, ...]) -> 
     for text in (shell(script, "x.sh"), iotest(script)):
         assert sys.prefix not in text
         assert str(Path.cwd()) not in text
+
+
+def test_what_a_disk_is_filled_with_is_a_loop(tmp_path: Path) -> None:
+    """Not two lines for each of 64 blocks."""
+    script = script_of(trace(THOROUGH))
+    assert "    for value in range(1, 65):\n" in iotest(script)
+    disk = script.disks[0]
+    assert len(disk.pieces) == 64
+    lines = list(disk_lines(disk))
+    assert "\n".join(lines).count("\n") < 6
+    odd = dataclasses.replace(disk, pieces=(
+        Piece(512, 1024, 7), *disk.pieces[1:3], Piece(64 * 1024, 64 * 1024 + 512, 255),
+        Piece(64 * 1024 + 512, 65 * 1024, 0)))
+    for each in (disk, odd):
+        subprocess.run(["sh", "-ec", "\n".join(disk_lines(each))], cwd=tmp_path, check=True)
+        data = bytearray(each.image.size)
+        for piece in each.pieces:
+            data[piece.start:piece.end] = bytes([piece.pattern]) * piece.length
+        assert (tmp_path / disk.file).read_bytes() == data
+        (tmp_path / disk.file).unlink()
 
 
 def test_calls_are_wrapped() -> None:

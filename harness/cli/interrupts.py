@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from types import FrameType
 from typing import Final
 
@@ -40,7 +41,8 @@ def heed_interrupts() -> None:
 
     def hook(lost: sys.UnraisableHookArgs) -> None:
         if not issubclass(lost.exc_type, KeyboardInterrupt):
-            others(lost)
+            if not told_to_end():  # else asyncio's: what it was about to do has no loop any more
+                others(lost)
             return
         # SIGTERM and not SIGINT, which is ignored in the background of a shell script.
         again = threading.Timer(_SOON, os.kill, (os.getpid(), signal.SIGTERM))
@@ -57,4 +59,5 @@ def _ended(number: int, frame: FrameType | None) -> None:
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
     _told.set()
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     raise KeyboardInterrupt

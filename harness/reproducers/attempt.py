@@ -15,7 +15,8 @@ from harness.processes import Workspace, run
 AS_EXPECTED, DIVERGES, CANNOT = 0, 1, 125
 """Exit statuses of a reproducer."""
 PATIENCE: Final = 20
-"""Seconds for which QEMU may live when a reproducer is tried; the file itself grants more."""
+"""Seconds for which QEMU may live when a reproducer is tried, a thirtieth of it more for each
+operation; the file itself grants more."""
 _VARIABLES: Final = {STORAGE_DAEMON: "QSD", SYSTEM: "QEMU_SYSTEM", "qemu-img": "QEMU_IMG",
                      "qemu-io": "QEMU_IO"}
 
@@ -65,7 +66,7 @@ def attempt(text: str, build: Build, patience: int = PATIENCE) -> Attempt:
         file = workspace.file("reproducer.sh")
         file.write_text(text, encoding="utf-8")
         done = run(["sh", str(file)], name="reproducer", cwd=workspace.path,
-                   timeout=3 * patience + PATIENCE, env=env | {
+                   timeout=10 * patience + PATIENCE, env=env | {
                        "PATIENCE": str(patience), "PYTHON": sys.executable,
                        "TMPDIR": str(workspace.path)})
     lines = done.stdout.decode(errors="replace").strip().splitlines()

@@ -57,6 +57,7 @@ def iotest(script: Script) -> str:
         waits_for_exports=any(isinstance(act, Command) and act.gone is not None
                               for act in _acts(script)),
         bitmaps=script.has(Bitmaps), jobs=script.has(Jobs), again=script.has(Again),
+        operations=len(script.parts),
         format=_format(script), required=_required(script))
 
 

@@ -63,7 +63,7 @@ def shell(script: Script, name: str) -> str:
         libnbd=script.has(AskNbd), client=(TEMPLATES / "client.py.j2").read_text().rstrip(),
         views=script.has(Bitmaps, Jobs), viewer=(TEMPLATES / "views.py.j2").read_text().rstrip(),
         digests=script.has(Digest), jobs=script.has(Jobs), again=script.has(Again, End),
-        monitor=script.asks_monitor, qemu_io=script.has(Ask),
+        monitor=script.asks_monitor, qemu_io=script.has(Ask), operations=len(script.parts),
         waits_for_exports=any(isinstance(act, Command) and act.gone is not None
                               for part in script.parts for act in part.acts),
         body=list(_body(script, raw_server=raw_server)))

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 
@@ -20,6 +21,7 @@ from harness.cli.interrupts import heed_interrupts
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(interrupts, "keep_traces", lambda: None)
+    monkeypatch.setattr(warnings, "filterwarnings", lambda *_: None)
     hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGTERM)
     yield
     sys.unraisablehook = hook
@@ -81,3 +83,8 @@ def test_other_errors_in_finalizers_are_still_told_of() -> None:
 
     Broken()
     assert told == [ValueError]
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+    Broken()
+    assert told == [ValueError], "of an interrupt, one line is said"
+    heed_interrupts()

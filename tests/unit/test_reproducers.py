@@ -230,6 +230,17 @@ def test_names_to_be_quoted_have_no_reproducer(name: str) -> None:
         script_of(trace((Export("src", called=name),)))
 
 
+def test_a_long_trace_may_take_longer(subject: Subject) -> None:
+    """Each request is a qemu-io of its own: on a busy machine those of a long trace need more
+    than is granted for a hang, and its end would be taken for one."""
+    script = script_of(trace(THOROUGH), capabilities=subject.profile.capabilities)
+    life, = re.findall(r"^life=.*", shell(script, "x.sh"), re.MULTILINE)
+    done = subprocess.run(["sh", "-c", f"patience=60\n{life}\necho $life"], check=True,
+                          capture_output=True, text=True)
+    assert int(done.stdout) == 60 + 2 * len(THOROUGH)
+    assert f"Timeout({60 + 2 * len(THOROUGH)}, " in iotest(script)
+
+
 def test_a_bad_end_is_asked_for(subject: Subject) -> None:
     what = trace(THOROUGH[:6])
     failure = dataclasses.replace(in_the_end(what), observing=False, ending=True)

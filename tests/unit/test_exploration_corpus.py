@@ -128,6 +128,7 @@ def test_a_corpus_that_cannot_be_written_costs_no_verdict(
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(corpus, "default_folder", lambda: tmp_path / "file" / "below")
     monkeypatch.setattr(verify, "build_of", lambda ground: True)  # as for a real build
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # no rule was confirmed by that
     simulate(monkeypatch, "count-off", truthful_for=4)
     options = ["verify", "--workers", "1", "--area", "access,tails", "--no-directed", "--steps",
                "60", "--seed", "1"]

@@ -6,6 +6,7 @@ system: apt-get with a configuration of its own downloads and verifies, dpkg-deb
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -48,7 +49,10 @@ _WORK_FOLDERS = (
     "etc/apt/preferences.d",
     "var/lib/apt/lists/partial",
     "var/cache/apt/archives/partial",
+    "var/cache/apt/none/partial",
 )
+_PACKAGES: Final = ("qemu-system-x86", "qemu-utils")
+_URI: Final = re.compile(r"^'.*' (?P<file>\S+) \d+ SHA256:(?P<digest>\w+)$")
 
 
 def fetch(
@@ -130,10 +134,29 @@ def _download(
     apt = ("apt-get", "-q", "-y", "-c", str(configuration))
     progress(f"reading the package lists of {suite}")
     _run((*apt, "update"), progress)
+    _drop_damaged(apt, work, progress)
     progress(f"downloading QEMU of {suite} and its libraries")
-    _run((*apt, "install", "--download-only", "qemu-system-x86", "qemu-utils"), progress)
+    _run((*apt, "install", "--download-only", *_PACKAGES), progress)
     # An earlier, interrupted fetch may have left versions that the suite no longer has.
     _run((*apt, "autoclean"), progress)
+
+
+def _drop_damaged(apt: tuple[str, ...], work: Path, progress: Callable[[str], None]) -> None:
+    """Remove what an earlier fetch has left and is not as the archive says: apt verifies what it
+    downloads, but of a package that is there it looks at the size only."""
+    packages = work / "var/cache/apt/archives"
+    if not any(packages.glob("*.deb")):
+        return
+    none = ("-o", f"Dir::Cache::archives={work}/var/cache/apt/none/")
+    for line in _run((*apt, *none, "-o", "Acquire::ForceHash=SHA256", "install", "--print-uris",
+                      *_PACKAGES), progress):
+        match = _URI.match(line)
+        if match is None:
+            continue
+        path = packages / match["file"]
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != match["digest"]:
+            progress(f"{path.name} is damaged: downloading it again")
+            path.unlink()
 
 
 def _unpack(work: Path, destination: Path, progress: Callable[[str], None]) -> None:
@@ -153,7 +176,8 @@ def _unpack(work: Path, destination: Path, progress: Callable[[str], None]) -> N
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _run(argv: tuple[str, ...], progress: Callable[[str], None]) -> None:
+def _run(argv: tuple[str, ...], progress: Callable[[str], None]) -> list[str]:
+    """What the command prints, line by line."""
     output = []
     with subprocess.Popen(
         argv,
@@ -175,6 +199,7 @@ def _run(argv: tuple[str, ...], progress: Callable[[str], None]) -> None:
             raise
     if child.returncode != 0:
         raise EnvironmentProblem(f"{argv[0]} failed: {_reason(output)}")
+    return output
 
 
 def _reason(output: list[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 from harness.builds import Tool
 from harness.clients.nbd import NbdClient
@@ -65,14 +64,20 @@ class Connections:
         if client is None:
             if self._qemu_io is None:
                 raise LookupError("this build has no qemu-io")
-            options = ("-f", "raw", "-d", "unmap", *(() if writable else ("-r",)))
-            name = quote(self.called.get(export, export), safe="")
+            options = ("--image-opts", "-d", "unmap", *(() if writable else ("-r",)))
+            image = self._image(self.called.get(export, export))
             client = self._programs[export] = QemuIo(
-                [*self._qemu_io.argv, *options, f"nbd+unix:///{name}?socket={self._socket}"],
-                self._qemu_io.env, self._timeout)
+                [*self._qemu_io.argv, *options, image], self._qemu_io.env, self._timeout)
             if writable:
                 self._writable.add(export)
         return client
+
+    def _image(self, name: str) -> str:
+        """The export in qemu-io's words.  In a URI there would be names that no build
+        understands alike: from QEMU 9.2 on what is quoted is unquoted twice."""
+        path = self._socket.replace(",", ",,")
+        return (f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={path},"
+                f"file.export={name.replace(',', ',,')}")
 
     def drop(self, export: str) -> None:
         """Close all connections to an export."""

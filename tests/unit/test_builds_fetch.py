@@ -159,6 +159,28 @@ def test_interrupted_fetch_is_taken_up(archive: Archive, tmp_path: Path) -> None
 
 
 @needs_apt
+def test_what_was_damaged_meanwhile_is_downloaded_again(archive: Archive, tmp_path: Path) -> None:
+    """Of a package that is there already apt looks at the size only."""
+    destination = tmp_path / "bookworm"
+
+    def interrupt(line: str) -> None:
+        if line.startswith("unpacking"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch("debian:bookworm", destination, interrupt,
+              mirror=archive.mirror, keyring=archive.keyring)  # fmt: skip
+    package = next((tmp_path / ".bookworm.fetch/var/cache/apt/archives").glob("qemu-utils_*.deb"))
+    data = package.read_bytes()
+    package.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    said: list[str] = []
+    fetch("debian:bookworm", destination, said.append,
+          mirror=archive.mirror, keyring=archive.keyring)  # fmt: skip
+    assert f"{package.name} is damaged: downloading it again" in said
+    assert find(str(destination)).missing() == {}
+
+
+@needs_apt
 def test_older_version_from_before_is_dropped(archive: Archive, tmp_path: Path) -> None:
     destination = tmp_path / "bookworm"
     archives = tmp_path / ".bookworm.fetch/var/cache/apt/archives"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import shlex
@@ -14,7 +15,7 @@ from typing import Final
 
 from harness.cli.interrupts import heed_interrupts, told_to_end
 from harness.cli.parser import parse
-from harness.errors import HarnessError
+from harness.errors import EnvironmentProblem, HarnessError
 from harness.invocation import through_tox
 from harness.processes.keeper import insist_on_temporary_folder
 from harness.systems.failure import SystemFailed
@@ -33,9 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # asyncio tells at length of tasks that an interrupt has cut off.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     heed_interrupts()
+    _speak_anywhere()
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         insist_on_temporary_folder()
+        _insist_on_current_folder()
         name = _MODULES.get(options.command, options.command)
         # Only what the command needs: --help must not wait for hypothesis.
         module = importlib.import_module(f"harness.cli.{name}")
@@ -63,6 +66,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         return _interrupted() if told_to_end() else _broken()
     return code
+
+
+def _insist_on_current_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as why:
+        raise EnvironmentProblem(
+            f"the current folder is no more: {why.strerror}; change to another one") from why
+
+
+def _speak_anywhere() -> None:
+    """What standard output cannot spell, such as the arrow of a release note, is a question mark;
+    and who has closed it wants to hear nothing."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, io.StringIO())
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _interrupted() -> int:

@@ -73,8 +73,8 @@ class Connections:
         return client
 
     def _image(self, name: str) -> str:
-        """The export in qemu-io's words.  In a URI there would be names that no build
-        understands alike: from QEMU 9.2 on what is quoted is unquoted twice."""
+        """The export in qemu-io's words.  No URI: what is quoted in one is unquoted twice by QEMU
+        10.0.2 and 11.1.3, and once by 7.2.22."""
         path = self._socket.replace(",", ",,")
         return (f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={path},"
                 f"file.export={name.replace(',', ',,')}")

@@ -22,7 +22,7 @@ from harness.errors import EnvironmentProblem
 from harness.invocation import program
 from harness.lockstep.trace import Header, Step, Trace, load, save
 from model import operations as ops
-from model.configuration import Configuration, Image
+from model.configuration import Configuration, Format, Image, Protocol
 from tests.unit.cli_lab import ROOT, harness, is_one_line, with_environment
 from tests.unit.fake_builds import write_script, write_tool
 
@@ -219,6 +219,23 @@ def test_a_temporary_folder_that_is_not_there(tmp_path: Path, build: Build) -> N
                    XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == "harness: TMPDIR is /proc/none, which is not a folder\n"
+
+
+def test_a_temporary_folder_of_an_odd_name(build: Build, tmp_path: Path,
+                                           temporary: Path) -> None:
+    """Jenkins' folders have the name of a job, whatever that is; all tools are to find their
+    sockets and images there."""
+    folder = temporary / "a b%2f,'\u00e9&"
+    folder.mkdir()
+    path = tmp_path / "t.jsonl"
+    save(path, Trace(Header(Configuration((Image("src", 65536, Format.QCOW2, filled=((0, 512),)),
+                                           Image("nbd", 65536, protocol=Protocol.NBD)))), tuple(
+        Step(number, operation) for number, operation in enumerate((
+            ops.AddFilter("cbw", "src", "nbd"), ops.Export("cbw"),
+            *(ops.Read("cbw", 0, 512, via) for via in (ops.Via.NBD, ops.Via.QEMU_IO)),
+            ops.Write("cbw", 0, 512, ops.Via.QEMU_IO), ops.Inspect("nbd")), start=1))))
+    done = harness("replay", path, "--qemu-build", build.path, cwd=tmp_path, TMPDIR=str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # A QEMU that is killed half way; a user who interrupts.

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import runpy
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,27 @@ def test_an_interrupt_may_come_while_modules_are_read(
         runpy.run_module("harness", run_name="__main__")
     assert end.value.code == 130
     assert capsys.readouterr().err == "harness: interrupted\n"
+
+
+def test_what_cannot_be_spelled_or_heard_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def speak(options: object) -> int:
+        print("10.0 \N{RIGHTWARDS ARROW} 11.1")
+        return 0
+
+    monkeypatch.setattr(single, "replay", speak)
+    heard = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(heard, encoding="ascii"))
+    assert command_line.main(["replay", "x"]) == 0
+    assert heard.getvalue() == b"10.0 ? 11.1\n"
+    monkeypatch.setattr(sys, "stdout", None)  # as of a process that was started with >&-
+    assert command_line.main(["replay", "x"]) == 0
+
+
+def test_a_current_folder_that_is_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert command_line.main(["replay", "x"]) == 2
+    assert capsys.readouterr().err.startswith("harness: the current folder is no more: ")

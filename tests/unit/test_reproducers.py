@@ -26,6 +26,7 @@ from harness.reproducers.compile import NoReproducer, Words, compiled
 from harness.reproducers.handover import write_reproducers
 from harness.reproducers.iotest import iotest
 from harness.reproducers.python_source import WIDTH, Name, call
+from harness.reproducers.schedule import schedule
 from harness.reproducers.script import Piece, Script
 from harness.reproducers.shell import disk_lines, shell
 from harness.reproducers.unheld import unheld
@@ -33,11 +34,13 @@ from harness.systems.lies import catalogue
 from harness.systems.probes import PROBES, Probe
 from harness.systems.simulated import Simulated
 from model.capabilities import Capabilities
+from model.concurrent_machine import ConcurrentMachine
 from model.configuration import Configuration, Fault, Image, Protocol, RequestKind
 from model.machine import Machine
 from model.operations import AddFilter, Export, Operation, Write
 from model.outcome import JobEvent
 from model.schedule import Complete, Start
+from tests.unit.report_lab import SCHEDULE
 from tests.unit.reproducers_lab import (
     BY_MONITOR,
     KILLED,
@@ -176,6 +179,21 @@ def test_without_qemu_nothing_can_be_judged(tmp_path: Path) -> None:
                           text=True)
     assert done.returncode == CANNOT
     assert "this does not run: /nowhere/qsd" in done.stdout
+
+
+@pytest.mark.parametrize(("folder", "said"), [
+    ("nowhere", "nowhere is no folder"), (".", "no QEMU in .")])
+def test_the_qemu_of_path_is_not_taken_for_that_of_a_folder(
+        folder: str, said: str, tmp_path: Path, subject: Subject) -> None:
+    """A good verdict on it would mislead git bisect."""
+    for number, text in enumerate((
+            shell(script_of(trace(THOROUGH[:5])), "x.sh"),
+            schedule(SCHEDULE, in_the_end(SCHEDULE), ConcurrentMachine, "99", "x.sh"))):
+        file = tmp_path / f"{number}.sh"
+        file.write_text(text)
+        done = subprocess.run(["sh", file, folder], cwd=tmp_path, check=False,
+                              capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (CANNOT, f"cannot be judged: {said}\n")
 
 
 def test_another_answer_earlier_is_not_taken_for_the_divergence() -> None:

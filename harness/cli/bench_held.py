@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import Final
 
 from harness.builds import Build
+from harness.clients.qemu_io import image_of
 from harness.errors import HarnessError
 from harness.processes import Workspace, run
 from harness.storage.held import HeldStorage
@@ -35,8 +36,8 @@ def held_rate(build: Build) -> float | None:
         completing.start()
         try:
             done = run([*tool.argv, "bench", "-w", "-c", str(REQUESTS), "-d", "16",
-                        "-s", str(4 * KIB), "-f", "raw",
-                        f"nbd+unix:///disk?socket={storage.path}"], env=tool.env)
+                        "-s", str(4 * KIB), "--image-opts", image_of(storage.path, "disk")],
+                       env=tool.env)
         finally:
             over.set()
             storage.let_go()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from harness.builds import Tool
 from harness.clients.nbd import NbdClient
-from harness.clients.qemu_io import QemuIo
+from harness.clients.qemu_io import QemuIo, image_of
 from model.configuration import Configuration
 from model.operations import Request, Status, Via
 
@@ -65,19 +65,12 @@ class Connections:
             if self._qemu_io is None:
                 raise LookupError("this build has no qemu-io")
             options = ("--image-opts", "-d", "unmap", *(() if writable else ("-r",)))
-            image = self._image(self.called.get(export, export))
+            image = image_of(self._socket, self.called.get(export, export))
             client = self._programs[export] = QemuIo(
                 [*self._qemu_io.argv, *options, image], self._qemu_io.env, self._timeout)
             if writable:
                 self._writable.add(export)
         return client
-
-    def _image(self, name: str) -> str:
-        """The export in qemu-io's words.  No URI: what is quoted in one is unquoted twice by QEMU
-        10.0.2 and 11.1.3, and once by 7.2.22."""
-        path = self._socket.replace(",", ",,")
-        return (f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={path},"
-                f"file.export={name.replace(',', ',,')}")
 
     def drop(self, export: str) -> None:
         """Close all connections to an export."""

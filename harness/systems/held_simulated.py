@@ -8,6 +8,7 @@ from collections.abc import Collection
 from harness import stamps
 from harness.systems.base import ALL_CHANNELS, Answer
 from harness.systems.concurrent import Awaited, Standing
+from harness.systems.failure import SystemHung
 from harness.systems.lies.forgotten import Forgotten
 from harness.systems.lies.held import Misdeed, Misreport
 from harness.systems.simulated import Simulated, rendered
@@ -17,6 +18,7 @@ from model.copy_before_write import CopyBeforeWrite
 from model.job_operations import Backup
 from model.machine import Impossible
 from model.operations import AddFilter, Operation, Via
+from model.program import Deadlock
 from model.schedule import Start
 
 
@@ -51,6 +53,8 @@ class SimulatedHeld(Simulated):
             answer = super().apply(number, operation)
         except Impossible:
             return Answer()
+        except Deadlock as why:  # who forgets whom to wake may wait for ever
+            raise SystemHung(operation.name, 0) from why
         if self._eager and isinstance(operation, Start):
             self._early[number] = Answer()
         if isinstance(operation, AddFilter):

@@ -275,10 +275,11 @@ def test_the_command(lie: str | None, code: int, monkeypatch: pytest.MonkeyPatch
     result = json.loads(file.read_text())
     output = tmp_path / "found"
     assert output.exists() is bool(code)
-    for each in result["unexplained"]:
+    for index, each in enumerate(result["unexplained"]):
         assert Path(each["trace"]).exists()
-        assert Path(each["story"]).exists()
-        assert each["reproducer_tried"]
+        if index < command.MOST_SHRUNK:  # further ones are saved as they are
+            assert Path(each["story"]).exists()
+            assert each["reproducer_tried"]
     if code:
         assert main(["report", str(output)]) == 0
         page = output.with_suffix(".html").read_text()

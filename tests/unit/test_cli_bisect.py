@@ -25,18 +25,21 @@ from model.operations import Via, Write
 from tests.unit.cli_lab import simulate
 from tests.unit.lockstep_lab import SET_UP, THOROUGH, trace_of
 
+ASKED = dataclasses.replace(THOROUGH, steps=THOROUGH.steps[:-1])
+"""Its last step shows the bitmaps, of which there are none once QEMU has quit."""
+
 
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
     path = tmp_path / "found.jsonl"
-    save(path, THOROUGH)
+    save(path, ASKED)
     return path
 
 
 @pytest.mark.parametrize(("lie", "truthful_for", "code", "word"), [
     (None, 0, 0, "good: "),
-    ("count-off", len(THOROUGH.steps) - 1, 1, "bad: "),
-    ("crash", len(THOROUGH.steps) - 1, 1, "bad: "),
+    ("count-off", len(ASKED.steps) - 1, 1, "bad: "),
+    ("crash", len(ASKED.steps) - 1, 1, "bad: "),
     ("wrong-byte", 0, 125, "cannot be judged: "),
 ])
 def test_the_exit_codes(lie: str | None, truthful_for: int, code: int, word: str, trace: Path,

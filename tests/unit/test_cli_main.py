@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import io
-import os
 import runpy
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,6 +39,15 @@ def test_exit_codes(error: BaseException, code: int, said: str,
     assert said in capsys.readouterr().err
 
 
+@pytest.fixture
+def _heeds_interrupts() -> Iterator[None]:
+    """Tests that run in the background of a script ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeds_interrupts")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_an_interrupt_was_made_of_is_an_interrupt(
         number: signal.Signals, monkeypatch: pytest.MonkeyPatch,
@@ -46,7 +55,7 @@ def test_what_an_interrupt_was_made_of_is_an_interrupt(
     """Python's compiler, while it reads our modules, makes a SystemError of it."""
     def fail(options: object) -> int:
         with suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         raise SystemError("AST constructor recursion depth mismatch")
 
     monkeypatch.setattr(single, "replay", fail)

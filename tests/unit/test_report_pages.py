@@ -48,7 +48,11 @@ def rebuilt(grid: dict[str, Any]) -> dict[tuple[int, int], int]:
     return state
 
 
-@pytest.mark.parametrize("trace", [COPIED, THOROUGH, long_trace(200)],
+BEFORE_THE_END = replace(THOROUGH, steps=THOROUGH.steps[:-1])
+"""Then QEMU quits, and has no filter any more."""
+
+
+@pytest.mark.parametrize("trace", [COPIED, BEFORE_THE_END, long_trace(200)],
                          ids=["copied", "thorough", "long"])
 def test_the_changes_of_a_grid_add_up_to_the_model(trace: Any) -> None:
     timeline = page_data(Told(trace))["timeline"]

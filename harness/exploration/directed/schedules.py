@@ -71,6 +71,8 @@ def checks() -> Iterator[Check]:
             ("concurrency", "filters over filters", _stacked),
             ("timeouts", "filters over filters, none out of time",
              lambda plan: _stacked(plan, timeout=60)),
+            ("timeouts", "filters over filters, of which 0 seconds are none",
+             lambda plan: _stacked(plan, timeout=0)),
             ("concurrency", "the source shows through the target", others.shown),
             ("concurrency", "the source shows through two overlays",
              lambda plan: others.shown(plan, "between")),

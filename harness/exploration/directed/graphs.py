@@ -287,6 +287,7 @@ def faults() -> Iterator[Check]:
     for node, kind, policy in itertools.product(
             ("src", "tmp"), (RequestKind.READ, RequestKind.WRITE), OnCbwError):
         yield Check("faults", f"{kind} of {node} fails, {policy}", _fault(node, kind, policy))
+    yield Check("faults", "a copy fails behind what may not be read", _behind)
     yield Check("faults", "zeroes of parts of blocks fail", _parts_of_blocks)
     yield Check("faults", "reads fail, by every channel", _reads)
     yield Check("faults", "zeroes that no block status tells are written as data", _untold)
@@ -333,6 +334,21 @@ def _parts_of_blocks(plan: Plan) -> Trace:
         look = ops.Read("cbw", start, 8 * _BLOCK)
         builder.add_all((zero, look, zero, look))
     builder.add_all((ops.Restart(), *GRAPH[:2], ops.Inspect("snap"), ops.Inspect("src")))
+    return builder.trace()
+
+
+def _behind(plan: Plan) -> Trace:
+    """Of a write only the second cluster is in the filter's bitmap; that this is not copied breaks
+    the snapshot."""
+    size = 3 * CLUSTER
+    builder = Builder(plan, disks(size, target=Image(
+        "tmp", size, faults=(Fault(RequestKind.WRITE, CLUSTER),))))
+    builder.add_all((
+        ops.BitmapAdd("src", "b0"), ops.Export("src"), ops.Write("src", CLUSTER, 2 * CLUSTER),
+        ops.Unexport("src"), ops.AddFilter("cbw", "src", "tmp", BitmapRef("src", "b0"),
+                                           OnCbwError.BREAK_SNAPSHOT), *GRAPH[1:]))
+    reads = [ops.Read("snap", place, CLUSTER, Via.NBD_DF) for place in range(0, size, CLUSTER)]
+    builder.add_all((*reads, ops.Write("cbw", 0, 2 * CLUSTER), *reads))
     return builder.trace()
 
 

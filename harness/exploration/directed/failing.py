@@ -250,6 +250,18 @@ def late(plan: Plan) -> Trace:
     return script.trace()
 
 
+def late_others(plan: Plan) -> Trace:
+    """Time runs out for a discard and for a write of zeroes, which then do nothing."""
+    script = Script(plan, disks(4))
+    script.fleecing(timeout=1)
+    script.discard(0)
+    script.zero(2)
+    script.expire()
+    script.finish()
+    look(script)
+    return script.trace()
+
+
 def late_and_broken(plan: Plan) -> Trace:
     """The guest's request goes ahead when its time is up, with the copy still under way."""
     script = Script(plan, disks(8))

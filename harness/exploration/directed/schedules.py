@@ -65,6 +65,7 @@ def checks() -> Iterator[Check]:
             ("failures", "block status that fails", telling.failing),
             ("concurrency", "block status for jobs", telling.jobs),
             ("timeouts", "block status out of time", telling.late),
+            ("timeouts", "discards and zeroes out of time", failing.late_others),
             ("concurrency", "block status for copy-on-read", telling.kept),
             ("failures", "QEMU killed beside persistent bitmaps", killing.bitmaps),
             ("failures", "QEMU killed at each step of a job and a guest", killing.backing_up),

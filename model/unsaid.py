@@ -37,6 +37,7 @@ from .snapshot_access import SnapshotAccess
 
 DURABLE_IS_UNSAID: Final = "whether a durable write flushes differs between formats and builds"
 FAST_IS_UNSAID: Final = "whether such an image zeroes fast is up to the storage below it"
+SIZES_ARE_UNSAID: Final = "what sizes copy-on-read goes by nobody has found out"
 MOST_RESIZED: Final = 64 * MIB
 """Bytes; no image that may be resized becomes larger."""
 
@@ -284,15 +285,12 @@ def check_thread(configuration: Configuration, capabilities: Capabilities) -> No
         raise Impossible("the first client to leave an export in an I/O thread kills this build")
 
 
-_SIZES_ARE_UNSAID: Final = "what sizes copy-on-read goes by nobody has found out"
-
-
 def check_copy_on_read(graph: Graph, command: ops.AddCopyOnRead) -> None:
     """Refuse copy-on-read over a filter whose source was resized below it."""
     node = graph.nodes.get(command.file)
     while isinstance(node, CopyBeforeWrite):
         if node.size != node.source.size:
-            raise Impossible(_SIZES_ARE_UNSAID)
+            raise Impossible(SIZES_ARE_UNSAID)
         node = node.source
 
 
@@ -300,7 +298,7 @@ def check_resize(graph: Graph, configuration: Configuration, command: ops.Resize
     """Refuse sizes that the storage below may or may not have, and images of which resizing
     leaves what cannot be foretold."""
     if any(isinstance(each, CopyOnRead) for each in graph.nodes.values()):
-        raise Impossible(_SIZES_ARE_UNSAID)
+        raise Impossible(SIZES_ARE_UNSAID)
     node = graph.nodes.get(command.node)
     if node is None:
         return

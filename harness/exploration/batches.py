@@ -79,14 +79,6 @@ class Batch:
         return Course(set(self.seen), self.turns)
 
 
-@dataclass(frozen=True)
-class _Report:
-    """What a batch has shown that was not known when it was given."""
-
-    pairs: frozenset[Pair]
-    lines: Mapping[int, Set[Line]]
-
-
 class Queue:
     """The batches of a run in their order, until the deadline by ``time.monotonic``."""
 
@@ -100,8 +92,8 @@ class Queue:
         self._seen: frozenset[Pair] = frozenset()
         self._merged = 0
         """So many batches are in it."""
-        self._reports: dict[int, _Report] = {}
-        """Of batches that are not."""
+        self._reports: dict[int, Course] = {}
+        """Of batches that are not: what was not known when they were given."""
 
     def take(self) -> Batch | None:
         """The next batch; None if there is none, or one that has to wait for a report."""
@@ -113,7 +105,7 @@ class Queue:
             if self._merged not in self._reports:
                 return None
             report = self._reports.pop(self._merged)
-            self._seen |= report.pairs
+            self._seen |= report.seen
             if self._turns is not None:
                 self._turns.learn(report.lines)
             self._merged += 1
@@ -124,5 +116,4 @@ class Queue:
     def report(self, batch: Batch, course: Course) -> None:
         """The batch is done, and this has become of its course."""
         if batch.index >= 0:
-            self._reports[batch.index] = _Report(frozenset(course.seen - batch.seen),
-                                                 course.lines)
+            self._reports[batch.index] = Course(course.seen - batch.seen, lines=course.lines)

@@ -48,6 +48,10 @@ class Gauge:
     def __init__(self, tree: Path, folder: Path) -> None:
         """``tree``: where the build was made; ``folder``: where to keep counts, empty."""
         self.tree = tree.absolute()
+        wanted = {source.replace("/", "_") for source in SOURCES}
+        # Once: a tree has thousands of files.
+        self._notes = {_name(path.with_suffix(".gcda")): path
+                       for path in sorted(self.tree.rglob("*.gcno")) if path.stem in wanted}
         self._counts, self._others, self._pairs = (
             folder / name for name in ("counts", "others", "pairs"))
         self._pairs.mkdir()
@@ -78,6 +82,21 @@ class Gauge:
             raise EnvironmentProblem(
                 f"no program of the build counts lines of which {self.tree} has notes: give the "
                 "build tree of a QEMU configured with --enable-gcov, and the same to --qemu-build")
+        return self._told(data)
+
+    def taken(self) -> frozenset[Line]:
+        """The lines executed since this was last asked, by processes that have ended by
+        themselves; the counts begin anew."""
+        data = self._data()
+        if not data:
+            return frozenset()
+        counts = self._told(data)
+        for path, _ in data:
+            path.unlink()
+        return frozenset((source, number) for source, lines in counts.items()
+                         for number, times in lines.items() if times)
+
+    def _told(self, data: list[tuple[Path, Path]]) -> Counts:
         for counts, notes in data:
             # gcov wants the two side by side, and of the same name.
             for path in (counts, notes):
@@ -96,26 +115,11 @@ class Gauge:
                 f"{GCOV} cannot tell what was executed of {self.tree}, which takes a tree that is "
                 f"just as it was built, and the gcov of the GCC that built it: {why}") from why
 
-    def taken(self) -> frozenset[Line]:
-        """The lines executed since this was last asked, by processes that have ended by
-        themselves; the counts begin anew."""
-        data = self._data()
-        if not data:
-            return frozenset()
-        counts = self.read()
-        for path, _ in data:
-            path.unlink()
-        return frozenset((source, number) for source, lines in counts.items()
-                         for number, times in lines.items() if times)
-
     def _data(self) -> list[tuple[Path, Path]]:
         """The counts of each object file that is of interest, and the notes of its compilation.
         An object is in the folder that its program or library has in the tree."""
-        wanted = {source.replace("/", "_") for source in SOURCES}
-        counts = {_name(path): path for path in self._counts.rglob("*.gcda")
-                  if path.stem in wanted}
-        return [(counts[name], path) for path in sorted(self.tree.rglob("*.gcno"))
-                if (name := _name(path.with_suffix(".gcda"))) in counts]
+        counts = {_name(path): path for path in self._counts.rglob("*.gcda")}
+        return [(counts[name], notes) for name, notes in self._notes.items() if name in counts]
 
 
 def _name(file: Path) -> str:

@@ -85,18 +85,20 @@ class Mission:
 
     def directed_here(self) -> int:
         """How many directed checks there are in this part."""
-        order = turns([check.due for _, check in self.checks()])
         return sum(directed and self.part.has(number)
-                   for number, (directed, _) in enumerate(order))
+                   for number, (directed, _) in enumerate(self._order()))
 
     def queue(self, deadline: float | None) -> Queue:
         """All batches, the corpus first, until the deadline."""
         turns = None if self.tree is None else LineTurns(self._area_turns, self._groups())
         return Queue(batched(range(-len(self.corpus), 0)), self.batches(), deadline, turns)
 
+    def _order(self) -> list[tuple[bool, int]]:
+        return turns([check.due for _, check in self.checks()])
+
     def _groups(self) -> Callable[[int], int | None]:
         """What tells of each trace's number which group of drawn ones it is of."""
-        order = [] if self.exhaustive else turns([check.due for _, check in self.checks()])
+        order = self._order()
 
         def group_of(number: int) -> int | None:
             directed, drawn = of_its_sort(order, number)

@@ -35,14 +35,14 @@ class LineTurns:
         group of traces over the same images that a trace is of, by its number; None: it is not
         drawn."""
         self._areas = itertools.cycle(areas)
-        self._waiting = {*areas}
-        """Those that have not had a turn."""
+        self._number = len({*areas})
         self._group_of = group_of
         self._known: set[Line] = set()
         self._added: Counter[int] = Counter()
         """New lines of each area since its last earned turn."""
         self._given: dict[int, Turn] = {}
         self._had: Counter[int] = Counter()
+        """Turns of each area that has had any."""
 
     def of(self, numbers: Iterable[int]) -> dict[int, Turn]:
         """Whose turn the traces of these numbers are, without those that are not drawn."""
@@ -66,11 +66,9 @@ class LineTurns:
         return self._given[group]
 
     def _next(self) -> int:
-        if not self._waiting and len(self._given) % 2 and self._added:
+        if len(self._had) == self._number and len(self._given) % 2 and self._added:
             # The first of equals: the order in which they were learned of is always the same.
             (area, _), = self._added.most_common(1)
             del self._added[area]
             return area
-        area = next(self._areas)
-        self._waiting.discard(area)
-        return area
+        return next(self._areas)

@@ -10,23 +10,20 @@ import pytest
 
 from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine, machine_for
-from model.configuration import Configuration, Format, Image, Protocol
+from model.configuration import Configuration, Image, Protocol
 from model.errors import Errno
-from model.job_operations import Backup, BitmapMode, JobCancel, JobFinalize, OnError, Sync
+from model.job_operations import Backup, JobCancel, JobFinalize, OnError, Sync
 from model.jobs import JobStatus
-from model.machine import Impossible, Machine
+from model.machine import Impossible
 from model.operations import (
-    AddCopyOnRead,
     AddFilter,
     AddSnapshot,
-    BitmapAdd,
     Context,
     Discard,
     Export,
     Kill,
     Operation,
     Read,
-    Resize,
     Restart,
     Status,
     Via,
@@ -425,69 +422,6 @@ def test_a_target_whose_status_fails_as_if_nothing_were_there_is_deadly() -> Non
     assert held.machine.deadly(Complete("tmp", "block-status", 0, CLUSTER, "EIO")) is None
     assert held.machine.deadly(Complete("tmp", "block-status", 0, CLUSTER, "ENOSPC")) == (
         "failed_target_status_aborts")
-
-
-def test_a_target_that_has_no_status_is_deadly_too() -> None:
-    """A snapshot over what is no filter has none; nothing is copied to it, but what the guest
-    changes counts as done."""
-    images = Configuration(tuple(Image(name, CLUSTER) for name in ("src", "other")))
-    machine = Machine(images, Capabilities(failed_target_status_aborts=True))
-    for number, operation in enumerate((
-            Export("src"), AddSnapshot("through", "other"), AddSnapshot("snap", "src"),
-            BitmapAdd("src", "b0", disabled=True),
-            Backup("job", "src", "through", Sync.BITMAP, "b0", BitmapMode.NEVER,
-                   auto_finalize=False))):
-        machine.apply(number, operation)
-    assert machine.deadly(Status("snap", 0, CLUSTER)) is None
-    machine.apply(9, Write("src", 0, 512))
-    assert machine.deadly(Status("snap", 0, CLUSTER)) == "failed_target_status_aborts"
-
-
-@pytest.mark.parametrize(("length", "deadly"), [
-    (CLUSTER // 2, None), (CLUSTER // 2 + 1, "uneven_copy_on_read_aborts")])
-def test_all_that_is_read_may_be_told_of_cluster_by_cluster(
-        length: int, deadly: str | None) -> None:
-    """Then copy-on-read looks at the rest of the last cluster, too."""
-    image = Image("src", 2 * CLUSTER, Format.QCOW2, subclusters=True,
-                  filled=((0, CLUSTER + CLUSTER // 2),))
-    machine = Machine(Configuration((image,)), Capabilities(uneven_copy_on_read_aborts=True))
-    machine.apply(1, AddCopyOnRead("cor", "src"))
-    machine.apply(2, Export("cor"))
-    assert machine.deadly(Read("cor", CLUSTER // 2, length, Via.NBD_DF)) == deadly
-
-
-@pytest.mark.parametrize(("target", "deadly"), [
-    (CLUSTER, None), (CLUSTER - 512, "short_target_aborts")])
-def test_a_cluster_is_copied_past_the_new_end_of_the_disk(target: int, deadly: str | None) -> None:
-    machine = Machine(Configuration((Image("src", CLUSTER), Image("tmp", target))),
-                      Capabilities(short_target_aborts=True))
-    machine.apply(1, AddFilter("cbw", "src", "tmp"))
-    machine.apply(2, Resize("cbw", 512))
-    machine.apply(3, Export("cbw"))
-    assert machine.deadly(Write("cbw", 0, 512)) == deadly
-
-
-def test_a_refused_job_over_a_target_over_its_device_is_not_followed() -> None:
-    images = tuple(Image(name, CLUSTER) for name in ("src", "tmp", "tmp2"))
-    machine = Machine(Configuration(images))
-    for number, operation in enumerate((AddFilter("cbw", "src", "tmp"), Export("cbw"))):
-        machine.apply(number, operation)
-    with pytest.raises(Impossible, match="newer users"):
-        machine.apply(2, Backup("job", "src", "cbw", Sync.FULL))
-    assert machine.apply(3, Backup("job", "src", "tmp2", Sync.FULL, speed=-1)).refused is not None
-
-
-def test_what_may_be_a_hole_is_not_read_where_it_would_be_kept() -> None:
-    images = (Image("base", 2 * CLUSTER, filled=((0, CLUSTER),)),
-              Image("src", 2 * CLUSTER, Format.QCOW2, backing="base"))
-    machine = Machine(Configuration(images), Capabilities())
-    machine.apply(1, AddCopyOnRead("cor", "src"))
-    machine.apply(2, Export("cor"))
-    assert machine.apply(3, Read("cor", 0, CLUSTER)).error is None, "this is no hole"
-    with pytest.raises(Impossible, match="may be read, and kept"):
-        machine.apply(4, Read("cor", CLUSTER, CLUSTER))
-    assert machine.apply(5, Read("cor", 0, 2 * CLUSTER, Via.NBD_DF)).error is None
-    assert machine.apply(6, Read("cor", 0, 2 * CLUSTER)).error is None, "it is kept already"
 
 
 def test_a_job_with_sync_top_asks_for_all_there_is_before_it_copies() -> None:

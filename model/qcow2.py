@@ -61,6 +61,8 @@ class Cell(Enum):
 
 SPACE: Final = frozenset({Cell.DATA, Cell.ZERO_KEPT})
 """What has space in the file."""
+ZEROED: Final = frozenset({Cell.ZERO, Cell.ZERO_KEPT})
+"""Zero, with space or without: subclusters of one cluster are alike in that."""
 
 
 COMPRESSIBLE: Final = 8
@@ -105,8 +107,10 @@ class Qcow2(Image):
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing is allocated."""
-        return all(run.value is Cell.UNALLOCATED for run in self.cells.runs())
+        """Whether no cluster has space in the file, so that compressed data can be written: with
+        subclusters and preallocation all have, though nothing counts as allocated."""
+        return not self.spec.preallocation and all(
+            run.value is Cell.UNALLOCATED for run in self.cells.runs())
 
     def _mark(self, start: int, end: int, state: Cell) -> None:
         self.cells.set(start // self.cell, divide_up(end, self.cell), state)
@@ -320,8 +324,13 @@ class Qcow2(Image):
     def _run_of_cells(self, start: int, end: int) -> tuple[int, Cell]:
         """Where in ``(start, end]`` the run of like cells stops that begins at ``start``, as far
         as one table tells; and their state."""
-        run = self.cells.run_at(start // self.cell, divide_up(end, self.cell))
-        return min(run.end * self.cell, end, align_down(start, self.table) + self.table), run.value
+        first, last = start // self.cell, divide_up(end, self.cell)
+        run = self.cells.run_at(first, last)
+        stop = run.end
+        if self.spec.subclusters and run.value in ZEROED:
+            stop = next((other.start for other in self.cells.runs(first, last)
+                         if other.value not in ZEROED), last)
+        return min(stop * self.cell, end, align_down(start, self.table) + self.table), run.value
 
     def _look_up(self, start: int, end: int) -> Program[tuple[int, Status]]:
         stop, cell = self._run_of_cells(start, end)
@@ -331,7 +340,7 @@ class Qcow2(Image):
             if cell is Cell.DATA:
                 return self._data_status(start, stop)
             ragged = cell is Cell.ZERO_KEPT or self.spec.subclusters
-            return stop, replace(ZERO_HOLE, pieces=self.cell if ragged else 0)
+            return stop, replace(ZERO_HOLE, pieces=self.cluster if ragged else 0)
         if self.backing is None or start >= self.backing.size:
             return stop, replace(ZERO_HOLE, depths=(
                 NOWHERE if self.backing is None else frozenset({1 + self.levels})))

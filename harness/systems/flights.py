@@ -1,24 +1,47 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Client requests under way, each on a connection of its own.
+"""Client requests under way, on as few connections as real clients would use.
 
-A server that hangs up on one request loses all others of the same connection, and takes only so
-many of one connection at a time; so they do not share.
+Requests share a connection, up to as many as a server takes of one at a time.  Only a read in
+structured replies has one to itself: if it fails, the server may hang up, which would lose all
+others of the same connection.
 """
 
 from __future__ import annotations
 
 import select
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from harness import stamps
 from harness.clients.errors import PeerGone
 from harness.clients.nbd import NbdClient
-from harness.clients.nbd_types import Completion
+from harness.clients.nbd_types import Completion, Token
 from harness.systems.base import Answer
 from harness.systems.connections import Key
 from model import operations as ops
 from model.operations import Request, Via
 from model.requests import stamp_of
+
+_TOGETHER: Final = 16
+"""How many requests QEMU's server takes of one connection before it answers any."""
+
+
+class _Use(NamedTuple):
+    """What a connection is for."""
+
+    key: Key
+    together: int
+    """How many requests it carries at a time."""
+
+    @classmethod
+    def of(cls, request: Request) -> _Use:
+        alone = isinstance(request, ops.Read) and request.via is Via.NBD
+        return cls(Key.of(request), 1 if alone else _TOGETHER)
+
+
+class _Flight(NamedTuple):
+    client: NbdClient
+    token: Token
 
 
 class Flights:
@@ -28,18 +51,25 @@ class Flights:
         """``socket`` is where the server listens; ``timeout`` (seconds) bounds a negotiation."""
         self._socket = str(socket)
         self._timeout = timeout
-        self._idle: dict[Key, list[NbdClient]] = {}
-        self._flying: dict[int, tuple[Key, NbdClient]] = {}
+        self._clients: dict[_Use, list[NbdClient]] = {}
+        self._flying: dict[int, _Flight] = {}
 
     def start(self, number: int, request: Request) -> None:
         """Send a request, whose data, if it writes, is that of ``number``."""
-        key = Key.of(request)
-        idle = self._idle.get(key)
-        client = idle.pop() if idle else NbdClient.connect(
-            self._socket, key.export, structured=key.structured,
-            contexts=() if key.context is None else (key.context,), timeout=self._timeout)
-        self._flying[number] = key, client
-        _submit(client, number, request)
+        client = self._client(_Use.of(request))
+        self._flying[number] = _Flight(client, _submit(client, number, request))
+
+    def _client(self, use: _Use) -> NbdClient:
+        clients = self._clients.setdefault(use, [])
+        for client in clients:
+            if len(client.in_flight()) < use.together:
+                return client
+        export, structured, context = use.key
+        client = NbdClient.connect(self._socket, export, structured=structured,
+                                   contexts=() if context is None else (context,),
+                                   timeout=self._timeout)
+        clients.append(client)
+        return client
 
     def under_way(self) -> int:
         """How many requests have no answer yet."""
@@ -51,7 +81,7 @@ class Flights:
 
     def watched(self) -> dict[int, int]:
         """The descriptors to wait for, each with its poll(2) events."""
-        return dict(client.waits_for() for _, client in self._flying.values())
+        return dict(client.waits_for() for client in self._busy())
 
     def sending(self) -> bool:
         """Whether a part of a request is still to be sent."""
@@ -59,53 +89,62 @@ class Flights:
 
     def collect(self) -> dict[int, Answer]:
         """The answers that have come, by number."""
+        numbers = {flight: number for number, flight in self._flying.items()}
         found: dict[int, Answer] = {}
-        for number, (key, client) in list(self._flying.items()):
+        for client in self._busy():
             try:
-                landed = client.poll(0)
+                found |= {numbers[_Flight(client, each.token)]: _answer(each)
+                          for each in client.poll(0)}
             except PeerGone:
-                found[number] = Answer(disconnected=True)
-                client.close()
-                del self._flying[number]
-                continue
-            if landed:
-                found[number] = _answer(landed[0])
-                self._idle.setdefault(key, []).append(client)
-                del self._flying[number]
+                found |= {number: Answer(disconnected=True)
+                          for number, flight in self._flying.items() if flight.client is client}
+                self._close(client)
+        for number in found:
+            del self._flying[number]
         return found
+
+    def _busy(self) -> list[NbdClient]:
+        """Those with something under way, oldest request first."""
+        return list(dict.fromkeys(flight.client for flight in self._flying.values()))
+
+    def _close(self, client: NbdClient) -> None:
+        for clients in self._clients.values():
+            if client in clients:
+                clients.remove(client)
+        client.close()
 
     def drop(self, export: str) -> None:
         """Close all idle connections to an export."""
-        for key in [key for key in self._idle if key.export == export]:
-            for client in self._idle.pop(key):
-                client.close()
+        for use, clients in self._clients.items():
+            if use.key.export == export:
+                for client in [each for each in clients if not each.in_flight()]:
+                    self._close(client)
 
     def close(self) -> None:
         """Close all connections."""
-        for clients in self._idle.values():
+        for clients in self._clients.values():
             for client in clients:
                 client.close()
-        for _, client in self._flying.values():
-            client.close()
-        self._idle, self._flying = {}, {}
+        self._clients, self._flying = {}, {}
 
 
-def _submit(client: NbdClient, number: int, request: Request) -> None:
+def _submit(client: NbdClient, number: int, request: Request) -> Token:
     offset, length = request.offset, request.length
     match request:
         case ops.Read():
-            client.submit_read(offset, length, df=request.via is Via.NBD_DF)
+            return client.submit_read(offset, length, df=request.via is Via.NBD_DF)
         case ops.Write(fua=fua):
-            client.submit_write(offset, stamps.data(stamp_of(number, request), offset, length),
-                                fua=fua)
+            data = stamps.data(stamp_of(number, request), offset, length)
+            return client.submit_write(offset, data, fua=fua)
         case ops.Zero(unmap=unmap, fast=fast, fua=fua):
-            client.submit_zero(offset, length, no_hole=not unmap, fast=fast, fua=fua)
+            return client.submit_zero(offset, length, no_hole=not unmap, fast=fast, fua=fua)
         case ops.Discard(fua=fua):
-            client.submit_discard(offset, length, fua=fua)
+            return client.submit_discard(offset, length, fua=fua)
         case ops.Flush():
-            client.submit_flush()
+            return client.submit_flush()
         case ops.Status(one=one):
-            client.submit_block_status(offset, length, req_one=one)
+            return client.submit_block_status(offset, length, req_one=one)
+    raise TypeError(f"not a request over NBD: {request}")
 
 
 def _answer(completion: Completion) -> Answer:

@@ -28,6 +28,7 @@ def checks() -> Iterator[Check]:
     yield Check("zeroes", "what the last cluster of an image frees", _freed)
     yield Check("faults", "requests of an overlay that fail", _failing)
     yield Check("zeroes", "zero clusters whose space is scattered", _scattered)
+    yield Check("zeroes", "zero clusters of which some subclusters have had data", _mixed)
     for cluster, subclusters in ((4 * KIB, False), (16 * KIB, True), (128 * KIB, True)):
         name = f"clusters of {cluster // KIB} KiB{' with subclusters' if subclusters else ''}"
         yield Check("access", f"reads of two tables that are kept, {name}",
@@ -173,6 +174,30 @@ def _scattered(plan: Plan) -> Trace:
         ops.Export("cbw"), ops.Export("tmp", writable=False, allocation_depth=True)))
     builder.add_all(ops.Write("cbw", place, 1) for place in range(0, size, CLUSTER))
     builder.add_all((*_statuses("tmp", size), ops.Inspect("tmp")))
+    return builder.trace()
+
+
+def _mixed(plan: Plan) -> Trace:
+    """All that is zero in a cluster is told at once, be there space for it or not; so a job that
+    copies cluster by cluster copies zeroes as such."""
+    size = 4 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("src", size, Format.QCOW2, subclusters=True),
+        Image("tmp", size, Format.QCOW2), Image("tmp2", size, Format.QCOW2, subclusters=True))))
+    builder.add(ops.Export("src"))
+    for cluster, changes in enumerate((
+            (ops.Write("", 2 * _FINE, _FINE), ops.Zero("", 0, CLUSTER)),
+            (ops.Zero("", 0, 2 * _FINE), ops.Write("", 4 * _FINE, CLUSTER - 4 * _FINE),
+             ops.Zero("", 2 * _FINE, CLUSTER - 2 * _FINE)),
+            (ops.Zero("", 0, CLUSTER), ops.Write("", _FINE, _FINE), ops.Zero("", 0, CLUSTER)),
+            (ops.Write("", 0, _FINE), ops.Zero("", 0, 8 * _FINE)))):
+        builder.add_all(replace(each, node="src", offset=each.offset + cluster * CLUSTER)
+                        for each in changes)
+    builder.add_all((
+        *_statuses("src", size), Backup("job", "src", "tmp", Sync.FULL),
+        Backup("job2", "src", "tmp2", Sync.FULL), ops.Export("tmp", allocation_depth=True),
+        ops.Export("tmp2", allocation_depth=True)))
+    builder.add_all((*_statuses("tmp", size), *_statuses("tmp2", size)))
     return builder.trace()
 
 

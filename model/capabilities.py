@@ -87,6 +87,7 @@ class Capabilities:
     refused_enable_disables: bool = _deviation()
     aborted_backup_dirties_bitmap: bool = _deviation()
     refused_readonly_reopen_blocks_writes: bool = _deviation()
+    failed_status_goes_on: bool = _deviation()
     aborted_group_hangs: bool = _deviation()
     concluded_job_query_crashes: bool = _deviation()
     filtered_job_filter_aborts: bool = _deviation()

@@ -3,8 +3,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from .copy_before_write import CopyBeforeWrite
+from .copy_on_read import CopyOnRead
+from .errors import RequestFailed
 from .graph import Graph
+from .node import Node
 from .permissions import WRITES
+from .program import Program
 from .qcow2 import Qcow2
 from .rules import rule
 
@@ -19,3 +26,13 @@ def reaches_storage(graph: Graph, name: str) -> bool:
     node = graph.nodes[name]
     of_its_own = isinstance(node, Qcow2) and node.format_node == name
     return of_its_own or graph.is_required(WRITES, node)
+
+
+@rule("flush.before-removal", source="experiment: if the first flush is to fail, nobody hears of "
+      "that")
+def before_removal(node: Node) -> Program[None]:
+    """A filter that is removed by command is flushed first, and with it what it filters; nobody
+    hears whether that fails.  A snapshot only reads, so what is below it is not."""
+    if isinstance(node, (CopyBeforeWrite, CopyOnRead)):
+        with suppress(RequestFailed):
+            yield from node.flush()

@@ -86,23 +86,20 @@ class Graph:
 
     def lookup(self, name: str) -> Node:
         """The node of that name, for commands that also take a device's name."""
-        node = self.find(name)
-        if node is None:
-            raise CommandRefused(f"Cannot find device='{name}' nor node-name='{name}'")
-        return node
+        return self._found(name, f"Cannot find device='{name}' nor node-name='{name}'")
 
     def node(self, name: str) -> Node:
         """The node of that name, for commands that take nothing but a node's name."""
-        node = self.find(name)
-        if node is None:
-            raise CommandRefused(f"Cannot find device='' nor node-name='{name}'")
-        return node
+        return self._found(name, f"Cannot find device='' nor node-name='{name}'")
 
     def blockdev(self, name: str) -> Node:
         """The node of that name, for blockdev-del and blockdev-reopen."""
+        return self._found(name, f"Failed to find node with node-name='{name}'")
+
+    def _found(self, name: str, refusal: str) -> Node:
         node = self.find(name)
         if node is None:
-            raise CommandRefused(f"Failed to find node with node-name='{name}'")
+            raise CommandRefused(refusal)
         return node
 
     def find(self, name: str) -> Node | None:
@@ -181,8 +178,8 @@ class Graph:
         node.age = age
         self.nodes[node.name] = node
 
-    def remove_node(self, command: RemoveNode) -> None:
-        """blockdev-del: only of a node that nobody uses."""
+    def removable(self, command: RemoveNode) -> Node:
+        """The node that blockdev-del is to remove: only one that nobody uses."""
         node = self.blockdev(command.node)
         if node is self.device or any(each.node is node for each in self.exports.values()):
             raise CommandRefused(f"Node {node.name} is in use")
@@ -190,6 +187,10 @@ class Graph:
         self.check_no_backing(node)
         if self._uses()[node.name]:
             raise CommandRefused(f"Block device {node.name} is in use")
+        return node
+
+    def remove(self, node: Node) -> None:
+        """Take a node out that nobody uses."""
         del self.nodes[node.name]
         if isinstance(node, CopyBeforeWrite):
             self.hide_copy_bitmap(node)
@@ -309,6 +310,8 @@ class Graph:
         """
         node = self.node(command.node)
         if self.device is None and not self.capabilities.disk_on_backing_file:
+            if all(node is not job.filter for job in self.jobs.values()):
+                self.check_unblocked(node)
             self.check_no_backing(node)
         before = self.device
         self._move_device(node, self.next_age())
@@ -341,7 +344,7 @@ class Graph:
         self.exports[node.name] = NbdExport(
             node, writable=command.writable, bitmaps=bitmaps,
             allocation_depth=command.allocation_depth,
-            heeds_unmap=self.capabilities.exports_heed_unmap, fired=self.fired,
+            capabilities=self.capabilities, fired=self.fired,
             writethrough=command.writethrough)
         self.exports[node.name].age = self.next_age()
         self.exports[node.name].called = called

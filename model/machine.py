@@ -132,7 +132,9 @@ class Machine:
                 self._job_command(operation)
             case ops.RemoveNode(name):
                 unsaid.check_close(*filter(None, [self.graph.nodes.get(name)]))
-                self.graph.remove_node(operation)
+                node = self.graph.removable(operation)
+                self._answer(flushing.before_removal(node))
+                self.graph.remove(node)
             case ops.Restart(read_only):
                 unsaid.check_close(*self.graph.nodes.values())
                 unsaid.check_cancel(self.graph)
@@ -267,7 +269,7 @@ class Machine:
 
     def _directly(self, node: Node) -> NbdExport:
         return NbdExport(node, writable=True, bitmaps=(), allocation_depth=False,
-                         heeds_unmap=self.capabilities.exports_heed_unmap, fired=self.rules)
+                         capabilities=self.capabilities, fired=self.rules)
 
     def _inspect(self, inspect: ops.Inspect) -> Outcome:
         """The node's content; each cluster of a snapshot is data or is denied.

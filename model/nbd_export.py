@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .bitmap import DirtyBitmap, align_down
+from .capabilities import Capabilities
 from .content import Content, is_zero, zeroes
 from .copy_on_read import CopyOnRead
 from .errors import Errno, RequestFailed, Undetermined
@@ -44,7 +45,7 @@ class NbdExport:
     """One node served over NBD."""
 
     def __init__(self, node: Node, *, writable: bool, bitmaps: tuple[DirtyBitmap, ...],
-                 allocation_depth: bool, heeds_unmap: bool, fired: Counter[str],
+                 allocation_depth: bool, capabilities: Capabilities, fired: Counter[str],
                  writethrough: bool = False) -> None:
         self.node = node
         self.called = node.name
@@ -52,8 +53,7 @@ class NbdExport:
         self.writable = writable
         self.bitmaps = bitmaps
         self.allocation_depth = allocation_depth
-        self.heeds_unmap = heeds_unmap
-        """Whether a client's zeroes free space only on a node with ``discard=unmap``."""
+        self.capabilities = capabilities
         self.writethrough = writethrough
         """Whether each write, also one of zeroes, is durable when answered."""
         self.size = align_down(node.size, SECTOR)
@@ -110,17 +110,42 @@ class NbdExport:
                 if stop < end or not allocated:
                     raise Undetermined("what may be a hole may be read, and kept")
 
-    def status(self, start: int, end: int, context: str) -> Program[tuple[Extent, ...]]:
-        """The extents of a block status request; EINVAL for a context that is not offered."""
-        if start == end:
+    @property
+    def contexts(self) -> tuple[str, ...]:
+        """The metadata contexts on offer, in the order in which answers have them."""
+        depth = (Context.DEPTH,) if self.allocation_depth else ()
+        bitmaps = (f"{BITMAP_CONTEXT}{each.name}" for each in self.bitmaps)
+        return (Context.ALLOCATION, *depth, *bitmaps)
+
+    @rule("nbd.contexts", source="NBD protocol: a block status request is answered in each "
+          "metadata context that was negotiated; experiment")
+    def statuses(self, start: int, end: int,
+                 asked: tuple[str, ...]) -> Program[dict[str, tuple[Extent, ...]]]:
+        """The extents of a block status request in each of the contexts asked for that is on
+        offer; EINVAL if none is, or if the range is empty.  If one fails, all do: the client
+        gets the first error.  What a build that has the defect makes of the connection then is
+        not followed."""
+        contexts = [each for each in self.contexts if each in asked]
+        if start == end or not contexts:
             raise RequestFailed(Errno.EINVAL)
-        if context.startswith(BITMAP_CONTEXT):
-            return self._bitmap_extents(start, end, context.removeprefix(BITMAP_CONTEXT))
-        if context == Context.DEPTH and self.allocation_depth:
-            return (yield from self._extents(start, end, lambda status: status.depths))
+        told: dict[str, tuple[Extent, ...]] = {}
+        for context in contexts:
+            try:
+                told[context] = yield from self._status(start, end, context)
+            except RequestFailed as why:
+                if self.capabilities.failed_status_goes_on and context != contexts[-1]:
+                    raise Undetermined("an answer that goes on after its end") from why
+                raise
+        return told
+
+    def _status(self, start: int, end: int, context: str) -> Program[tuple[Extent, ...]]:
         if context == Context.ALLOCATION:
             return (yield from self._extents(start, end, lambda status: status.flags))
-        raise RequestFailed(Errno.EINVAL)
+        if context == Context.DEPTH:
+            return (yield from self._extents(start, end, lambda status: status.depths))
+        name = context.removeprefix(BITMAP_CONTEXT)
+        bitmap = next(each for each in self.bitmaps if each.name == name)
+        return self._bitmap_extents(start, end, bitmap)
 
     @rule("nbd.status-runs", source="NBD protocol: base:allocation; experiment")
     def _extents(self, start: int, end: int,
@@ -136,12 +161,9 @@ class NbdExport:
         return tuple(extents)
 
     @rule("nbd.bitmap-runs", source="docs/interop/nbd.txt: qemu:dirty-bitmap:NAME")
-    def _bitmap_extents(self, start: int, end: int, name: str) -> tuple[Extent, ...]:
+    def _bitmap_extents(self, start: int, end: int, bitmap: DirtyBitmap) -> tuple[Extent, ...]:
         """A dirty bitmap's runs: flag 1 is dirty; cut to what was asked.  Past the end of a bitmap
         of another, smaller node nothing is dirty."""
-        bitmap = next((each for each in self.bitmaps if each.name == name), None)
-        if bitmap is None:
-            raise RequestFailed(Errno.EINVAL)
         extents: list[Extent] = []
         while start < end:
             dirty, stop = False, end

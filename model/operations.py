@@ -128,11 +128,16 @@ class Flush(Request):
 
 @dataclass(frozen=True, slots=True)
 class Status(Request):
-    """Ask block status in one metadata context; ``one``: a single extent (NBD REQ_ONE)."""
+    """Ask block status in one metadata context; ``one``: a single extent (NBD REQ_ONE).
+
+    ``others``: further contexts that the connection has negotiated, as backup clients do; the
+    server then tells of all of them, and the answer is what it tells of ``context``.
+    """
 
     name: ClassVar[str] = "status"
     context: str = Context.ALLOCATION
     one: bool = False
+    others: tuple[str, ...] = ()
 
 
 # Graph: nodes and exports.

@@ -189,10 +189,19 @@ class Qcow2(Image):
         """A write that cannot read what is to be kept of its first or last cell fails with that
         errno and stores nothing, also of the cells that it would have filled."""
         low, high = align_down(start, self.cluster), align_up(end, self.cluster)
+        if self._may_be_zero_beside(start, end):
+            raise Undetermined("what is told to read as zero need not be read")
         if high - low > self.cluster and not self._is_new(low, high):
             raise Undetermined("how much is stored of a write that fails at one end depends on "
                                "where in the file its clusters lie")
         raise RequestFailed(error)
+
+    def _may_be_zero_beside(self, start: int, end: int) -> bool:
+        """Whether all that is to be kept of the cells at the ends of a range may be known to be
+        zero without reading it."""
+        low, high = align_down(start, self.cell), min(align_up(end, self.cell), self.size)
+        return all(run_to_end(self._is_zero(*beside), lambda request: None) is not False
+                   for beside in ((low, start), (end, high)))
 
     def _is_new(self, start: int, end: int) -> bool:
         """Whether these whole clusters take their space together, none of them having any."""

@@ -72,7 +72,9 @@ def _done(number: int, request: Request, export: NbdExport) -> Program[Outcome]:
         found = yield from read(start, end)
         return Outcome(content=found.content, perhaps_zero=found.perhaps_zero)
     if isinstance(request, ops.Status):
-        return Outcome(extents=(yield from export.status(start, end, request.context)))
+        contexts = (request.context, *request.others)
+        told = yield from export.statuses(start, end, contexts)
+        return Outcome(extents=told.get(request.context, ()))
     if isinstance(request, ops.Flush):
         yield from _flush(export.node, request.via)
     else:
@@ -91,7 +93,7 @@ def _change(number: int, request: Request, export: NbdExport) -> Program[None]:
     elif isinstance(request, ops.Zero):
         fast = request.fast and request.via.is_nbd
         yield from node.write_zeroes(start, end, Zeroing(
-            request.unmap, fast, insists=not export.heeds_unmap),
+            request.unmap, fast, insists=not export.capabilities.exports_heed_unmap),
             durable=request.fua or export.writethrough)
     elif isinstance(request, ops.Discard):
         yield from node.discard(start, end)

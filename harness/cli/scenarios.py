@@ -224,6 +224,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
     "flush.reaches-what-is-written": Scenario(_HELD_SRC, (
         Export("src"), Write("src", C, C), Unexport("src"), Export("src", writable=False),
         Start(Flush("src")))),
+    "flush.before-removal": Scenario(
+        Configuration((replace(_SRC, faults=(Fault(RequestKind.FLUSH, 0, once=True),)), _TMP)),
+        (Export("src"), Write("src", C, 512), Unexport("src"), AddFilter("cbw", "src", "tmp"),
+         RemoveNode("cbw"), Export("src"), Flush("src")), shown=3),
     "image.flushed-already": Scenario(
         Configuration((replace(_SRC, protocol=Protocol.HELD, request_alignment=512),)),
         (Export("src"), Start(Write("src", C, C)), Complete("src", RequestKind.WRITE, C, C),
@@ -282,6 +286,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         BitmapAdd("src", "b"), Export("src", bitmaps=(BitmapRef("src", "b"),)),
         Write("src", C, 512),
         Status("src", 0, _SIZE, context="qemu:dirty-bitmap:b"))),
+    "nbd.contexts": Scenario(_QCOW2, (
+        BitmapAdd("src", "b"), Export("src", bitmaps=(BitmapRef("src", "b"),)),
+        Write("src", C, 512),
+        Status("src", 0, _SIZE, others=("qemu:dirty-bitmap:b",)))),
 
     # The backup job
     "backup.what-is-copied": Scenario(_TWO, (

@@ -136,8 +136,11 @@ class Drawer:
             contexts.append(Context.DEPTH.value)
         shown = [*(bitmap.name for bitmap in export.bitmaps), *export.own_bitmaps]
         contexts += [f"qemu:dirty-bitmap:{name}" for name in shown]
-        return ops.Status(who[0].name, offset, length, context=self.choices.pick(contexts),
-                          one=self.choices.chance(3))
+        context = self.choices.pick(contexts)
+        others = [each for each in dict.fromkeys(contexts) if each != context]
+        return ops.Status(who[0].name, offset, length, context=context,
+                          one=self.choices.chance(3),
+                          others=tuple(others) if self.choices.chance(3) else ())
 
     def request(self) -> Operation | None:
         """Any request by anyone, perhaps one past the end of the node."""

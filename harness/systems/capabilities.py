@@ -166,6 +166,7 @@ def ask_all(start: Start, known: Capabilities,
     if libnbd_available() and known.snapshot_access:
         found.append(staged_probes.export_heeds_unmap(start))
         found.append(staged_probes.ended_job_flushes(start))
+        found.append(staged_probes.failed_status(start))
     return found
 
 

@@ -14,21 +14,17 @@ from model.operations import Request, Status, Via
 
 
 class Key(NamedTuple):
-    """What tells libnbd's connections apart.
-
-    A connection asks for one metadata context at most: in an answer about several, the first
-    context that fails would hide the others.
-    """
+    """What tells libnbd's connections apart."""
 
     export: str
     structured: bool = True
-    context: str | None = None
+    contexts: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, request: Request) -> Key:
         """What a request over NBD needs."""
-        context = request.context if isinstance(request, Status) else None
-        return cls(request.node, request.via is not Via.NBD_SIMPLE or context is not None, context)
+        contexts = (request.context, *request.others) if isinstance(request, Status) else ()
+        return cls(request.node, request.via is not Via.NBD_SIMPLE or bool(contexts), contexts)
 
 
 class Connections:
@@ -50,10 +46,9 @@ class Connections:
         """The connection; raises ``NbdRefused`` if there is no such export."""
         client = self._nbd.get(key)
         if client is None:
-            contexts = () if key.context is None else (key.context,)
             client = self._nbd[key] = NbdClient.connect(
                 self._socket, self.called.get(key.export, key.export), structured=key.structured,
-                contexts=contexts, timeout=self._timeout)
+                contexts=key.contexts, timeout=self._timeout)
         return client
 
     def qemu_io(self, export: str, *, writable: bool) -> QemuIo:

@@ -42,6 +42,7 @@ class _Use(NamedTuple):
 class _Flight(NamedTuple):
     client: NbdClient
     token: Token
+    request: Request
 
 
 class Flights:
@@ -57,17 +58,16 @@ class Flights:
     def start(self, number: int, request: Request) -> None:
         """Send a request, whose data, if it writes, is that of ``number``."""
         client = self._client(_Use.of(request))
-        self._flying[number] = _Flight(client, _submit(client, number, request))
+        self._flying[number] = _Flight(client, _submit(client, number, request), request)
 
     def _client(self, use: _Use) -> NbdClient:
         clients = self._clients.setdefault(use, [])
         for client in clients:
             if len(client.in_flight()) < use.together:
                 return client
-        export, structured, context = use.key
+        export, structured, contexts = use.key
         client = NbdClient.connect(self._socket, export, structured=structured,
-                                   contexts=() if context is None else (context,),
-                                   timeout=self._timeout)
+                                   contexts=contexts, timeout=self._timeout)
         clients.append(client)
         return client
 
@@ -89,15 +89,16 @@ class Flights:
 
     def collect(self) -> dict[int, Answer]:
         """The answers that have come, by number."""
-        numbers = {flight: number for number, flight in self._flying.items()}
         found: dict[int, Answer] = {}
         for client in self._busy():
+            flights = {flight.token: (number, flight.request)
+                       for number, flight in self._flying.items() if flight.client is client}
             try:
-                found |= {numbers[_Flight(client, each.token)]: _answer(each)
-                          for each in client.poll(0)}
+                for completion in client.poll(0):
+                    number, request = flights[completion.token]
+                    found[number] = _answer(request, completion)
             except PeerGone:
-                found |= {number: Answer(disconnected=True)
-                          for number, flight in self._flying.items() if flight.client is client}
+                found |= {number: Answer(disconnected=True) for number, _ in flights.values()}
                 self._close(client)
         for number in found:
             del self._flying[number]
@@ -147,11 +148,11 @@ def _submit(client: NbdClient, number: int, request: Request) -> Token:
     raise TypeError(f"not a request over NBD: {request}")
 
 
-def _answer(completion: Completion) -> Answer:
+def _answer(request: Request, completion: Completion) -> Answer:
     if completion.errno:
         return Answer(error=completion.errno)
     extents = None
-    if completion.extents is not None:
+    if isinstance(request, ops.Status) and completion.extents is not None:
         extents = tuple((each.length, each.flags)
-                        for runs in completion.extents.values() for each in runs)
+                        for each in completion.extents.get(request.context, ()))
     return Answer(data=completion.data, extents=extents)

@@ -34,17 +34,23 @@ class NodeNames:
     def in_text(self, text: str, operation: Operation) -> str:
         """The text with the model's names; a node that is no more was to be the filter of the
         operation's job."""
-        return _MADE_UP.sub(
-            lambda found: self._names.get(found.group()) or _planned(operation), text)
+        if not _MADE_UP.search(text):
+            return text
+        planned = _planned(operation)
+        if planned in self._learn():  # another job has that name, which is seen only later
+            planned += "'"
+        return _MADE_UP.sub(lambda found: self._names.get(found.group(), planned), text)
 
-    def _learn(self) -> None:
-        """Ask which node is the filter of which job."""
+    def _learn(self) -> set[str]:
+        """Ask which node is the filter of which job, where QEMU named it; the model's names."""
         graph = self._ask()
         nodes = {node["id"]: node for node in graph["nodes"]}
-        for edge in graph["edges"]:
-            parent, child = nodes[edge["parent"]], nodes[edge["child"]]
-            if parent["type"] == "block-job" and edge["name"] == "main node":
-                self._names[child["name"]] = filter_name(parent["name"], None)
+        ends = ((nodes[each["parent"]], nodes[each["child"]]["name"]) for each in graph["edges"]
+                if each["name"] == "main node")
+        found = {child: filter_name(parent["name"], None) for parent, child in ends
+                 if parent["type"] == "block-job" and child.startswith("#")}
+        self._names |= found
+        return set(found.values())
 
 
 def child_of(graph: Mapping[str, Any], node: str, role: str) -> str:

@@ -27,7 +27,7 @@ class ThroughNbd:
 
     def nonzero(self, start: int, end: int) -> list[tuple[int, int]]:
         """Where block status does not say that the range reads as zero."""
-        client = self._clients.nbd(Key(self._export, context=Context.ALLOCATION))
+        client = self._clients.nbd(Key(self._export, contexts=(Context.ALLOCATION,)))
         found = []
         while start < end:
             for extent in client.block_status(start, end - start, Context.ALLOCATION):

@@ -10,6 +10,7 @@ from typing import Final
 
 from harness.clients.errors import PeerGone, PeerSilent
 from harness.clients.nbd import NbdClient
+from harness.clients.nbd_types import NbdError, NbdNonsense
 from harness.clients.qmp import QmpRefused
 from harness.systems.base import System
 from harness.systems.commands import command_of
@@ -22,7 +23,7 @@ from model import operations as ops
 from model.configuration import Image, Protocol, RequestKind
 from model.errors import Errno
 from model.job_operations import Backup, Sync
-from model.operations import Operation
+from model.operations import Context, Operation
 
 READS: Final = 64
 """Identical reads in flight: eight do, on a machine that is not busy."""
@@ -142,9 +143,39 @@ def _apply_all(system: System, operations: Sequence[Operation]) -> None:
         system.apply(number, operation)
 
 
-def _connection(system: QmpSystem, export: str) -> NbdClient:
-    return NbdClient.connect(str(system.workspace.socket("nbd")), export,
+def _connection(system: QmpSystem, export: str, contexts: Sequence[str] = ()) -> NbdClient:
+    return NbdClient.connect(str(system.workspace.socket("nbd")), export, contexts=contexts,
                              timeout=system.timeout)
+
+
+def failed_status(start: Start) -> Found:
+    """Block status in two contexts, of which the first fails; then where none does."""
+    name = "failed_status_goes_on"
+    contexts = (Context.ALLOCATION, Context.DEPTH)
+    export = ops.Export("snap", allocation_depth=True)
+    try:
+        with closing(start(images(FILLED))) as system:
+            assert isinstance(system, QmpSystem)
+            _apply_all(system, (*GRAPH[:2], export, ops.Discard("snap", 0, CLUSTER)))
+            with _connection(system, "snap", contexts) as client:
+                return _after_failure(name, client)
+    except SystemFailed as why:
+        return Found(name, False, str(why))
+
+
+def _after_failure(name: str, client: NbdClient) -> Found:
+    try:
+        client.block_statuses(0, CLUSTER)
+    except NbdError as why:
+        if why.errno != Errno.EINVAL:
+            return Found(name, False, f"block status of what may not be read: {why}")
+    else:
+        return Found(name, False, "block status tells of what may not be read")
+    try:
+        client.block_statuses(CLUSTER, CLUSTER)
+    except NbdNonsense:
+        return Found(name, True)
+    return Found(name, False)
 
 
 def export_heeds_unmap(start: Start) -> Found:

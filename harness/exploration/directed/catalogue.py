@@ -15,6 +15,7 @@ from harness.exploration.directed import (
     detection,
     devices,
     extents,
+    faults,
     graphs,
     interleavings,
     jobs,
@@ -46,7 +47,7 @@ def checks(system: SystemKind) -> list[Check]:
         return _in_turn([*own, (30, devices.checks())])
     return _in_turn([
         (30, schedules.checks()), (10, jobs.checks()), (20, speeds.checks()),
-        (40, compression.checks()), (20, extents.checks()), (30, graphs.faults()),
+        (40, compression.checks()), (20, extents.checks()), (30, faults.checks()),
         (50, requests.edges()), *own,
         (40, bitmaps.checks()), (60, merging.checks()), (100, lengths.checks()),
         (100, sizes.checks()), (250, cells.checks()), (150, graphs.options()),

@@ -24,6 +24,20 @@ def checks() -> Iterator[Check]:
     yield Check("graph", "users that a job moves to its filter and back", _moved)
     yield Check("graph", "filters that several users deny their target", _several)
     yield Check("graph", "what a job that discards its source does not share", _discarding)
+    yield Check("graph", "filters of two jobs of one name, which QEMU names itself", _namesakes)
+
+
+def _namesakes(plan: Plan) -> Trace:
+    """That a job's name is taken is found out when there is a filter for it; what does not allow
+    that filter comes first."""
+    builder = Builder(plan, _raw("src", "tmp", "tmp2"))
+    job = replace(JOB, filter_node=None)
+    builder.add_all((
+        ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"), ops.Export("cbw"),
+        replace(job, device="tmp", target="tmp2"), replace(job, device="snap", target="tmp"),
+        replace(job, job="job2", device="snap", target="tmp"),
+        replace(job, device="snap", target="src"), replace(job, device="snap", target="tmp2")))
+    return builder.trace()
 
 
 def _raw(*names: str) -> Configuration:

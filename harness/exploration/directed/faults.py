@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directed checks of storage that fails: what clients hear, and what becomes of the copies."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Final
+
+from harness.exploration.building import Builder, Check, Make, Plan
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH, disks
+from harness.lockstep.trace import Trace
+from model import operations as ops
+from model.configuration import Configuration, Fault, Format, Image, RequestKind
+from model.job_operations import Backup, JobCancel, Sync
+from model.operations import BitmapRef, OnCbwError, Operation, Via
+
+
+def checks() -> Iterator[Check]:
+    """All of them."""
+    yield Check("faults", "flushes fail", _flushes)
+    yield Check("faults", "flushes fail when jobs end", _flushed_by_jobs)
+    for node, kind, policy in itertools.product(
+            ("src", "tmp"), (RequestKind.READ, RequestKind.WRITE), OnCbwError):
+        yield Check("faults", f"{kind} of {node} fails, {policy}", _fault(node, kind, policy))
+    yield Check("faults", "a copy fails behind what may not be read", _behind)
+    yield Check("faults", "zeroes of parts of blocks fail", _parts_of_blocks)
+    yield Check("faults", "reads fail, by every channel", _reads)
+    yield Check("faults", "zeroes that no block status tells are written as data", _untold)
+    yield Check("faults", "filters are flushed when they are removed", _flushed_at_removal)
+
+
+def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
+    def make(plan: Plan) -> Trace:
+        size = 4 * CLUSTER
+        faults = (Fault(kind, 0), Fault(kind, 2 * CLUSTER, "ENOSPC", once=True))
+        disks = [Image("src", size, filled=((0, size),), faults=faults if node == "src" else ()),
+                 Image("tmp", size, faults=faults if node == "tmp" else ())]
+        builder = Builder(plan, Configuration(tuple(disks)))
+        builder.add_all((ops.AddFilter("cbw", "src", "tmp", on_cbw_error=policy), *GRAPH[1:]))
+        for place, change in ((3, ops.Write), (0, ops.Discard), (0, ops.Zero), (0, ops.Write),
+                              (2, ops.Discard), (2, ops.Write), (0, ops.Write), (1, ops.Write)):
+            builder.add(change("cbw", place * CLUSTER, CLUSTER))
+            builder.add_all(ops.Read("snap", each * CLUSTER, CLUSTER, Via.NBD_DF)
+                            for each in range(4))
+        return builder.trace()
+
+    return make
+
+
+_BLOCK: Final = 512
+
+
+def _parts_of_blocks(plan: Plan) -> Trace:
+    """A request of zeroes writes the blocks at its edges as data: of its three parts that which
+    fails, and none after it, leaves what was there.  What fails once does so in each QEMU."""
+    places = ((RequestKind.WRITE, 1), (RequestKind.ZERO, 2), (RequestKind.WRITE, 4),
+              (RequestKind.READ, 1), (RequestKind.READ, 4))
+    size = (len(places) + 1) * CLUSTER
+    faults = tuple(Fault(kind, cluster * CLUSTER + block * _BLOCK, once=True)
+                   for cluster, (kind, block) in enumerate(places)
+                   # One more for the read that copies the cluster.
+                   for _ in range(2 if kind is RequestKind.READ else 1))
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),), faults=faults, request_alignment=_BLOCK),
+        Image("tmp", size))))
+    builder.add_all(GRAPH)
+    builder.add_all(ops.Write("cbw", cluster * CLUSTER, 1) for cluster in range(len(places)))
+    for start in range(0, size, CLUSTER):
+        zero = ops.Zero("cbw", start + _BLOCK + 1, 3 * _BLOCK)
+        look = ops.Read("cbw", start, 8 * _BLOCK)
+        builder.add_all((zero, look, zero, look))
+    builder.add_all((ops.Restart(), *GRAPH[:2], ops.Inspect("snap"), ops.Inspect("src")))
+    return builder.trace()
+
+
+def _behind(plan: Plan) -> Trace:
+    """Of a write only the second cluster is in the filter's bitmap; that this is not copied breaks
+    the snapshot."""
+    size = 3 * CLUSTER
+    builder = Builder(plan, disks(size, target=Image(
+        "tmp", size, faults=(Fault(RequestKind.WRITE, CLUSTER),))))
+    builder.add_all((
+        ops.BitmapAdd("src", "b0"), ops.Export("src"), ops.Write("src", CLUSTER, 2 * CLUSTER),
+        ops.Unexport("src"), ops.AddFilter("cbw", "src", "tmp", BitmapRef("src", "b0"),
+                                           OnCbwError.BREAK_SNAPSHOT), *GRAPH[1:]))
+    reads = [ops.Read("snap", place, CLUSTER, Via.NBD_DF) for place in range(0, size, CLUSTER)]
+    builder.add_all((*reads, ops.Write("cbw", 0, 2 * CLUSTER), *reads))
+    return builder.trace()
+
+
+def _flushed_by_jobs(plan: Plan) -> Trace:
+    """A build whose jobs flush the disk when they end meets a failure that waits there, and tells
+    nobody; be it that nobody may write to the disk any more."""
+    fails = (Fault(RequestKind.FLUSH, 0, once=True),)
+    builder = Builder(plan, Configuration((
+        Image("src", CLUSTER, faults=fails), Image("packed", CLUSTER, Format.QCOW2, faults=fails),
+        Image("kept", CLUSTER, faults=fails), Image("low", CLUSTER, faults=fails),
+        Image("tmp", CLUSTER))))
+    for node, disk in (("src", "src"), ("packed", "packed"), ("kept", "kept"), ("low", "cor")):
+        builder.add_all((ops.Export(node), ops.Write(node, 0, 512)))
+        if node in ("kept", "low"):
+            builder.add_all((ops.Unexport(node), ops.Export(node, writable=False)))
+        if disk == "cor":
+            builder.add(ops.AddCopyOnRead(disk, node))
+        builder.add_all((Backup("job", disk, "tmp", Sync.NONE, max_workers=1), JobCancel("job"),
+                         ops.Flush(node), ops.Flush(node)))
+    return builder.trace()
+
+
+def _flushed_at_removal(plan: Plan) -> Trace:
+    """A filter that is removed by command is flushed, and meets the failure that waits below: be
+    it alone on its disk, beside another one, or above one.  A snapshot is not."""
+    cases: dict[str, tuple[Operation, ...]] = {
+        "alone": (ops.AddFilter("cbw", "alone", "tmp"),),
+        "beside": (ops.AddFilter("kept", "beside", "tmp"), ops.Export("kept"),
+                   ops.AddFilter("cbw", "beside", "tmp")),
+        "copier": (ops.AddCopyOnRead("cbw", "copier"),),
+        "above": (ops.AddFilter("low", "above", "tmp"), ops.AddCopyOnRead("cbw", "low")),
+        "shown": (ops.AddFilter("low", "shown", "tmp"), ops.AddSnapshot("cbw", "low"))}
+    builder = Builder(plan, Configuration((Image("tmp", CLUSTER), *(
+        Image(name, CLUSTER, (Format.RAW, Format.QCOW2)[index % 2],
+              faults=(Fault(RequestKind.FLUSH, 0, once=True),))
+        for index, name in enumerate(cases)))))
+    for disk, make in cases.items():
+        builder.add_all((ops.Export(disk), ops.Write(disk, 0, 512), ops.Unexport(disk), *make,
+                         ops.RemoveNode("cbw")))
+        top = {"beside": "kept", "above": "low", "shown": "low"}.get(disk, disk)
+        builder.add_all((ops.Export(top), ops.Flush(top), ops.Flush(top), ops.Unexport(top)))
+        builder.add_all((ops.RemoveNode("low"), ops.RemoveNode("kept")))
+    return builder.trace()
+
+
+def _untold(plan: Plan) -> Trace:
+    """Where a write of data fails, so does a copy of such zeroes."""
+    size = 2 * CLUSTER
+    formats = (Format.VHDX, Format.LUKS)
+    builder = Builder(plan, Configuration((
+        *(Image(f"src-{each}", size, each) for each in formats),
+        Image("tmp", size, faults=(Fault(RequestKind.WRITE, CLUSTER),)))))
+    builder.add_all(Backup("job", f"src-{each}", "tmp", Sync.FULL, max_workers=1)
+                    for each in formats)
+    return builder.trace()
+
+
+def _flushes(plan: Plan) -> Trace:
+    """A flush that has failed is yet to be done, though nothing was written since; so is one after
+    a resize, and after a client is gone.  qemu-io says nothing of one that fails."""
+    builder = Builder(plan, Configuration((
+        Image("src", CLUSTER, filled=((0, CLUSTER),), faults=(Fault(RequestKind.FLUSH, 0),)),
+        Image("tmp", CLUSTER),
+        *(Image(name, CLUSTER, faults=(Fault(RequestKind.FLUSH, 0, "ENOSPC", once=True),))
+          for name in ("once", "sized", "left")))))
+    builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.Export("cbw"), ops.Export("once")))
+    for node in ("cbw", "once"):
+        for _ in range(2):
+            builder.add_all((ops.Flush(node), ops.Write(node, 0, 512), ops.Flush(node),
+                             ops.Flush(node), ops.Flush(node, via=Via.QEMU_IO),
+                             ops.Discard(node, 0, CLUSTER, fua=True)))
+    builder.add_all((ops.Resize("sized", 2 * CLUSTER), ops.Export("sized"), ops.Flush("sized"),
+                     ops.Flush("sized")))
+    builder.add_all((ops.Export("left"), ops.Read("left", 0, 512, Via.QEMU_IO),
+                     ops.Write("left", 0, 512), ops.Unexport("left"), ops.Export("left"),
+                     ops.Flush("left")))
+    return builder.trace()
+
+
+def _reads(plan: Plan) -> Trace:
+    """What a client hears is up to its channel: a connection may be lost, or qemu-io's own, of
+    which it makes an error."""
+    builder = Builder(plan, Configuration((Image(
+        "src", CLUSTER, filled=((0, CLUSTER),), faults=(Fault(RequestKind.READ, 0, "ENOSPC"),)),)))
+    builder.add(ops.Export("src"))
+    for via in Via:
+        builder.add_all((ops.Read("src", 0, 512, via), ops.Read("src", 512, 512, via)))
+    return builder.trace()

@@ -9,6 +9,7 @@ from typing import Final
 from .bitmap import align_down
 from .configuration import MIB
 from .copy_before_write import CopyBeforeWrite
+from .copy_on_read import CopyOnRead
 from .links import shown_filter
 from .node import Node
 from .permissions import parents_first
@@ -21,7 +22,8 @@ def pieces(node: Node) -> Iterator[tuple[int, int]]:
     """Ranges that, together, are the node; of a snapshot, whole clusters that read alike one by
     one or all at once.
 
-    How much is read at a time can be seen only of snapshots, the node itself or some below it.
+    How much is read at a time can be seen only of snapshots and of copy-on-read, the node itself
+    or some below it.
     """
     below, kept = parents_first([node]), shown_filter(node)
     filters = [each for each in below if isinstance(each, CopyBeforeWrite)]
@@ -30,7 +32,7 @@ def pieces(node: Node) -> Iterator[tuple[int, int]]:
         start, end = end, node.size
         if kept is not None:
             end = min(_end_of_alike(start, kept.cluster_size, filters), node.size)
-        elif any(map(shown_filter, below)):
+        elif any(isinstance(each, CopyOnRead) or shown_filter(each) for each in below):
             end = min(start + PIECE, node.size)
         yield start, end
 

@@ -239,8 +239,7 @@ class Machine:
 
     def _request(self, number: int, request: Request) -> Outcome:
         export = self._export(request)
-        if any(self._faults.values()):
-            unsaid.check_order(export.node, request)
+        unsaid.check_order(export.node, request, failing=any(self._faults.values()))
         if request.via is Via.DEVICE and request.node != self.graph.attached:
             return Outcome(error=Errno.ENOENT)
         unsaid.check_pieces(self.configuration, export.node, request)

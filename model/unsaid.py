@@ -128,11 +128,12 @@ def _check_uncut(images: tuple[Image, ...], discard: ops.Discard) -> None:
         raise Impossible("a discard is cut at clusters of the images; which piece fails matters")
 
 
-def check_order(node: Node, request: Request) -> None:
-    """Refuse, over storage that fails, a change that copies more than one cluster, or one that
-    may be copied as zeroes: how the storage's block status cuts the copy up, and what it says of
-    zeroes, decides which requests are made, and so which one fails."""
-    below = parents_first([node])
+def check_order(node: Node, request: Request, *, failing: bool) -> None:
+    """Refuse, over storage that fails or a target that takes no data, a change that copies more
+    than one cluster, or one that may be copied as zeroes: how the storage's block status cuts the
+    copy up, and what it says of zeroes, decides which requests are made, and so which one
+    fails."""
+    below = parents_first([node]) if failing else []
     fails = any(isinstance(each, ImageNode) and each.spec.faults for each in below)
     if fails and any(isinstance(each, CopyOnRead) for each in below):
         raise Impossible("what copy-on-read makes of failures nobody has found out")
@@ -141,7 +142,8 @@ def check_order(node: Node, request: Request) -> None:
                          "storage below")
     start, end = request.offset, min(request.offset + request.length, node.size)
     while isinstance(node, CopyBeforeWrite) and isinstance(request, CHANGES) and start < end:
-        copied = node.block_copy.to_copy(start, end)
+        copied = node.block_copy.to_copy(start, end) if (
+            failing or isinstance(node.target, SnapshotAccess)) else []
         if sum(high - low for low, high in copied) > node.cluster_size:
             raise Impossible("copies several clusters over failing storage")
         if any(_has_zeroes(node.source, low, high) for low, high in copied):
@@ -160,7 +162,8 @@ def _has_zeroes(node: Node, start: int, end: int) -> bool:
 def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
                faults: Mapping[str, Sequence[Fault]]) -> None:
     """Refuse jobs over storage that fails whose requests can come in more than one order."""
-    failing = any(faults.values())
+    failing = any(faults.values()) or any(
+        isinstance(job.filter.target, SnapshotAccess) for job in jobs)
     copying = [job for job in jobs if job.copies]
     if failing and len(copying) > 1:
         raise Impossible("several jobs run beside each other over failing storage")

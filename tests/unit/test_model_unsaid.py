@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 
 from model.capabilities import Capabilities
-from model.configuration import Configuration, Format, Image
+from model.configuration import Configuration, Fault, Format, Image, RequestKind
+from model.errors import Errno
 from model.job_operations import Backup, BitmapMode, Sync
 from model.machine import Impossible, Machine
 from model.operations import (
@@ -34,7 +35,7 @@ def test_a_target_that_has_no_status_is_deadly_too() -> None:
             Export("src"), AddSnapshot("through", "other"), AddSnapshot("snap", "src"),
             BitmapAdd("src", "b0", disabled=True),
             Backup("job", "src", "through", Sync.BITMAP, "b0", BitmapMode.NEVER,
-                   auto_finalize=False))):
+                   auto_finalize=False, max_workers=1))):
         machine.apply(number, operation)
     assert machine.deadly(Status("snap", 0, CLUSTER)) is None
     machine.apply(9, Write("src", 0, 512))
@@ -86,3 +87,49 @@ def test_what_may_be_a_hole_is_not_read_where_it_would_be_kept() -> None:
         machine.apply(4, Read("cor", CLUSTER, CLUSTER))
     assert machine.apply(5, Read("cor", 0, 2 * CLUSTER, Via.NBD_DF)).error is None
     assert machine.apply(6, Read("cor", 0, 2 * CLUSTER)).error is None, "it is kept already"
+
+
+def test_compressed_data_needs_clusters_without_space() -> None:
+    """With subclusters and preallocation nothing is allocated, and yet there is no room."""
+    for preallocation in (None, "metadata"):
+        machine = Machine(Configuration((
+            Image("src", CLUSTER, filled=((0, CLUSTER),)),
+            Image("tmp", CLUSTER, Format.QCOW2, subclusters=True, preallocation=preallocation))),
+            Capabilities())
+        backup = Backup("job", "src", "tmp", Sync.FULL, compress=True)
+        if preallocation is None:
+            assert machine.apply(1, backup).refused is None
+        else:
+            with pytest.raises(Impossible, match="compressed data"):
+                machine.apply(1, backup)
+
+
+@pytest.mark.parametrize(("filled", "offset", "possible"), [
+    (CLUSTER, 512, True),  # there is data on both sides
+    (512, 512, True),  # on one
+    (512, 0, False)])  # on none
+def test_what_reads_as_zero_need_not_be_read_to_fill_a_cluster(
+        filled: int, offset: int, possible: bool) -> None:
+    fails = (Fault(RequestKind.READ, CLUSTER - 512),)
+    machine = Machine(Configuration((
+        Image("base", CLUSTER, filled=((0, filled),), faults=fails),
+        Image("src", CLUSTER, Format.QCOW2, backing="base"))), Capabilities())
+    machine.apply(1, Export("src"))
+    write = Write("src", offset, 512)
+    if possible:
+        assert machine.apply(2, write).error == Errno.EIO
+    else:
+        with pytest.raises(Impossible, match="need not be read"):
+            machine.apply(2, write)
+
+
+def test_copies_to_what_takes_no_data_fail_one_by_one_or_together() -> None:
+    machine = Machine(Configuration(tuple(
+        Image(name, 2 * CLUSTER, filled=((0, 2 * CLUSTER),)) for name in ("src", "tmp"))),
+        Capabilities())
+    for number, operation in enumerate((
+            AddSnapshot("snap", "tmp"), AddFilter("cbw", "src", "snap"), Export("cbw"))):
+        assert machine.apply(number, operation).refused is None
+    with pytest.raises(Impossible, match="several clusters"):
+        machine.apply(4, Write("cbw", 0, 2 * CLUSTER))
+    assert machine.apply(5, Write("cbw", 0, 512)).error == Errno.ENOTSUP

@@ -10,8 +10,9 @@ from harness.exploration.building import Builder, Check, Plan
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, Format, Image
+from model.inspection import PIECE
 from model.job_operations import Backup, Sync
-from model.operations import Via
+from model.operations import Context, Via
 
 CLUSTER: Final = 64 * KIB
 SIZE: Final = 9 * CLUSTER + 512
@@ -22,6 +23,7 @@ def checks() -> Iterator[Check]:
     yield Check("access", "a copy-on-read node above a filter", _above_a_filter)
     yield Check("access", "a copy-on-read node over subclusters", _over_subclusters)
     yield Check("access", "copy-on-read nodes over one another and over two filters", _over_others)
+    yield Check("access", "what copy-on-read keeps of a look at all of it", _looked_at)
 
 
 def _above_a_filter(plan: Plan) -> Trace:
@@ -41,6 +43,20 @@ def _above_a_filter(plan: Plan) -> Trace:
         ops.RemoveNode("cbw"), ops.Unexport("cor"), ops.RemoveNode("cor"), ops.Export("src"),
         ops.Status("src", 0, SIZE), ops.Inspect("src"), ops.Inspect("snap"),
         ops.Inspect("tmp")))
+    return builder.trace()
+
+
+def _looked_at(plan: Plan) -> Trace:
+    """What is read at a time is kept as data or, if all of it is zero, as zeroes."""
+    size = 2 * PIECE + CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("base", size, filled=((0, CLUSTER),)),
+        Image("src", size, Format.QCOW2, backing="base"))))
+    builder.add_all((ops.AddCopyOnRead("cor", "src"), ops.Inspect("cor"),
+                     ops.Export("src", allocation_depth=True)))
+    builder.add_all(ops.Status("src", place, min(PIECE, size - place), context=context)
+                    for place in range(0, size, PIECE)
+                    for context in (Context.ALLOCATION, Context.DEPTH))
     return builder.trace()
 
 

@@ -274,8 +274,9 @@ class Writer:
             case ops.Discard(fua=fua):
                 verb = "trim"
                 flags += ["FUA"] if fua else []
-            case ops.Status(context=context, one=one):
+            case ops.Status(one=one):
                 verb = "status"
+                context = _joined((request.context, *request.others))
                 flags += ["REQ_ONE"] if one else []
                 runs = tuple(Run(extent.length, tuple(sorted(map(int, extent.allowed))))
                              for extent in outcome.extents or ())
@@ -379,3 +380,10 @@ def bitmap_line(view: BitmapView) -> str:
 def _jobs(views: Sequence[JobView]) -> Jobs:
     return Jobs(tuple(sorted(f"{view.job} {view.status} {view.done} {view.total}"
                              for view in views)))
+
+
+def _joined(contexts: tuple[str, ...]) -> str:
+    """The contexts as reproducers write them."""
+    if any("," in each for each in contexts):
+        raise NoReproducer("a comma in the name of a bitmap")
+    return ",".join(contexts)

@@ -147,6 +147,8 @@ class _Scheduler(Writer):
 
 
 def _sent(act: AskNbd) -> list[Any]:
+    if "," in act.context:
+        raise NoReproducer("several contexts on a connection in a schedule: replay the trace")
     written = _pieces(act.pieces) if act.verb == "write" else []
     return [act.node, act.verb, act.offset, act.length, list(act.flags), act.context,
             act.structured, written]

@@ -70,7 +70,8 @@ class AskNbd:
 
     ``verb`` is one of ``read``, ``write``, ``zero``, ``trim``, ``flush``, ``status``; ``flags``
     are names as in libnbd (``DF``).  ``errno`` None: the server hangs up.  ``pieces``: what is
-    written, or must be read; ``runs``: what block status must say.
+    written, or must be read; ``runs``: what block status must say in the first of ``context``,
+    which has all that are negotiated, with commas between them.
     """
 
     node: str

@@ -20,7 +20,7 @@ from model.content import stamped, zeroes
 from model.errors import Errno
 from model.job_operations import Backup, Sync, Transaction
 from model.machine import Machine
-from model.operations import BitmapRef, Via
+from model.operations import BitmapRef, Context, Via
 from model.outcome import Outcome
 
 SIZE = 512 * KIB
@@ -40,7 +40,7 @@ SCRIPT = (
     ops.AddFilter("cbw", "src", "tmp", BitmapRef("src", "b")),
     ops.AddSnapshot("snap", "cbw"),
     ops.Export("cbw"),
-    ops.Export("snap"),
+    ops.Export("snap", allocation_depth=True),
     ops.Write("cbw", 8 * KIB, 16 * KIB),
     ops.Write("cbw", 128 * KIB + 512, 512),
     ops.Zero("cbw", 192 * KIB, 64 * KIB),
@@ -48,6 +48,7 @@ SCRIPT = (
     ops.Read("snap", 4 * KIB, 60 * KIB),
     ops.Read("snap", SIZE - 4 * KIB, 4 * KIB),  # refused: not dirty
     ops.Status("cbw", 0, SIZE),
+    ops.Status("snap", 64 * KIB, 64 * KIB, context=Context.DEPTH, others=(Context.ALLOCATION,)),
     ops.Discard("snap", 0, 64 * KIB),
     ops.Inspect("src"),
     ops.Inspect("snap"),

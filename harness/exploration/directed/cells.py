@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Make, Plan
-from harness.exploration.directed.fleecing import CLUSTER
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, Fault, Format, Image, RequestKind
@@ -29,6 +29,7 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "requests of an overlay that fail", _failing)
     yield Check("zeroes", "zero clusters whose space is scattered", _scattered)
     yield Check("zeroes", "zero clusters of which some subclusters have had data", _mixed)
+    yield Check("zeroes", "preallocated clusters beside such that have data", _preallocated)
     for cluster, subclusters in ((4 * KIB, False), (16 * KIB, True), (128 * KIB, True)):
         name = f"clusters of {cluster // KIB} KiB{' with subclusters' if subclusters else ''}"
         yield Check("access", f"reads of two tables that are kept, {name}",
@@ -36,10 +37,11 @@ def checks() -> Iterator[Check]:
 
 
 def _statuses(node: str, size: int, unit: int = CLUSTER) -> Iterator[Operation]:
-    """A look at each unit, as clients see it and at how deep it lies."""
-    for context, place in itertools.product((Context.ALLOCATION, Context.DEPTH),
-                                            range(0, size, unit)):
-        yield ops.Status(node, place, min(unit, size - place), context=context)
+    """A look at all and at each unit, as clients see it and at how deep it lies."""
+    for context in (Context.ALLOCATION, Context.DEPTH):
+        yield ops.Status(node, 0, size, context=context)
+        for place in range(0, size, unit):
+            yield ops.Status(node, place, min(unit, size - place), context=context)
 
 
 def _freed(plan: Plan) -> Trace:
@@ -198,6 +200,24 @@ def _mixed(plan: Plan) -> Trace:
         Backup("job2", "src", "tmp2", Sync.FULL), ops.Export("tmp", allocation_depth=True),
         ops.Export("tmp2", allocation_depth=True)))
     builder.add_all((*_statuses("tmp", size), *_statuses("tmp2", size)))
+    return builder.trace()
+
+
+def _preallocated(plan: Plan) -> Trace:
+    """What is known to be zero of a run of clusters ends where the file has data."""
+    size = 16 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("src", size, Format.QCOW2, preallocation="metadata"), Image("tmp", size),
+        Image("tmp2", size, Format.QCOW2))))
+    builder.add(ops.Export("src"))
+    builder.add_all(ops.Write("src", place * CLUSTER, CLUSTER) for place in (1, 2, 5, 9))
+    for start in (0, 3 * CLUSTER, 4 * CLUSTER, 8 * CLUSTER + 512):
+        builder.add_all((ops.Status("src", start, size - start),
+                         ops.Read("src", start, size - start)))
+    builder.add_all((
+        Backup("job", "src", "tmp2", Sync.FULL), ops.Inspect("tmp2"), ops.Unexport("src"),
+        *GRAPH, ops.Read("snap", 0, size), ops.Status("snap", 0, size),
+        ops.Write("cbw", 0, size), ops.Read("snap", 0, size), ops.Inspect("tmp")))
     return builder.trace()
 
 

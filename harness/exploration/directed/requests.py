@@ -14,6 +14,7 @@ from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN, dis
 from harness.lockstep.trace import SystemKind, Trace
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration, Format, Image
+from model.nbd_export import BITMAP_CONTEXT
 from model.node import SECTOR
 from model.operations import BitmapRef, Request, Via
 
@@ -169,6 +170,7 @@ def states() -> Iterator[Check]:
         yield Check("tails", f"discards to a tail that reads as zero, clusters of {cluster}",
                     _discards_to_a_tail(cluster))
     yield Check("status", "clusters whose subclusters are zero, discarded", _zero_subclusters)
+    yield Check("status", "several metadata contexts on one connection", _contexts)
     for target in (Format.RAW, Format.QCOW2):
         for touch in ("write", "zero with unmap"):
             yield Check("status", f"looks at clusters in every state, {target}, {touch}",
@@ -202,6 +204,32 @@ def _looks(target: Format, touch: Ask) -> Make:
         return builder.trace()
 
     return make
+
+
+def _contexts(plan: Plan) -> Trace:
+    """What is told in a context is the same, be it negotiated alone or with others, in whatever
+    order; be it that nothing may be told of a cluster, or that a context is not on offer."""
+    size = 6 * CLUSTER
+    builder = Builder(plan, disks(size))
+    bitmaps = ("b0", "b1")
+    builder.add_all(ops.BitmapAdd("src", name) for name in bitmaps)
+    builder.add_all((
+        ops.Export("src"), ops.Write("src", CLUSTER, CLUSTER), ops.Unexport("src"),
+        *GRAPH[:3],
+        ops.Export("snap", allocation_depth=True,
+                   bitmaps=tuple(BitmapRef("src", name) for name in bitmaps)),
+        ops.Write("cbw", 0, CLUSTER), ops.Discard("snap", 5 * CLUSTER, CLUSTER)))
+    contexts = (ops.Context.ALLOCATION, ops.Context.DEPTH,
+                *(f"{BITMAP_CONTEXT}{name}" for name in (*bitmaps, "nope")))
+    for count in range(1, len(contexts) + 1):
+        for chosen in itertools.permutations(contexts, count) if count < 3 else (
+                contexts[:count], contexts[-count:], contexts[count - 1::-1]):
+            first, *others = chosen
+            builder.add_all(ops.Status("snap", start, end - start, context=first,
+                                       others=tuple(others))
+                            for start, end in ((0, 5 * CLUSTER), (512, 2 * CLUSTER),
+                                               (5 * CLUSTER, size)))
+    return builder.trace()
 
 
 def _discards_to_a_tail(cluster: int) -> Make:

@@ -12,7 +12,7 @@ from harness.systems.base import Answer
 from harness.systems.lies.lie import Chance, Lie, Oracle
 from model.content import ZERO, Stamp, initial_stamp
 from model.errors import Errno, QmpError
-from model.operations import Inspect, Read, Request
+from model.operations import Context, Inspect, Read, Request, Status
 from model.runs import Run
 
 # Data: a run of the true content that somebody wrote is shown otherwise.
@@ -222,11 +222,21 @@ def _missing_extent(chance: Chance) -> Answer | None:
     return replace(chance.answer, extents=said[:-1]) if said else None
 
 
+def _only_first_context(chance: Chance) -> Answer | None:
+    asked = chance.operation
+    if chance.answer.extents and isinstance(asked, Status) and asked.others and (
+            asked.context != Context.ALLOCATION):
+        return replace(chance.answer, extents=())
+    return None
+
+
 _ABOUT_EXTENTS: Final = (
     Lie("wrong-flags", "an extent's flags say what it is not", Oracle.EXTENTS,
         answer=_wrong_flags),
     Lie("wrong-extent-length", "an extent ends a sector early", Oracle.EXTENTS,
         answer=_wrong_length),
+    Lie("only-first-context", "of several metadata contexts only the first is told of",
+        Oracle.EXTENTS, answer=_only_first_context),
     Lie("missing-extent", "the last extent is left out", Oracle.EXTENTS, answer=_missing_extent),
 )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from enum import Enum
 from typing import Final, NoReturn
 
 from . import configuration
@@ -31,6 +30,7 @@ from .node import (
     Zeroing,
 )
 from .program import Program, run_to_end
+from .qcow2_cells import SPACE, ZEROED, Cell
 from .rules import rule
 from .runs import RunMap
 
@@ -43,28 +43,6 @@ LITTLE: Final = 16 * KIB
 """Bytes: around a write of no more, what is kept before and after it is read at once."""
 SUBCLUSTERS: Final = 32
 """Subclusters of a cluster with ``extended_l2``."""
-
-
-class Cell(Enum):
-    """The state of a cluster or subcluster."""
-
-    UNALLOCATED = "unallocated"
-    ZERO = "zero"
-    ZERO_KEPT = "zero, its space kept"
-    """It differs from ZERO in where a run of block status ends, and in what a discard of its
-    cluster does."""
-    DATA = "data"
-    PERHAPS_ZERO = "zero, or data that is all zero"
-    """Whether a write of zeroes to a part of it made it a zero cell is up to the storage below
-    the backing file."""
-
-
-SPACE: Final = frozenset({Cell.DATA, Cell.ZERO_KEPT})
-"""What has space in the file."""
-ZEROED: Final = frozenset({Cell.ZERO, Cell.ZERO_KEPT})
-"""Zero, with space or without: subclusters of one cluster are alike in that."""
-
-
 COMPRESSIBLE: Final = 8
 """A cluster of which so many parts in one are a single run of zeroes compresses for certain, be
 the rest noise; without any zeroes none does."""
@@ -150,18 +128,33 @@ class Qcow2(Image):
     def _read(self, start: int, end: int) -> Program[Content]:
         """An unallocated cell reads as the backing file does; as zero past the backing file's
         end or if there is none.  The backing file is asked for what one table is about at a
-        time."""
+        time; with subclusters, for clusters that have space in the file apart from others."""
         yield self._request(RequestKind.READ, start, end)
         content = zeroes(end - start)
         for run in list(self.cells.runs(start // self.cell, divide_up(end, self.cell))):
             low, high = max(run.start * self.cell, start), min(run.end * self.cell, end)
             if run.value is not Cell.UNALLOCATED:
                 content.paste(low - start, self.content.slice(low, high))
-            else:
-                for table in range(align_down(low, self.table), high, self.table):
-                    begin, stop = max(low, table), min(high, table + self.table)
-                    content.paste(begin - start, (yield from self._below(begin, stop)))
+                continue
+            while low < high:
+                stop = self._end_of_alike(low, high)
+                content.paste(low - start, (yield from self._below(low, stop)))
+                low = stop
         return content
+
+    def _end_of_alike(self, start: int, end: int) -> int:
+        """Where in ``(start, end]`` the unallocated cells end that are looked up together."""
+        stop = min(align_down(start, self.table) + self.table, end)
+        borders = range(align_down(start, self.cluster) + self.cluster, stop, self.cluster)
+        has_space = self._has_space(start)
+        return next((border for border in borders
+                     if self.spec.subclusters and self._has_space(border) != has_space), stop)
+
+    def _has_space(self, place: int) -> bool:
+        """Whether the cluster has space in the file, be it for one of its subclusters only."""
+        first = align_down(place, self.cluster) // self.cell
+        states = {run.value for run in self.cells.runs(first, first + self.cluster // self.cell)}
+        return bool(states & SPACE or (self.spec.preallocation and self.spec.subclusters))
 
     @rule("qcow2.write-fills-cells", source="docs/interop/qcow2.txt")
     def _write(self, start: int, content: Content) -> Program[None]:
@@ -291,8 +284,7 @@ class Qcow2(Image):
         """A cluster that has space, be it for one of its subclusters only, becomes zero, as does
         any over a backing file; others stay as they are."""
         states = {run.value for run in self.cells.runs(start // self.cell, end // self.cell)}
-        has_space = states & SPACE or (self.spec.preallocation and self.spec.subclusters)
-        if self.backing is None and Cell.UNALLOCATED in states and not has_space:
+        if self.backing is None and Cell.UNALLOCATED in states and not self._has_space(start):
             if Cell.PERHAPS_ZERO in states:
                 raise Undetermined("whether a zeroed subcluster has given its cluster space")
             return

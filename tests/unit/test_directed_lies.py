@@ -55,7 +55,8 @@ from model.operations import Attach, BitmapRef, Discard, Operation, Request, Via
 from model.outcome import Outcome
 from model.permissions import Permission
 from model.program import Program, Wait
-from model.qcow2 import Cell, Qcow2
+from model.qcow2 import Qcow2
+from model.qcow2_cells import Cell
 from model.snapshot_access import SnapshotAccess
 
 CHECKS = {check.name: check for check in (*checks(SystemKind.QSD), *devices.checks())}

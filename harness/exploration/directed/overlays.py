@@ -36,6 +36,7 @@ def checks() -> Iterator[Check]:
     yield Check("overlays", "an overlay of a snapshot, read by its tables", _by_tables)
     yield Check("overlays", "an overlay of a snapshot, opened, used and closed", _life)
     yield Check("overlays", "the classic scheme over a snapshot", _classic)
+    yield Check("overlays", "an overlay of a snapshot, some of its clusters with space", _spaced)
 
 
 def _denied(cluster: int, subclusters: bool, *changes: type[ops.Request]) -> Make:
@@ -71,6 +72,24 @@ def _denied(cluster: int, subclusters: bool, *changes: type[ops.Request]) -> Mak
         return builder.trace()
 
     return make
+
+
+def _spaced(plan: Plan) -> Trace:
+    """With subclusters, what is read of the snapshot ends with the clusters that have space in
+    the overlay, or have none; older builds show where it ends."""
+    size = 8 * CLUSTER
+    fine = CLUSTER // 32
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),)), Image("tmp", size),
+        Image("over", size, Format.QCOW2, subclusters=True))))
+    builder.add_all((*GRAPH, *_OPENED))
+    builder.add_all(ops.Write("over", place * CLUSTER + fine, fine) for place in (0, 3, 6))
+    builder.add_all(ops.Write("cbw", place * CLUSTER, CLUSTER) for place in (0, 2, 3, 5, 7))
+    builder.add_all(ops.Read("over", start * CLUSTER + 2 * fine, (end - start) * CLUSTER,
+                             Via.NBD_DF)
+                    for start, end in itertools.combinations(range(8), 2))
+    builder.add(ops.Inspect("over"))
+    return builder.trace()
 
 
 _LAST: Final = ((CLUSTER + 20 * KIB, 2 * CLUSTER, (1, 0)), (CLUSTER + 20 * KIB, CLUSTER, (1,)),

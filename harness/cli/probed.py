@@ -15,10 +15,10 @@ from harness.exploration.tally import Find
 from harness.lockstep.trace import Header, Step, SystemKind, Trace
 from harness.systems.capabilities import describe
 from harness.systems.known_defects import KNOWN, spelled
-from harness.systems.probes import ABORTED_GROUP, PROBES, Found
+from harness.systems.probes import ABORTED_GROUP, FAILED_STATUS, PROBES, Found
 
 AREA = "probes"
-_TRACES = {each.capability: each for each in (*PROBES, ABORTED_GROUP)}
+_TRACES = {each.capability: each for each in (*PROBES, ABORTED_GROUP, FAILED_STATUS)}
 
 
 def by_probes(subject: Subject, folder: Path, known: KnownDefects) -> list[Divergence]:

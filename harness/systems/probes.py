@@ -30,7 +30,7 @@ from model.job_operations import (
     Transaction,
 )
 from model.machine import Machine
-from model.operations import Operation, Via
+from model.operations import Context, Operation, Via
 from model.outcome import Observation
 
 Start: TypeAlias = Callable[[Configuration], System]
@@ -278,3 +278,10 @@ ABORTED_GROUP: Final = Probe(
                    Image("tmp2", FILLED.size))),
     (Transaction((_JOB, Backup("job1", "src2", "tmp2", Sync.FULL), _JOB), grouped=True),))
 """A grouped transaction that is refused when two jobs have been made."""
+_TELL_TWO: Final = (ops.Status("snap", 0, CLUSTER, others=(Context.DEPTH,)),
+                    ops.Status("snap", CLUSTER, CLUSTER, others=(Context.DEPTH,)))
+FAILED_STATUS: Final = Probe(
+    "failed_status_goes_on", images(FILLED),
+    (*GRAPH[:2], ops.Export("snap", allocation_depth=True), ops.Discard("snap", 0, CLUSTER),
+     *_TELL_TWO))
+"""Block status in two contexts, where nothing may be told, and then where it may."""

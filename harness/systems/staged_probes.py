@@ -10,20 +10,28 @@ from typing import Final
 
 from harness.clients.errors import PeerGone, PeerSilent
 from harness.clients.nbd import NbdClient
-from harness.clients.nbd_types import NbdError, NbdNonsense
 from harness.clients.qmp import QmpRefused
 from harness.systems.base import System
 from harness.systems.commands import command_of
-from harness.systems.failure import SystemCrashed, SystemFailed
+from harness.systems.failure import SystemCrashed, SystemFailed, SystemGarbled
 from harness.systems.held_daemon import HeldDaemon
 from harness.systems.known_defects import KNOWN
-from harness.systems.probes import ABORTED_GROUP, CLUSTER, FILLED, GRAPH, Found, Start, images
+from harness.systems.probes import (
+    ABORTED_GROUP,
+    CLUSTER,
+    FAILED_STATUS,
+    FILLED,
+    GRAPH,
+    Found,
+    Start,
+    images,
+)
 from harness.systems.qmp_system import QmpSystem
 from model import operations as ops
 from model.configuration import Image, Protocol, RequestKind
 from model.errors import Errno
 from model.job_operations import Backup, Sync
-from model.operations import Context, Operation
+from model.operations import Operation
 
 READS: Final = 64
 """Identical reads in flight: eight do, on a machine that is not busy."""
@@ -143,38 +151,22 @@ def _apply_all(system: System, operations: Sequence[Operation]) -> None:
         system.apply(number, operation)
 
 
-def _connection(system: QmpSystem, export: str, contexts: Sequence[str] = ()) -> NbdClient:
-    return NbdClient.connect(str(system.workspace.socket("nbd")), export, contexts=contexts,
+def _connection(system: QmpSystem, export: str) -> NbdClient:
+    return NbdClient.connect(str(system.workspace.socket("nbd")), export,
                              timeout=system.timeout)
 
 
 def failed_status(start: Start) -> Found:
-    """Block status in two contexts, of which the first fails; then where none does."""
-    name = "failed_status_goes_on"
-    contexts = (Context.ALLOCATION, Context.DEPTH)
-    export = ops.Export("snap", allocation_depth=True)
+    """Ask :data:`FAILED_STATUS`: if one answer goes on, the next cannot be understood."""
+    name, (*before, last) = FAILED_STATUS.capability, FAILED_STATUS.operations
     try:
-        with closing(start(images(FILLED))) as system:
-            assert isinstance(system, QmpSystem)
-            _apply_all(system, (*GRAPH[:2], export, ops.Discard("snap", 0, CLUSTER)))
-            with _connection(system, "snap", contexts) as client:
-                return _after_failure(name, client)
+        with closing(start(FAILED_STATUS.configuration)) as system:
+            _apply_all(system, before)
+            system.apply(len(before) + 1, last)
+    except SystemGarbled:
+        return Found(name, True)
     except SystemFailed as why:
         return Found(name, False, str(why))
-
-
-def _after_failure(name: str, client: NbdClient) -> Found:
-    try:
-        client.block_statuses(0, CLUSTER)
-    except NbdError as why:
-        if why.errno != Errno.EINVAL:
-            return Found(name, False, f"block status of what may not be read: {why}")
-    else:
-        return Found(name, False, "block status tells of what may not be read")
-    try:
-        client.block_statuses(CLUSTER, CLUSTER)
-    except NbdNonsense:
-        return Found(name, True)
     return Found(name, False)
 
 

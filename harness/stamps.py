@@ -17,7 +17,8 @@ from model.content import ZERO, Content, Stamp
 
 CHUNK: Final = 4096
 _TAPE_PLACES: Final = 1 << 22
-_TAPE: Final = random.Random("cbw-lockstep").randbytes(_TAPE_PLACES + CHUNK)
+# No byte of it is zero: a write of few bytes would be taken for one of zeroes.
+_TAPE: Final = random.Random("cbw-lockstep").randbytes(_TAPE_PLACES + CHUNK).replace(b"\0", b"\1")
 # Odd factors make both maps one-to-one modulo the power of two: two writes share a place only if
 # 4 M chunks of writes are told apart.
 _STAMP_STEP: Final = 2_654_435_761

@@ -22,6 +22,7 @@ from model.operations import (
     Status,
     Via,
     Write,
+    Zero,
 )
 from tests.unit.fleecing import CLUSTER
 
@@ -133,3 +134,18 @@ def test_copies_to_what_takes_no_data_fail_one_by_one_or_together() -> None:
     with pytest.raises(Impossible, match="several clusters"):
         machine.apply(4, Write("cbw", 0, 2 * CLUSTER))
     assert machine.apply(5, Write("cbw", 0, 512)).error == Errno.ENOTSUP
+
+
+def test_a_job_over_failing_storage_copies_nothing_that_may_be_told_to_be_zero() -> None:
+    """Of a cluster whose rest may be a hole in the file, zeroes of a part make one cell, or not."""
+    size = 3 * CLUSTER + 4096
+    machine = Machine(Configuration((
+        Image("src", size, Format.QCOW2, cluster_size=2 * CLUSTER,
+              filled=((2 * CLUSTER, CLUSTER),)),
+        Image("tmp", size, faults=(Fault(RequestKind.ZERO, 3 * CLUSTER - 512),)))),
+        Capabilities())
+    for number, operation in enumerate((
+            Export("src"), BitmapAdd("src", "b0"), Zero("src", 2 * CLUSTER, CLUSTER))):
+        machine.apply(number, operation)
+    with pytest.raises(Impossible, match="may be told to be zero"):
+        machine.apply(4, Backup("job", "src", "tmp", Sync.INCREMENTAL, "b0", max_workers=1))

@@ -11,7 +11,7 @@ from collections import Counter
 
 from .bitmap import align_down, align_up
 from .content import Content, zeroes
-from .node import Node, Status, Zeroing
+from .node import Node, Status, Zeroing, filtered
 from .program import Program
 from .rules import rule
 
@@ -85,7 +85,9 @@ class CopyOnRead(Node):
         return self.file.flush()
 
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
-        return self.file.block_status(start, end)
+        """The file's."""
+        stop, status = yield from self.file.block_status(start, end)
+        return stop, filtered(status)
 
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """What the node below has allocated itself."""

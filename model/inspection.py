@@ -10,6 +10,7 @@ from .bitmap import align_down
 from .configuration import MIB
 from .copy_before_write import CopyBeforeWrite
 from .copy_on_read import CopyOnRead
+from .image import Image
 from .links import shown_filter
 from .node import Node
 from .permissions import parents_first
@@ -22,8 +23,8 @@ def pieces(node: Node) -> Iterator[tuple[int, int]]:
     """Ranges that, together, are the node; of a snapshot, whole clusters that read alike one by
     one or all at once.
 
-    How much is read at a time can be seen only of snapshots and of copy-on-read, the node itself
-    or some below it.
+    How much is read at a time can be seen only of snapshots, of copy-on-read and of storage that
+    fails, the node itself or some below it.
     """
     below, kept = parents_first([node]), shown_filter(node)
     filters = [each for each in below if isinstance(each, CopyBeforeWrite)]
@@ -32,9 +33,14 @@ def pieces(node: Node) -> Iterator[tuple[int, int]]:
         start, end = end, node.size
         if kept is not None:
             end = min(_end_of_alike(start, kept.cluster_size, filters), node.size)
-        elif any(isinstance(each, CopyOnRead) or shown_filter(each) for each in below):
+        elif any(_shows_pieces(each) for each in below):
             end = min(start + PIECE, node.size)
         yield start, end
+
+
+def _shows_pieces(node: Node) -> bool:
+    fails = isinstance(node, Image) and bool(node.spec.faults)
+    return fails or isinstance(node, CopyOnRead) or shown_filter(node) is not None
 
 
 def _end_of_alike(start: int, cluster: int, filters: list[CopyBeforeWrite]) -> int:

@@ -27,6 +27,7 @@ from model.operations import (
     AddSnapshot,
     Attach,
     BitmapAdd,
+    Context,
     Discard,
     Export,
     Inspect,
@@ -54,7 +55,7 @@ FLEECING = Configuration((
 SET_UP: tuple[Operation, ...] = (
     AddFilter("cbw", "src", "tmp"),
     AddSnapshot("snap", "cbw"),
-    Export("cbw"),
+    Export("cbw", allocation_depth=True),
     Export("snap"),
 )
 
@@ -85,7 +86,7 @@ THOROUGH = trace_of(
     Read("snap", 0, 192 * K, Via.NBD_DF),
     Read("cbw", 64 * K, 128 * K),
     Status("snap", 0, SIZE),
-    Status("cbw", 0, SIZE),
+    Status("cbw", 0, SIZE, context=Context.DEPTH, others=(Context.ALLOCATION,)),
     Discard("snap", 128 * K, 128 * K),
     Read("snap", 128 * K, 4 * K),
     Read("snap", 128 * K, 4 * K, Via.MONITOR),

@@ -14,6 +14,7 @@ from model.operations import (
     AddSnapshot,
     Attach,
     BitmapAdd,
+    Context,
     Discard,
     Export,
     Flush,
@@ -42,7 +43,8 @@ IMAGES = Configuration((
     Image("bad", SIZE, filled=((0, SIZE),), faults=(Fault(RequestKind.READ, 512),)),
 ))
 GRAPH: tuple[Operation, ...] = (
-    AddFilter("cbw", "src", "tmp"), AddSnapshot("snap", "cbw"), Export("cbw"), Export("snap"))
+    AddFilter("cbw", "src", "tmp"), AddSnapshot("snap", "cbw"),
+    Export("cbw", allocation_depth=True), Export("snap"))
 THOROUGH: tuple[Operation, ...] = (
     *GRAPH,
     Write("cbw", 64 * K, 4 * K, Via.NBD_SIMPLE, fua=True),
@@ -51,7 +53,7 @@ THOROUGH: tuple[Operation, ...] = (
     Zero("cbw", 128 * K, 4 * K, unmap=True, fast=True),
     Zero("cbw", 192 * K, 512),
     Status("snap", 0, SIZE, one=True),
-    Status("cbw", 0, SIZE),
+    Status("cbw", 0, SIZE, context=Context.DEPTH, others=(Context.ALLOCATION,)),
     BitmapAdd("src", "b"),
     BitmapAdd("src", "b"),
     Discard("snap", 0, 64 * K),

@@ -191,7 +191,7 @@ def test_the_story_of_a_known_defect() -> None:
         "        tmp: 1M raw",
         "     1  add-filter cbw file=src target=tmp",
         "     2  add-snapshot snap file=cbw",
-        "     3  export cbw",
+        "     3  export cbw allocation-depth",
         "     4  export snap",
         "     5  write cbw 640k 512",
         "   * 6  write cbw 0 64k",

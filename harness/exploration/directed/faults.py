@@ -12,6 +12,7 @@ from harness.exploration.directed.fleecing import CLUSTER, GRAPH, disks
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import Configuration, Fault, Format, Image, RequestKind
+from model.inspection import PIECE
 from model.job_operations import Backup, JobCancel, Sync
 from model.operations import BitmapRef, OnCbwError, Operation, Via
 
@@ -28,6 +29,7 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "reads fail, by every channel", _reads)
     yield Check("faults", "zeroes that no block status tells are written as data", _untold)
     yield Check("faults", "filters are flushed when they are removed", _flushed_at_removal)
+    yield Check("faults", "reads of all of a disk fail where they come first", _first_of_all)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
@@ -128,6 +130,17 @@ def _flushed_at_removal(plan: Plan) -> Trace:
         top = {"beside": "kept", "above": "low", "shown": "low"}.get(disk, disk)
         builder.add_all((ops.Export(top), ops.Flush(top), ops.Flush(top), ops.Unexport(top)))
         builder.add_all((ops.RemoveNode("low"), ops.RemoveNode("kept")))
+    return builder.trace()
+
+
+def _first_of_all(plan: Plan) -> Trace:
+    """Of several faults that one met first: all is not read at once."""
+    size = 4 * PIECE
+    builder = Builder(plan, Configuration((Image("src", size, filled=((0, size),), faults=(
+        Fault(RequestKind.READ, size - 512, "ENOMEM"),
+        *(Fault(RequestKind.READ, place, "ENOSPC", once=True)
+          for place in (2 * PIECE, PIECE - 512)))),)))
+    builder.add_all((ops.Inspect("src"), ops.Inspect("src"), ops.Inspect("src")))
     return builder.trace()
 
 

@@ -16,7 +16,7 @@ from model import operations as ops
 from model.configuration import KIB, MIB, Configuration, Format, Image
 from model.nbd_export import BITMAP_CONTEXT
 from model.node import SECTOR
-from model.operations import BitmapRef, Request, Via
+from model.operations import BitmapRef, Operation, Request, Via
 
 REACH: Final = 3 * CLUSTER
 """Requests of one case stay within so much."""
@@ -171,6 +171,7 @@ def states() -> Iterator[Check]:
                     _discards_to_a_tail(cluster))
     yield Check("status", "clusters whose subclusters are zero, discarded", _zero_subclusters)
     yield Check("status", "several metadata contexts on one connection", _contexts)
+    yield Check("status", "how deep data lies below filters", _depths)
     for target in (Format.RAW, Format.QCOW2):
         for touch in ("write", "zero with unmap"):
             yield Check("status", f"looks at clusters in every state, {target}, {touch}",
@@ -229,6 +230,30 @@ def _contexts(plan: Plan) -> Trace:
                                        others=tuple(others))
                             for start, end in ((0, 5 * CLUSTER), (512, 2 * CLUSTER),
                                                (5 * CLUSTER, size)))
+    return builder.trace()
+
+
+def _depths(plan: Plan) -> Trace:
+    """Each filter is a level of its own above what is below the image that it filters."""
+    size = 4 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("low", size, filled=((0, CLUSTER),)),
+        Image("base", size, Format.QCOW2, backing="low", filled=((CLUSTER, CLUSTER),)),
+        Image("src", size, Format.QCOW2, backing="base", filled=((2 * CLUSTER, CLUSTER),)),
+        Image("tmp", size))))
+    nodes = ("one", "two", "snap")
+
+    def make(node: str, file: str, copier: bool) -> Operation:
+        return ops.AddCopyOnRead(node, file) if copier else ops.AddFilter(node, file, "tmp")
+
+    for first, second in itertools.product((False, True), repeat=2):
+        builder.add_all((make("one", "src", first), make("two", "one", second),
+                         ops.AddSnapshot("snap", "two")))
+        for node in nodes:
+            builder.add_all((ops.Export(node, writable=False, allocation_depth=True),
+                             ops.Status(node, 0, size, context=ops.Context.DEPTH),
+                             ops.Unexport(node)))
+        builder.add_all(ops.RemoveNode(node) for node in reversed(nodes))
     return builder.trace()
 
 

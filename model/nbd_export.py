@@ -119,8 +119,8 @@ class NbdExport:
 
     @rule("nbd.contexts", source="NBD protocol: a block status request is answered in each "
           "metadata context that was negotiated; experiment")
-    def statuses(self, start: int, end: int,
-                 asked: tuple[str, ...]) -> Program[dict[str, tuple[Extent, ...]]]:
+    def statuses(self, start: int, end: int, asked: tuple[str, ...],
+                 *, one: bool = False) -> Program[dict[str, tuple[Extent, ...]]]:
         """The extents of a block status request in each of the contexts asked for that is on
         offer; EINVAL if none is, or if the range is empty.  If one fails, all do: the client
         gets the first error.  What a build that has the defect makes of the connection then is
@@ -131,32 +131,41 @@ class NbdExport:
         told: dict[str, tuple[Extent, ...]] = {}
         for context in contexts:
             try:
-                told[context] = yield from self._status(start, end, context)
+                told[context] = yield from self._status(start, end, context, one=one)
             except RequestFailed as why:
                 if self.capabilities.failed_status_goes_on and context != contexts[-1]:
                     raise Undetermined("an answer that goes on after its end") from why
                 raise
         return told
 
-    def _status(self, start: int, end: int, context: str) -> Program[tuple[Extent, ...]]:
+    def _status(self, start: int, end: int, context: str, *,
+                one: bool) -> Program[tuple[Extent, ...]]:
         if context == Context.ALLOCATION:
-            return (yield from self._extents(start, end, lambda status: status.flags))
+            return (yield from self._extents(start, end, lambda status: status.flags, one=one))
         if context == Context.DEPTH:
-            return (yield from self._extents(start, end, lambda status: status.depths))
+            return (yield from self._extents(start, end, lambda status: status.depths, one=one))
         name = context.removeprefix(BITMAP_CONTEXT)
         bitmap = next(each for each in self.bitmaps if each.name == name)
         return self._bitmap_extents(start, end, bitmap)
 
     @rule("nbd.status-runs", source="NBD protocol: base:allocation; experiment")
-    def _extents(self, start: int, end: int,
-                 flags_of: Callable[[Status], frozenset[int]]) -> Program[tuple[Extent, ...]]:
-        """The status of the node, run by run up to the end of what was asked; neighbours with
-        the same flags are one extent."""
+    def _extents(self, start: int, end: int, flags_of: Callable[[Status], frozenset[int]], *,
+                 one: bool) -> Program[tuple[Extent, ...]]:
+        """The status of the node, run by run up to the end of what was asked, or of the ``one``
+        extent; neighbours with the same flags are one extent."""
         extents: list[Extent] = []
         place = start
         while place < end:
-            stop, status = yield from self.node.block_status(place, end)
-            _append(extents, Extent(stop - place, flags_of(status)))
+            try:
+                stop, status = yield from self.node.block_status(place, end)
+            except RequestFailed as why:
+                if one and any(len(each.allowed) > 1 for each in extents):
+                    raise Undetermined("whether the extent ends before what fails") from why
+                raise
+            extent = Extent(stop - place, flags_of(status))
+            if one and extents and not extents[0].allowed & extent.allowed:
+                break
+            _append(extents, extent)
             place = stop
         return tuple(extents)
 

@@ -73,7 +73,7 @@ def _done(number: int, request: Request, export: NbdExport) -> Program[Outcome]:
         return Outcome(content=found.content, perhaps_zero=found.perhaps_zero)
     if isinstance(request, ops.Status):
         contexts = (request.context, *request.others)
-        told = yield from export.statuses(start, end, contexts)
+        told = yield from export.statuses(start, end, contexts, one=request.one)
         return Outcome(extents=told.get(request.context, ()))
     if isinstance(request, ops.Flush):
         yield from _flush(export.node, request.via)

@@ -14,7 +14,7 @@ from model import operations as ops
 from model.configuration import Configuration, Fault, Format, Image, RequestKind
 from model.inspection import PIECE
 from model.job_operations import Backup, JobCancel, Sync
-from model.operations import BitmapRef, OnCbwError, Operation, Via
+from model.operations import BitmapRef, Context, OnCbwError, Operation, Via
 
 
 def checks() -> Iterator[Check]:
@@ -30,6 +30,7 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "zeroes that no block status tells are written as data", _untold)
     yield Check("faults", "filters are flushed when they are removed", _flushed_at_removal)
     yield Check("faults", "reads of all of a disk fail where they come first", _first_of_all)
+    yield Check("faults", "block status of one extent, and what fails behind it", _behind_extent)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
@@ -141,6 +142,19 @@ def _first_of_all(plan: Plan) -> Trace:
         *(Fault(RequestKind.READ, place, "ENOSPC", once=True)
           for place in (2 * PIECE, PIECE - 512)))),)))
     builder.add_all((ops.Inspect("src"), ops.Inspect("src"), ops.Inspect("src")))
+    return builder.trace()
+
+
+def _behind_extent(plan: Plan) -> Trace:
+    """An extent that ends before what fails is told; one that may go on there is not."""
+    size = 5 * CLUSTER
+    builder = Builder(plan, disks(size, Image(
+        "src", size, Format.QCOW2, filled=((0, CLUSTER), (2 * CLUSTER, 3 * CLUSTER)),
+        faults=(Fault(RequestKind.STATUS, 3 * CLUSTER),)), Image("tmp", size, Format.QCOW2)))
+    builder.add_all((*GRAPH, ops.Write("cbw", 0, CLUSTER), ops.Write("cbw", 2 * CLUSTER, CLUSTER)))
+    builder.add_all(ops.Status("snap", start, size - start, context=context, one=one)
+                    for start in (0, CLUSTER, 2 * CLUSTER, 3 * CLUSTER)
+                    for context in (Context.ALLOCATION, Context.DEPTH) for one in (True, False))
     return builder.trace()
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final
 
-from . import backup_commands, flushing, job_steering, requests, unsaid
+from . import backup_commands, flushing, job_steering, requests, turns, unsaid
 from .backup_job import JobGroup
 from .capabilities import Capabilities
 from .configuration import Configuration, Protocol, RequestKind
@@ -30,9 +28,7 @@ from .rules import rule
 from .schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
 from .small_steps import Pending, SmallSteps
 from .snapshot_access import SnapshotAccess
-
-MOST_IN_FLIGHT: Final = 16
-"""Requests that QEMU sends to one NBD server before it waits for an answer (experiment)."""
+from .turns import MOST_IN_FLIGHT
 
 
 def machine_for(configuration: Configuration,
@@ -69,7 +65,8 @@ class ConcurrentMachine(Machine):
 
     def _forget_all(self) -> None:
         """Nothing is under way."""
-        self._timers: dict[int, list[Timer]] = {}
+        self._timers: dict[Timer, int] = {}
+        """The time-outs that are running, oldest first, and the operation in which each began."""
         self._steps: SmallSteps[int, Outcome] = SmallSteps(self._completes_at_once)
         self._away: set[str] = set()
         self._passed: list[StorageRequest] = []
@@ -83,6 +80,14 @@ class ConcurrentMachine(Machine):
         return True
 
     # Doing
+
+    def apply(self, number: int, operation: Operation) -> Outcome:
+        """See :meth:`Machine.apply`."""
+        outcome = super().apply(number, operation)
+        running = self._running_timers()
+        self._timers = {timer: since for timer, since in self._timers.items() if timer in running}
+        self._timers |= {timer: number for timer in running if timer not in self._timers}
+        return outcome
 
     def _do(self, number: int, operation: Operation) -> Outcome:
         """One step.  The answers of started requests are in :meth:`answers`.
@@ -135,10 +140,8 @@ class ConcurrentMachine(Machine):
         export = self._export(request)
         job_steering.check_client(self.graph, request)
         self._started[number] = request
-        before = self._running_timers()
         self._steps.start(number, self._of_client(
             number, request, requests.program(number, request, export)))
-        self._timers[number] = [timer for timer in self._running_timers() if timer not in before]
         return Outcome()
 
     def _of_client(self, number: int, request: Request,
@@ -186,12 +189,18 @@ class ConcurrentMachine(Machine):
         pending = alike[operation.younger]
         if error is not None and self._is_choice_of_job(pending):
             raise Impossible("a job that ends while storage is held, which QEMU then flushes")
-        if isinstance(self._started[pending.thread.owner], (Read, Status)) and (
-                self._waits_for_turn(operation.node)):
-            raise Impossible("a reader that asks the same storage again may go before those who "
+        if self._waits_for_turn(operation.node) and turns.asks_again(
+                self.graph, self._started[pending.thread.owner], pending.request, error):
+            raise Impossible("who asks the same storage again at once may go before those who "
                              "wait for their turn")
-        self._steps.complete(pending, error)
+        self._end(pending, error)
         return Outcome()
+
+    def _end(self, pending: Pending, error: Errno | None = None) -> None:
+        self._steps.complete(pending, error)
+        if pending.request.kind is RequestKind.FLUSH:
+            turns.begin_next_flush(self._steps.pending, pending.request.node)
+
 
     def _complete_all(self, operation: CompleteAll) -> Outcome:
         if not self.silent:
@@ -201,12 +210,12 @@ class ConcurrentMachine(Machine):
             raise Impossible(f"nothing is pending to {operation.node}")
         error = _errno(operation.error)
         for pending in sent:
-            self._steps.complete(pending, error)
+            self._end(pending, error)
         while passing := [each for each in self._sent() if each.request.node == operation.node
                           and isinstance(self._started[each.thread.owner], Request)]:
             for pending in passing:
                 self._passed.append(pending.request)
-                self._steps.complete(pending)
+                self._end(pending)
         return Outcome()
 
     def _waits_for_turn(self, node: str) -> bool:
@@ -219,10 +228,9 @@ class ConcurrentMachine(Machine):
         return isinstance(command, Backup) and self.graph.jobs[command.job].chooses
 
     def _expire(self) -> Outcome:
-        running = self._running_timers()
-        if not running:
+        if not self._timers:
             raise Impossible("no time-out is running")
-        for timer in running:
+        for timer in self._timers:
             if timer in self._running_timers():
                 timer.expired = True
                 self._steps.settle()
@@ -308,25 +316,8 @@ class ConcurrentMachine(Machine):
         nodes = Counter(each.request.node for each in pending)
         flushes = sum(each.request.kind is RequestKind.FLUSH for each in pending)
         if flushes > 1 or any(count > MOST_IN_FLIGHT for count in nodes.values()):
-            return list(self._in_turn(pending))
+            return list(turns.in_turn(self.graph, pending))
         return pending
-
-    @rule("storage.sixteen-at-a-time", source="QEMU's NBD client; flushes of a node come one "
-          "after the other (experiment)")
-    def _in_turn(self, pending: list[Pending]) -> Iterator[Pending]:
-        """QEMU sends an image's storage at most 16 requests at a time, and of flushes one; others
-        wait for their turn."""
-        in_flight: Counter[str] = Counter()
-        flushed: set[str] = set()
-        for each in pending:
-            node = each.request.node
-            if each.request.kind is RequestKind.FLUSH:
-                if node in flushed:
-                    continue
-                flushed.add(node)
-            in_flight[node] += 1
-            if in_flight[node] <= MOST_IN_FLIGHT:
-                yield each
 
     def standing(self) -> dict[int, list[StorageRequest | str]]:
         """What each client request that is under way waits for, by number: a storage request or,
@@ -349,10 +340,8 @@ class ConcurrentMachine(Machine):
         return set(self._steps.unanswered)
 
     def expirable(self) -> list[int]:
-        """The numbers of the requests whose time-out is running."""
-        running = self._running_timers()
-        return [number for number, timers in self._timers.items()
-                if any(timer in running for timer in timers)]
+        """The numbers of the operations in which the time-outs began that are running."""
+        return list(self._timers.values())
 
     def passed(self) -> list[StorageRequest]:
         """The storage requests since the last call that were completed as they came."""

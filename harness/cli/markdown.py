@@ -24,7 +24,7 @@ CHAPTERS: Final = (
     "channels", "graph", "permissions", "flushing", "resizing", "reopening", "arguments",
     "bitmap_commands", "bitmap_directory", "backup_job", "backup_commands", "drive_backup", "jobs",
     "successors", "transactions", "restart", "program", "small_steps", "concurrent_machine",
-    "unsaid",
+    "turns", "unsaid",
 )
 """The modules of the specification in the order in which they are best read."""
 _TOLD: Final = {"arguments": "", "bitmap": "DirtyBitmap", "permissions": "",

@@ -23,7 +23,7 @@ from harness.exploration.sweep import sweep
 from harness.lockstep.trace import SystemKind, Trace
 from model import operations as ops
 from model.bitmap import divide_up
-from model.concurrent_machine import MOST_IN_FLIGHT, ConcurrentMachine
+from model.concurrent_machine import ConcurrentMachine
 from model.configuration import KIB, MIB, Configuration, Format, Image, Protocol
 from model.job_operations import (
     Backup,
@@ -41,6 +41,7 @@ from model.node import SECTOR
 from model.operations import Kill, Operation, Request, Via
 from model.program import StorageRequest
 from model.schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
+from model.turns import MOST_IN_FLIGHT
 
 CHANNELS: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
 """The only ones that can have requests under way."""
@@ -237,7 +238,8 @@ class Drawer:
 
     def finish(self) -> bool:
         """Complete all that is left.  Servers that are gone come back, or QEMU is killed where it
-        could not be foretold what they are asked for first.  Whether it lives on."""
+        could not be foretold what they are asked for first, or who has the next turn.  Whether it
+        lives on."""
         while self._held.busy:
             pending = self._held.pending()
             away = self._held.away
@@ -245,7 +247,8 @@ class Drawer:
                     Back(self._choices.pick(away))):
                 continue
             if pending:
-                self._complete(pending)
+                if not self._complete(pending) and self._kill():
+                    return False
             elif not self._building.add(Expire()):
                 if away and self._kill():
                     return False
@@ -272,7 +275,8 @@ class Drawer:
         elif not self._classic:  # of an image that is not flushed nobody knows what a kill leaves
             self._building.add(Gone(choices.pick(self._served)))
 
-    def _complete(self, pending: list[StorageRequest]) -> None:
+    def _complete(self, pending: list[StorageRequest]) -> bool:
+        """Complete, or fail, one of these, unless it is one of those that must stay."""
         choices = self._choices
         # The latest as often as any: then the others stay for long.
         request = pending[-1] if choices.chance(6) else choices.pick(pending)
@@ -284,13 +288,12 @@ class Drawer:
         if self._fails and choices.chance(self._manner.failures):
             error = choices.pick(ERRNOS)
         if self._held.silent:
-            if not self._building.add(CompleteAll(request.node, error)):
-                self._building.add(CompleteAll(request.node))  # so it must not fail
-            return
+            return self._building.add(CompleteAll(request.node, error)) or (
+                self._building.add(CompleteAll(request.node)))  # so it must not fail
         last = pending.count(request) - 1
         younger = last if len(sent) >= MOST_IN_FLIGHT else choices.integer(0, last)
-        if not self._building.add(Complete.of(request, error, younger)):
-            self._building.add(Complete.of(request, younger=younger))  # so it must not fail
+        return self._building.add(Complete.of(request, error, younger)) or (
+            self._building.add(Complete.of(request, younger=younger)))  # so it must not fail
 
     # Requests
 

@@ -20,7 +20,8 @@ class Awaited:
     """All storage requests that must be pending then, those from before included."""
     answers: Collection[int] = ()
     timed: Collection[int] = ()
-    """The numbers of the requests whose time-out is running and must not run out."""
+    """The numbers of the operations in which the time-outs began that are running and must not
+    run out."""
     silent: bool = False
     """Whether the system must answer no command, as it waits for requests to end."""
     passing: Collection[StorageRequest] = ()

@@ -32,7 +32,6 @@ from harness.systems.daemon import QsdSystem
 from harness.systems.failure import SystemFailed, SystemHung
 from harness.systems.flights import Flights
 from model import operations as ops
-from model.concurrent_machine import MOST_IN_FLIGHT
 from model.configuration import Configuration, Protocol, RequestKind
 from model.content import Content, initial_stamp
 from model.errors import Errno, QmpError
@@ -41,6 +40,7 @@ from model.operations import BitmapRef, Operation, Request
 from model.outcome import Observation
 from model.program import StorageRequest
 from model.schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
+from model.turns import MOST_IN_FLIGHT
 
 FENCES: Final = 8
 """Rounds of the event loop in which nothing comes, until it counts as quiet."""
@@ -66,6 +66,8 @@ class HeldDaemon(QsdSystem):
 
     _silence: QmpPending | None
     """A command that QEMU must not answer for now."""
+    _timed: Collection[int]
+    """The operations in which the time-outs began that were running last."""
 
     def __init__(self, build: Build, configuration: Configuration, store: ImageStore, *,
                  timeout: float = DEFAULT_TIMEOUT, core: bool = False) -> None:
@@ -82,6 +84,7 @@ class HeldDaemon(QsdSystem):
     def apply(self, number: int, operation: Operation) -> Answer:
         """Do operation ``number``, or start it; a start has no answer of its own."""
         self._not_before = 0.0
+        self._begun[number] = time.monotonic()
         match operation:
             case Start(request=Backup() as command):
                 return self._start_job(number, command)
@@ -96,7 +99,6 @@ class HeldDaemon(QsdSystem):
                 request = sent_as(operation.sent, self.channels)
                 assert isinstance(request, Request)
                 with self._verdicts("start"):
-                    self._started[number] = time.monotonic()
                     self._under_way.start(number, request)
                 return Answer()
             case Complete(node=node, error=error):
@@ -121,6 +123,10 @@ class HeldDaemon(QsdSystem):
                 return Answer()
             case Expire():
                 self._not_before = self._quiet + max(self._timeouts, default=0)
+                # What begins now does so when the first of these has run out.
+                self._begun[number] = min(self._timeouts, default=0) + min(
+                    (self._begun[each] for each in self._timed), default=self._quiet)
+                self._timed = ()
                 return Answer()
             case ops.AddFilter(cbw_timeout=timeout) if timeout:
                 self._timeouts.append(timeout)
@@ -212,7 +218,9 @@ class HeldDaemon(QsdSystem):
         self._own.close()
         self.storage.begin_anew()
         self._timeouts: list[int] = []
-        self._started: dict[int, float] = {}
+        self._begun: dict[int, float] = {}
+        """When each operation began."""
+        self._timed = ()
         self._commands: dict[int, tuple[JobOperation, QmpPending]] = {}
         """The commands that were started and have perhaps no answer yet, by number."""
         self._resting: list[int] = []
@@ -261,11 +269,13 @@ class HeldDaemon(QsdSystem):
         self._under_way.drop(export)
 
     def _late(self, timed: Collection[int]) -> bool:
-        """Whether one of these requests has perhaps run out of time by now."""
+        """Whether a time-out that began in one of these operations has perhaps run out by now,
+        or one that has just been stopped ran out before that."""
+        running, self._timed = {*self._timed, *timed}, timed
         if not self._timeouts:
             return False
         bound = time.monotonic() - HASTE * min(self._timeouts)
-        return any(self._started[number] < bound for number in timed)
+        return any(self._begun[number] < bound for number in running)
 
     # Jobs
 

@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 
 from harness.exploration.building import Plan
-from harness.exploration.directed import devices, failing, others, telling
+from harness.exploration.directed import devices, failing, others, tasks, telling
 from harness.exploration.directed.catalogue import checks
 from harness.lockstep.replay import Stand, replay
 from harness.lockstep.trace import SystemKind, Trace
@@ -32,6 +32,7 @@ from model import (
     reopening,
     requests,
     successors,
+    turns,
 )
 from model.backup_job import BackupJob
 from model.bitmap import DirtyBitmap, align_down, align_up, divide_up, split
@@ -563,6 +564,7 @@ HELD = (
       for name in ("filters over filters", "a job and a guest that wait for memory")),
     (CHECKS["schedule: filters over filters, none out of time"].make,
      Lacking(copy_before_write, "Wait", _in_turn)),
+    (tasks.flushes, Lacking(turns, "begin_next_flush", lambda pending, node: None)),
 )
 
 

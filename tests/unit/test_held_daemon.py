@@ -139,6 +139,21 @@ def test_a_time_out_that_nobody_notices(daemon: HeldDaemon, capabilities: Capabi
     assert isinstance(verdict, Conforms), verdict.summary
 
 
+@pytest.mark.parametrize(("ends", "late"), [((), True), ((Expire(),), False)])
+def test_a_time_out_that_may_have_run_out_before_it_was_stopped(
+        ends: tuple[Operation, ...], late: bool, daemon: HeldDaemon,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine so slow that nobody knows which came first; what was to run out may."""
+    for number, operation in enumerate((*TIMED, write(0)), start=1):
+        assert daemon.apply(number, operation).refused is None
+    copied = StorageRequest("src", RequestKind.READ, 0, K)
+    assert not daemon.settle(Awaited((copied,), timed=(5,))).late
+    monkeypatch.setattr(held_daemon, "HASTE", 0.0)
+    for number, operation in enumerate(ends, start=6):
+        daemon.apply(number, operation)
+    assert daemon.settle(Awaited((copied,))).late is late
+
+
 def test_a_connection_lost_is_made_again(daemon: HeldDaemon, capabilities: Capabilities) -> None:
     verdict = do(daemon, capabilities, *GRAPH, write(0), read(1), Cut("src"),
                  complete("src", "read", 0), Cut("tmp"), complete("tmp", "write", 0),

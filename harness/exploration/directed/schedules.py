@@ -101,6 +101,8 @@ def checks() -> Iterator[Check]:
             ("concurrency", "a job and guest writes", _jobs)):
         yield Check(area, f"schedule in an I/O thread: {name}",
                     functools.partial(_in_thread, make))
+    yield Check("concurrency", "schedule: flushes that wait for their turn",
+                functools.partial(_if_possible, tasks.flushes))
 
 
 def _if_possible(make: Callable[[Plan], Trace], plan: Plan) -> Trace:

@@ -17,12 +17,12 @@ from harness.exploration.openings import FILTER, SNAPSHOT
 from harness.exploration.schedules import Schedule
 from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.concurrent_machine import MOST_IN_FLIGHT
 from model.configuration import KIB, Configuration, Format, Image, Protocol, RequestKind
 from model.job_operations import Backup, OnError, Sync
 from model.operations import OnCbwError, Operation, Request, Via
 from model.program import StorageRequest
 from model.schedule import Back, Complete, CompleteAll, Cut, Expire, Gone, Start
+from model.turns import MOST_IN_FLIGHT
 
 CLUSTER: Final = 64 * KIB
 _EXPORTED: Final = (ops.AddSnapshot(SNAPSHOT, FILTER), ops.Export(FILTER), ops.Export(SNAPSHOT))

@@ -16,7 +16,7 @@ from model.configuration import MIB, Configuration, Image, Protocol, RequestKind
 from model.job_operations import JobFinalize
 from model.schedule import Start
 
-READ, WRITE = RequestKind.READ, RequestKind.WRITE
+FLUSH, READ, WRITE = RequestKind.FLUSH, RequestKind.READ, RequestKind.WRITE
 
 
 def _large(plan: Plan, size: int) -> Script:
@@ -35,6 +35,23 @@ def several(plan: Plan) -> Trace:
     script.copy(3)
     script.finish(latest=True)
     look(script)
+    return script.trace()
+
+
+def flushes(plan: Plan) -> Trace:
+    """Of flushes, those that wait for another one get as far as to the storage one after the
+    other, each behind all that waits for its turn by then."""
+    script = Script(plan, disks(20))
+    script.fleecing()
+    for cluster in range(15):
+        script.write(cluster)
+    script.flush()
+    script.flush()
+    script.flush()
+    for cluster in range(15, 19):
+        script.write(cluster)
+    script.done(FLUSH, SOURCE)
+    script.finish(latest=True)
     return script.trace()
 
 

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whose turn it is, where more is asked of an image's held storage than QEMU sends at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from .configuration import RequestKind
+from .copy_before_write import CopyBeforeWrite
+from .errors import Errno
+from .graph import Graph
+from .held_image import MOST_ZEROES
+from .operations import Discard, OnCbwError, Operation, Read, Write, Zero
+from .program import StorageRequest
+from .rules import rule
+from .small_steps import Pending
+
+MOST_IN_FLIGHT: Final = 16
+"""Requests that QEMU sends to one NBD server before it waits for an answer (experiment)."""
+
+
+@rule("storage.sixteen-at-a-time", source="QEMU's NBD client; flushes of a node come one "
+      "after the other (experiment)")
+def in_turn(_: Graph, pending: Iterable[Pending]) -> Iterator[Pending]:
+    """QEMU sends an image's storage at most 16 requests at a time, and of flushes one; others
+    wait for their turn.  A flush queues for it only when the flush before it has ended."""
+    in_flight: Counter[str] = Counter()
+    flushed: set[str] = set()
+    for each in pending:
+        node = each.request.node
+        if each.request.kind is RequestKind.FLUSH:
+            if node in flushed:
+                continue
+            flushed.add(node)
+        in_flight[node] += 1
+        if in_flight[node] <= MOST_IN_FLIGHT:
+            yield each
+
+
+def begin_next_flush(pending: list[Pending], node: str) -> None:
+    """Have the flushes that have waited for another one of their node be its latest requests: only
+    now the first of them gets as far as to the storage, where it may have to wait for its turn."""
+    pending.sort(key=lambda each: (each.request.kind, each.request.node)
+                 == (RequestKind.FLUSH, node))
+
+
+def asks_again(graph: Graph, client: Operation, request: StorageRequest,
+               error: Errno | None) -> bool:
+    """Whether who made the request, for that client, may at once make another one of the same
+    storage when it completes, or fails: a reader; who asks block status; a change that is made
+    durable, or in pieces; and a guest whose copy fails, if that breaks the snapshot."""
+    if request.kind is RequestKind.READ:
+        return isinstance(client, Read) or (error is not None and any(
+            node.options.on_cbw_error is OnCbwError.BREAK_SNAPSHOT
+            for node in graph.nodes.values() if isinstance(node, CopyBeforeWrite)))
+    durable = isinstance(client, (Write, Zero, Discard)) and (
+        client.fua or graph.exports[client.node].writethrough)
+    return request.kind is RequestKind.STATUS or (request.kind.changes and (
+        durable or request.length == MOST_ZEROES))

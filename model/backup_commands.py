@@ -38,6 +38,8 @@ from .node import Node
 from .operations import OnCbwError
 from .successors import SyncBitmap
 
+USERS_BETWEEN: Final = ("those who used the device's filter for a moment are newer users than "
+                        "those who did not, which is not followed")
 _MOST: Final = (1 << 31) - 1
 
 
@@ -104,8 +106,7 @@ def start(graph: Graph, command: Backup, group: JobGroup) -> BackupJob:
         _insert(graph, command, filter_node)
     except CommandRefused as why:
         if graph.has_users_between(device, filter_node):
-            raise Undetermined("those who used the device's filter for a moment are newer users "
-                               "than those who did not, which is not followed") from why
+            raise Undetermined(USERS_BETWEEN) from why
         raise
     job = BackupJob(command, sync, filter_node, sync_bitmap, group, graph, graph.fired)
     graph.jobs[job.name] = job

@@ -25,7 +25,6 @@ from .node import Node
 from .operations import (
     AddCopyOnRead,
     AddSnapshot,
-    Attach,
     BitmapRef,
     Export,
     RemoveNode,
@@ -294,33 +293,13 @@ class Graph:
         moves += [(export.age, partial(links.move_export, export, by))
                   for export in self.exports.values() if export.node is node]
         if self.device is node:
-            moves.append((self._device_age, partial(self._move_device, by)))
+            moves.append((self._device_age, partial(self.move_device, by)))
         for _, move in sorted(moves, key=lambda each: each[0], reverse=True):
             move(self.next_age())
 
-    def _move_device(self, by: Node | None, age: int) -> None:
+    def move_device(self, by: Node | None, age: int) -> None:
+        """Put the guest's device on another node, or on none, as a new user."""
         self.device, self._device_age = by, age
-
-    # The guest's device
-
-    def attach(self, command: Attach) -> None:
-        """Put the guest's device on a node, in place of the one it was on.
-
-        One that has to go back is the newest user there.
-        """
-        node = self.node(command.node)
-        if self.device is None and not self.capabilities.disk_on_backing_file:
-            if all(node is not job.filter for job in self.jobs.values()):
-                self.check_unblocked(node)
-            self.check_no_backing(node)
-        before = self.device
-        self._move_device(node, self.next_age())
-        try:
-            self.check_permissions(node)
-        except CommandRefused:
-            self._move_device(before, self.next_age())
-            raise
-        self.attached = node.name
 
     # Exports
 

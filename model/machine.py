@@ -18,6 +18,7 @@ from . import (
     defects,
     filters,
     flushing,
+    guest_device,
     inspection,
     job_steering,
     overlays,
@@ -187,15 +188,14 @@ class Machine:
 
     def _attach(self, command: ops.Attach) -> None:
         """A disk that is plugged in, unlike one that is moved, reads its first sector, to guess a
-        geometry; it does not matter if that fails (experiment)."""
-        if self.graph.device is not None:
-            self.graph.attach(command)
-            return
-        with self._all_or_nothing():
-            self.graph.attach(command)
-            disk = self.graph.node(command.node)
-            with suppress(RequestFailed):
-                self._answer(disk.read(0, min(SECTOR, disk.size)))
+        geometry; it does not matter if that fails, nor if the disk is refused then since it may
+        not write there (experiment)."""
+        if self.graph.device is None:
+            with self._all_or_nothing():
+                disk = guest_device.plug(self.graph, command)
+                with suppress(RequestFailed):
+                    self._answer(disk.read(0, min(SECTOR, disk.size)))
+        guest_device.attach(self.graph, command)
 
     def _begin(self, read_only: Collection[str] = ()) -> None:
         """Another QEMU starts over the same images."""
@@ -276,6 +276,7 @@ class Machine:
         A node without an export is looked at through a read-only one made for that.
         """
         node = self.graph.node(inspect.node)
+        unsaid.check_inspect(self.graph, node)
         if inspect.node not in self.graph.exports:
             self.graph.check_export(node, writable=False)
         content = zeroes(node.size)

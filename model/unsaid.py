@@ -279,6 +279,15 @@ def check_export(graph: Graph, command: ops.Export) -> None:
         raise Impossible("compressed data cannot be written over other data")
 
 
+def check_inspect(graph: Graph, node: Node) -> None:
+    """Refuse to look at a node through the export of its name if that shows another node: it was
+    one of the filter of that name of an earlier job."""
+    export = graph.exports.get(node.name)
+    if export is not None and node not in resizing.resized_with(export.node) and (
+            export.node not in resizing.resized_with(node)):
+        raise Impossible(f"the export {node.name!r} shows node {export.node.name!r}")
+
+
 def check_thread(configuration: Configuration, capabilities: Capabilities) -> None:
     """Refuse exports in an I/O thread where requests cannot overlap, or clients cannot leave."""
     if not configuration.iothread:

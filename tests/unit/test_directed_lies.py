@@ -27,6 +27,7 @@ from model import (
     copy_before_write,
     filters,
     flushing,
+    guest_device,
     links,
     qcow2,
     reopening,
@@ -279,7 +280,7 @@ def _cuts_clusters_of_overlays(target: Node, smallest: int) -> int:
 
 
 def _looks_at_no_disk(machine: Machine, command: Attach) -> None:
-    machine.graph.attach(command)
+    guest_device.attach(machine.graph, command)
 
 
 def _stores_what_it_can(image: Qcow2, start: int, content: Content) -> Program[None]:
@@ -380,7 +381,10 @@ CASES = (
      Lacking(Node, "take_unchanged", Node.write_unchanged)),
     ("jobs with a bitmap that does not record", Lacking(successors, "create", _records)),
     *((name, Lacking(Machine, "_attach", _looks_at_no_disk)) for name in (
-        "a new disk is looked at, one that moves is not", "a new disk that keeps what is read")),
+        "a new disk is looked at, one that moves is not", "a new disk that keeps what is read",
+        "a new disk that is refused, looked at or not")),
+    ("a new disk that is refused, looked at or not",
+     Lacking(Graph, "check_look", lambda graph, node: None)),
     ("discards to a tail that reads as zero, clusters of 65536",
      Lacking(CopyBeforeWrite, "discard_alignment", 1)),
     ("requests of gibibytes", Lacking(Node, "discard", _in_31_bits)),

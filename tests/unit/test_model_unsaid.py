@@ -4,12 +4,14 @@ which the model says nothing."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from model.capabilities import Capabilities
 from model.configuration import Configuration, Fault, Format, Image, RequestKind
 from model.errors import Errno
-from model.job_operations import Backup, BitmapMode, Sync
+from model.job_operations import Abort, Backup, BitmapMode, JobCancel, Sync, Transaction
 from model.machine import Impossible, Machine
 from model.operations import (
     AddCopyOnRead,
@@ -17,6 +19,7 @@ from model.operations import (
     AddSnapshot,
     BitmapAdd,
     Export,
+    Inspect,
     Read,
     Resize,
     Status,
@@ -75,6 +78,38 @@ def test_a_refused_job_over_a_target_over_its_device_is_not_followed() -> None:
     with pytest.raises(Impossible, match="newer users"):
         machine.apply(2, Backup("job", "src", "cbw", Sync.FULL))
     assert machine.apply(3, Backup("job", "src", "tmp2", Sync.FULL, speed=-1)).refused is not None
+
+
+@pytest.mark.parametrize(("target", "possible"), [("snap", False), ("tmp2", True)])
+def test_nor_is_one_that_a_transaction_takes_back(target: str, possible: bool) -> None:
+    images = tuple(Image(name, CLUSTER) for name in ("src", "tmp", "tmp2"))
+    machine = Machine(Configuration(images))
+    for number, operation in enumerate((
+            Export("src", writable=False), AddFilter("cbw", "src", "tmp"),
+            AddSnapshot("snap", "cbw"))):
+        machine.apply(number, operation)
+    taken_back = Transaction((Backup("job", "src", target, Sync.NONE), Abort()))
+    if possible:
+        assert machine.apply(3, taken_back).refused is not None
+    else:
+        with pytest.raises(Impossible, match="newer users"):
+            machine.apply(3, taken_back)
+
+
+@pytest.mark.parametrize(("device", "possible"), [("src", True), ("tmp2", False)])
+def test_a_filter_is_not_looked_at_through_what_showed_another_of_its_name(
+        device: str, possible: bool) -> None:
+    machine = Machine(Configuration(tuple(
+        Image(name, CLUSTER, filled=((0, CLUSTER),)) for name in ("src", "tmp", "tmp2"))))
+    job = Backup("job", "src", "tmp", Sync.NONE, filter_node="filter")
+    for number, operation in enumerate((
+            job, Export("filter"), JobCancel("job"), replace(job, device=device))):
+        assert machine.apply(number, operation).refused is None
+    if possible:
+        assert machine.apply(4, Inspect("filter")).content is not None
+    else:
+        with pytest.raises(Impossible, match="shows node 'src'"):
+            machine.apply(4, Inspect("filter"))
 
 
 def test_what_may_be_a_hole_is_not_read_where_it_would_be_kept() -> None:

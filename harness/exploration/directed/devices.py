@@ -39,6 +39,7 @@ def checks() -> Iterator[Check]:
     yield Check("jobs", "drive-backups to the same file, one after the other", _same_file)
     for mode in (None, "existing"):
         yield Check("jobs", f"drive-backup, mode {mode}", _drive_backups(mode))
+    yield Check("graph", "a new disk that is refused, looked at or not", _refused_disk)
 
 
 def _below_the_device(plan: Plan) -> Trace:
@@ -119,6 +120,21 @@ def _keeps_what_is_read(plan: Plan) -> Trace:
         ops.AddCopyOnRead("cor", "src"), ops.Attach("cor"),
         ops.Export("src", allocation_depth=True, writable=False),
         ops.Status("src", 0, SIZE, context=ops.Context.DEPTH)))
+    return builder.trace()
+
+
+def _refused_disk(plan: Plan) -> Trace:
+    """A new disk is put on its node, then looked at, and asks to write last; older builds look
+    even later whether a job or an overlay holds the node."""
+    fails = (Fault(RequestKind.READ, 0, once=True),)
+    builder = Builder(plan, Configuration((
+        Image("src", SIZE, faults=fails), Image("over", SIZE, Format.QCOW2, backing="src"),
+        Image("tmp", SIZE), Image("tmp2", SIZE))))
+    read = ops.Read("cbw2", 0, 512, Via.NBD_DF)
+    builder.add_all((
+        ops.Attach("none"), ops.AddFilter("cbw", "src", "tmp"),
+        ops.AddFilter("cbw2", "src", "tmp2"), ops.Export("cbw2"), ops.Attach("cbw"),
+        ops.Attach("src"), read, read, ops.Unexport("cbw2"), ops.Attach("src")))
     return builder.trace()
 
 

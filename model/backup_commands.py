@@ -156,8 +156,8 @@ def _check_nodes(graph: Graph, command: Backup, device: Node, target: Node) -> N
         raise CommandRefused("Source and target cannot be the same")
     if command.compress and not _compresses(target):
         raise CommandRefused("Compression is not supported for this drive ")
-    graph.check_unblocked(device)
-    graph.check_unblocked(target)
+    graph.check_unblocked(device, by_overlays=False)
+    graph.check_unblocked(target, by_overlays=False)
 
 
 def _compresses(target: Node) -> bool:

@@ -36,7 +36,7 @@ def _has_backing(device: Node) -> bool:
 
 def open_target(graph: Graph, command: DriveBackup, device: Node) -> Node:
     """The node over the target's file, the file made anew if the command says so."""
-    graph.check_unblocked(device)
+    graph.check_unblocked(device, by_overlays=False)
     if not isinstance(device, Image) or device.format_node != device.name:
         raise Undetermined("a drive-backup of anything but a plain image")
     image_format = _format(command, device)

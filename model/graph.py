@@ -183,7 +183,6 @@ class Graph:
         if node is self.device or any(each.node is node for each in self.exports.values()):
             raise CommandRefused(f"Node {node.name} is in use")
         self.check_unblocked(node)
-        self.check_no_backing(node)
         if self._uses()[node.name]:
             raise CommandRefused(f"Block device {node.name} is in use")
         return node
@@ -226,20 +225,22 @@ class Graph:
         image.name, image.detects = self.targets.pop(name), image.spec.detect_zeroes
         self.closed[image.name] = image
 
-    def check_unblocked(self, node: Node) -> None:
-        """Refuse what a job that holds the node, as its filter or target, does not allow."""
-        if any(job.is_active and node in (job.filter, job.filter.target)
-               for job in self.jobs.values()):
-            raise CommandRefused(
-                f"Node '{node.name}' is busy: block device is in use by block job: backup")
-
-    def check_no_backing(self, node: Node) -> None:
-        """Refuse what an overlay does not allow with its backing file."""
-        over = next((each for each in self.nodes.values()
-                     if isinstance(each, Qcow2) and each.backing is node), None)
-        if over is not None:
-            raise CommandRefused(f"Node '{node.name}' is busy: node is used as backing hd of "
-                                 f"'{over.format_node}'")
+    def check_unblocked(self, node: Node, *, by_jobs: bool = True,
+                        by_overlays: bool = True) -> None:
+        """Refuse what a job that holds the node, as its filter or target, does not allow, nor an
+        overlay with its backing file; of several, the one that came last is named."""
+        held: list[tuple[int, str]] = []
+        if by_jobs:
+            held += [(job.filter.age, "block device is in use by block job: backup")
+                     for job in self.jobs.values()
+                     if job.is_active and node in (job.filter, job.filter.target)]
+        if by_overlays:
+            held += [(permissions.link_age(each, "backing"),
+                      f"node is used as backing hd of '{each.format_node}'")
+                     for each in self.nodes.values()
+                     if isinstance(each, Qcow2) and each.backing is node]
+        if held:
+            raise CommandRefused(f"Node '{node.name}' is busy: {max(held)[1]}")
 
     def check_filter(self, name: str, source: Node, target: Node) -> None:
         """Refuse to open a filter over these two."""

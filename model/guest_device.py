@@ -25,23 +25,18 @@ def plug(graph: Graph, command: Attach) -> Node:
 def attach(graph: Graph, command: Attach) -> None:
     """Put the guest's device on a node, in place of the one it was on.
 
-    One that has to go back is the newest user there.
+    One that has to go back is the newest user there.  Older builds put no new disk on what an
+    overlay or a job holds, but for a job's filter.
     """
     node, before = graph.node(command.node), graph.device
     graph.move_device(node, graph.next_age())
     try:
         graph.check_permissions(node)
         if before is None and not graph.capabilities.disk_on_backing_file:
-            _check_blockers(graph, node)
+            graph.check_unblocked(
+                node, by_jobs=all(node is not job.filter for job in graph.jobs.values()))
     except CommandRefused:
         graph.move_device(before, graph.next_age())
         raise
     graph.attached = node.name
 
-
-def _check_blockers(graph: Graph, node: Node) -> None:
-    """Refuse a new disk on what a job or an overlay holds, as older builds do; the filter of a
-    job will do."""
-    if all(node is not job.filter for job in graph.jobs.values()):
-        graph.check_unblocked(node)
-    graph.check_no_backing(node)

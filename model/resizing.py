@@ -53,7 +53,6 @@ def _check_blockers(graph: Graph, node: Node) -> None:
     it may be held."""
     try:
         graph.check_unblocked(node)
-        graph.check_no_backing(node)
     except CommandRefused:
         if graph.capabilities.resize_names_blocker:
             raise

@@ -29,6 +29,7 @@ from model import (
     flushing,
     guest_device,
     links,
+    permissions,
     qcow2,
     reopening,
     requests,
@@ -383,6 +384,8 @@ CASES = (
     *((name, Lacking(Machine, "_attach", _looks_at_no_disk)) for name in (
         "a new disk is looked at, one that moves is not", "a new disk that keeps what is read",
         "a new disk that is refused, looked at or not")),
+    ("a job and an overlay that hold the same node",
+     Lacking(permissions, "link_age", lambda parent, role: 0)),
     ("a new disk that is refused, looked at or not",
      Lacking(Graph, "check_look", lambda graph, node: None)),
     ("discards to a tail that reads as zero, clusters of 65536",

@@ -25,6 +25,21 @@ def checks() -> Iterator[Check]:
     yield Check("graph", "filters that several users deny their target", _several)
     yield Check("graph", "what a job that discards its source does not share", _discarding)
     yield Check("graph", "filters of two jobs of one name, which QEMU names itself", _namesakes)
+    yield Check("graph", "a job and an overlay that hold the same node", _held)
+
+
+def _held(plan: Plan) -> Trace:
+    """The one that came last says why the node may not be touched."""
+    builder = Builder(plan, Configuration((*_raw("src", "tmp", "tmp2").images, Image(
+        "over", SIZE, Format.QCOW2))))
+    builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.AddSnapshot("snap", "cbw"),
+                     ops.RemoveNode("over")))
+    two = (replace(JOB, device="tmp2", target="snap", max_workers=1),
+           ops.AddOverlay("over", "snap"))
+    for each in (two, two[::-1]):
+        builder.add_all((*each, ops.Resize("snap", SIZE), ops.RemoveNode("snap"),
+                         JobCancel("job"), ops.RemoveNode("over")))
+    return builder.trace()
 
 
 def _namesakes(plan: Plan) -> Trace:

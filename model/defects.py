@@ -99,6 +99,7 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
             yield "attaching_again_aborts"
         node = graph.nodes.get(operation.node)
         if node is not None and graph.device is None:
+            yield from _past_an_end(node, min(SECTOR, node.size))
             yield from _copy_on_read_triggers(node, (0, SECTOR), aligned=False)
     elif isinstance(operation, Request):
         yield from _request_triggers(graph, operation)

@@ -17,6 +17,7 @@ from model.operations import (
     AddCopyOnRead,
     AddFilter,
     AddSnapshot,
+    Attach,
     BitmapAdd,
     Export,
     Inspect,
@@ -68,6 +69,19 @@ def test_a_cluster_is_copied_past_the_new_end_of_the_disk(target: int, deadly: s
     machine.apply(2, Resize("cbw", 512))
     machine.apply(3, Export("cbw"))
     assert machine.deadly(Write("cbw", 0, 512)) == deadly
+
+
+def test_the_first_look_at_a_disk_is_deadly_where_a_read_is() -> None:
+    machine = Machine(Configuration(tuple(Image(name, CLUSTER) for name in ("src", "tmp"))),
+                      Capabilities(resized_filter_snapshot_aborts=True))
+    for number, operation in enumerate((
+            AddFilter("cbw", "src", "tmp"), AddSnapshot("snap", "cbw"), Resize("cbw", 512))):
+        machine.apply(number, operation)
+    assert machine.deadly(Attach("snap")) is None
+    machine.apply(3, Resize("cbw", 0))
+    assert machine.deadly(Attach("snap")) == "resized_filter_snapshot_aborts"
+    machine.apply(4, Attach("tmp"))
+    assert machine.deadly(Attach("snap")) is None  # one that moves is not looked at
 
 
 def test_a_refused_job_over_a_target_over_its_device_is_not_followed() -> None:

@@ -108,9 +108,8 @@ class Attempt:
 
     def scar(self, graph: Graph) -> None:
         """Do to ``graph``, as it was before, what the refused transaction does all the same."""
-        if any(self.graph.has_users_between(job.filter.source, job.filter)
-               for job in self.started):
-            raise Undetermined(backup_commands.USERS_BETWEEN)
+        for job in self.started:
+            backup_commands.check_taken_back(self.graph, job.filter)
         if graph.capabilities.refused_enable_disables:
             refused = self._refused
             if (isinstance(refused, ops.BitmapEnable) and not self._has_successor(refused)

@@ -26,7 +26,7 @@ from .image import Image as ImageNode
 from .job_operations import FAST, SLOWEST, Sync
 from .jobs import JobStatus
 from .links import shown_filter
-from .node import Node
+from .node import ANYTHING_ZERO, PERHAPS_HOLE, Node
 from .operations import Context, Request, Via
 from .overlays import shows_snapshot
 from .permissions import parents_first
@@ -238,7 +238,7 @@ def _is_undecided(job: BackupJob) -> bool:
                 with suppress(RequestFailed):
                     found, status = run_to_end(source.block_status(place, limit),
                                                lambda request: None)
-                    if status.is_zero is None or (
+                    if status.flags in (PERHAPS_HOLE.flags, ANYTHING_ZERO.flags) or (
                             status.is_zero and 0 < status.pieces < copy.cluster_size):
                         return True
                     break

@@ -161,6 +161,8 @@ class BackupJob(JobLife):
         place = start
         while place < min(start + cluster, end):
             place, allocated = yield from self.filter.source.is_allocated(place, end)
+            if allocated is None:
+                raise Undetermined("what of its zeroes a format has allocated is up to it")
             if allocated:
                 return align_up(place, cluster), True
         return (end if place - start < cluster else align_down(place, cluster)), False

@@ -15,7 +15,7 @@ from typing import Final
 from .bitmap import DirtyBitmap, align_down, align_up
 from .configuration import KIB, MIB
 from .content import ZERO, Content, zeroes
-from .errors import CommandRefused, Errno, RequestFailed
+from .errors import CommandRefused, Errno, RequestFailed, Undetermined
 from .jobs import Progress
 from .node import DATA, Node, Status, Zeroing, until_read
 from .program import Program, Task, Wait
@@ -216,6 +216,8 @@ class BlockCopy:
                 stop = align_up(stop, self.cluster_size)
             else:
                 stop = align_down(stop, self.cluster_size)
+            if is_zero is None and status.kept:
+                raise Undetermined("what may be a hole may be read, and kept")
         self.copy_bitmap.set(stop, task.end)
         task.end = stop
         return is_zero

@@ -8,12 +8,20 @@ along is now allocated in the image, which touches nobody's point in time.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from typing import Final
 
 from .bitmap import align_down, align_up
+from .configuration import MIB
 from .content import Content, zeroes
-from .node import Node, Status, Zeroing, filtered
+from .copy_before_write import CopyBeforeWrite
+from .errors import Undetermined
+from .node import DATA, Node, Status, Zeroing, filtered
 from .program import Program
 from .rules import rule
+
+MOST_KEPT: Final = 16 * MIB
+"""Bytes: no more is kept at once."""
 
 
 class CopyOnRead(Node):
@@ -44,7 +52,7 @@ class CopyOnRead(Node):
 
     def _read(self, start: int, end: int) -> Program[Content]:
         if start < end:
-            stop, allocated = yield from self.file.is_allocated(start, end)
+            stop, allocated = yield from self._is_allocated_below(start, end)
             if allocated is not False and stop == end:
                 return (yield from self.file.read(start, end))
         return (yield from self._keep(start, end))
@@ -54,22 +62,38 @@ class CopyOnRead(Node):
         """If the image below has not itself allocated all that is read, what it lacks of the
         clusters (or subclusters, if it has any) that are read is written to it, with the content
         that it reads as already; as zeroes if that is all zero.  This goes run by run, as the
-        image tells of them.  An empty read inside a cluster counts as one that is not allocated,
-        so all of the cluster is kept.  The dirty bitmaps of the node right below record nothing,
-        those of the nodes below that do."""
+        image tells of them, and by at most 16 MiB.  An empty read inside a cluster counts as one
+        that is not allocated, so all of the cluster is kept.  The dirty bitmaps of the node right
+        below record nothing, those of the nodes below that do."""
         place, last = align_down(start, self.unit), min(align_up(end, self.unit), self.size)
         found = zeroes(last)
         while place < last:
-            stop, allocated = yield from self.file.is_allocated(place, last)
+            stop, allocated = yield from self._is_allocated_below(place, last)
             if allocated is not False:
                 low, high = (min(max(edge, start), end) for edge in (place, stop))
                 found.paste(low, (yield from self.file.read(low, high)))
             else:
+                stop = min(stop, place + MOST_KEPT)
                 content = yield from self.file.read(place, stop)
                 yield from self.file.write_unchanged(place, content)
                 found.paste(place, content)
             place = stop
         return found.slice(start, end)
+
+    def _is_allocated_below(self, start: int, end: int) -> Program[tuple[int, bool | None]]:
+        stop, allocated = yield from self.file.is_allocated(start, end)
+        if allocated is None and self._is_recorded():
+            raise Undetermined("whether a read is kept, and recorded below, is up to the storage")
+        return stop, allocated
+
+    def _is_recorded(self) -> bool:
+        """Whether bitmaps record what is kept."""
+        node = self.file
+        while isinstance(node, (CopyBeforeWrite, CopyOnRead)):
+            node = node.source if isinstance(node, CopyBeforeWrite) else node.file
+            if any(bitmap.recording or bitmap.read_only for bitmap in node.bitmaps):
+                return True
+        return False
 
     def _write(self, start: int, content: Content) -> Program[None]:
         return self.file.write(start, content)
@@ -85,9 +109,9 @@ class CopyOnRead(Node):
         return self.file.flush()
 
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
-        """The file's."""
+        """The file's; what is not the image's own is kept when it is read."""
         stop, status = yield from self.file.block_status(start, end)
-        return stop, filtered(status)
+        return stop, replace(filtered(status), kept=status.kept or status.depths != DATA.depths)
 
     def own_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """What the node below has allocated itself."""

@@ -189,6 +189,8 @@ def _past_an_end(node: Node, end: int) -> Iterable[str]:
         if end > node.source.size:
             yield "shrunk_source_aborts"
         yield from _past_an_end(node.source, min(end, node.source.size))
+    elif isinstance(node, CopyOnRead):
+        yield from _past_an_end(node.file, min(align_up(end, node.unit), node.file.size))
     elif (kept := shown_filter(node)) is not None:
         if end > kept.size or _shows_beyond(kept, kept.target.size, end):
             yield "resized_filter_snapshot_aborts"

@@ -38,6 +38,7 @@ from .channels import seen_through
 from .configuration import Configuration, Fault, Protocol, RequestKind
 from .content import Content, zeroes
 from .copy_before_write import CopyBeforeWrite
+from .copy_on_read import CopyOnRead
 from .errors import CommandRefused, Errno, RequestFailed, Undetermined
 from .graph import Graph
 from .image import Image
@@ -247,7 +248,7 @@ class Machine:
         doubtful = (isinstance(request, ops.Zero) and request.fast) or (
             any(self._faults.values()) or overlays.shows_snapshot(export.node)) or any(
                 job.is_held for job in self.graph.jobs.values()) or any(
-                    isinstance(each, Qcow2) and each.compressed
+                    isinstance(each, CopyOnRead) or (isinstance(each, Qcow2) and each.compressed)
                     for each in self.graph.nodes.values())
         with self._all_or_nothing() if doubtful else nullcontext():
             outcome = self._answer(requests.program(number, request, export))

@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from .bitmap import DirtyBitmap, align_down
 from .capabilities import Capabilities
 from .content import Content, is_zero, zeroes
-from .copy_on_read import CopyOnRead
 from .errors import Errno, RequestFailed, Undetermined
 from .node import SECTOR, Node, Status
 from .operations import Context
 from .outcome import Extent
-from .permissions import parents_first
-from .program import Program, run_to_end
+from .program import Program
 from .rules import rule
 
 BITMAP_CONTEXT = "qemu:dirty-bitmap:"
@@ -85,8 +83,8 @@ class NbdExport:
         while place < end:
             stop, status = yield from self.node.block_status(place, end)
             if status.is_zero is not True:
-                if status.is_zero is None:
-                    self._check_kept_nowhere(place, stop)
+                if status.is_zero is None and status.kept:
+                    raise Undetermined("what may be a hole may be read, and kept")
                 try:
                     piece = yield from self.node.read(place, stop)
                 except RequestFailed as why:
@@ -98,17 +96,6 @@ class NbdExport:
                     perhaps_zero += [] if is_zero(piece) else [(place, stop)]
             place = stop
         return SparseRead(content, tuple(perhaps_zero))
-
-    def _check_kept_nowhere(self, start: int, end: int) -> None:
-        """Refuse to read what may be a hole, and is then not read, where copy-on-read would keep
-        it."""
-        for copier in parents_first([self.node]):
-            if isinstance(copier, CopyOnRead):
-                end = min(end, copier.file.size)
-                stop, allocated = run_to_end(copier.file.is_allocated(start, end),
-                                             lambda request: None)
-                if stop < end or not allocated:
-                    raise Undetermined("what may be a hole may be read, and kept")
 
     @property
     def contexts(self) -> tuple[str, ...]:

@@ -32,12 +32,13 @@ class Status:
     ``flags`` and ``depths`` have more than one value where the storage below QEMU decides.  A
     depth counts images from the top, 1 being the node itself; 0: allocated nowhere.
     ``pieces``: QEMU may tell of the range in several pieces, none of fewer bytes than this, as
-    its data lies scattered in the file; 0: in one piece.
+    its data lies scattered in the file; 0: in one piece.  ``kept``: a read of it changes an image.
     """
 
     flags: frozenset[int]
     depths: frozenset[int] = frozenset({1})
     pieces: int = 0
+    kept: bool = False
 
     @property
     def is_zero(self) -> bool | None:
@@ -64,8 +65,7 @@ DATA = Status(frozenset({Allocation.DATA}))
 """Holds data."""
 DATA_OR_ZERO = Status(frozenset({Allocation.DATA, Allocation.ZERO}))
 """Takes space and reads as zero; whether that is noticed is up to the storage."""
-ANYTHING_ZERO = Status(frozenset({Allocation.DATA, Allocation.ZERO,
-                                  Allocation.HOLE | Allocation.ZERO}))
+ANYTHING_ZERO = Status(DATA_OR_ZERO.flags | {Allocation.HOLE | Allocation.ZERO})
 """Reads as zero; the rest is undecided."""
 ZERO_HOLE = Status(frozenset({Allocation.HOLE | Allocation.ZERO}))
 """Reads as zero and takes no space."""

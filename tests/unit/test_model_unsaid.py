@@ -153,6 +153,78 @@ def test_what_may_be_a_hole_is_not_read_where_it_would_be_kept() -> None:
     assert machine.apply(6, Read("cor", 0, 2 * CLUSTER)).error is None, "it is kept already"
 
 
+def test_what_may_be_a_hole_is_not_copied_where_a_read_would_be_kept() -> None:
+    """Whether the copy reads it is up to the storage below the backing file."""
+    images = (Image("base", 2 * CLUSTER, filled=((0, CLUSTER),)),
+              Image("src", 2 * CLUSTER, Format.QCOW2, cluster_size=4096, backing="base"),
+              Image("tmp", 2 * CLUSTER), Image("tmp2", 2 * CLUSTER))
+    machine = Machine(Configuration(images), Capabilities())
+    for number, operation in enumerate((
+            AddCopyOnRead("cor", "src"), AddFilter("cbw", "cor", "tmp"), Export("cbw"))):
+        machine.apply(number, operation)
+    kept = machine.content_of("tmp")
+    with pytest.raises(Impossible, match="may be read, and kept"):
+        machine.apply(4, Write("cbw", 0, CLUSTER + 512))
+    assert machine.content_of("tmp") == kept, "nothing has been copied"
+    assert machine.apply(5, Write("cbw", 0, 512)).error is None
+    with pytest.raises(Impossible, match="may be read, and kept"):
+        machine.apply(6, Backup("job", "cor", "tmp2", Sync.FULL))
+
+
+@pytest.mark.parametrize("below", ["vmdk", "cbw", "low"])
+def test_what_formats_keep_again_is_not_recorded(below: str) -> None:
+    """What a vmdk image has not allocated is written to it by copy-on-read, which shows only in
+    the bitmaps of nodes that are further below."""
+    images = (Image("src", CLUSTER), Image("vmdk", CLUSTER, Format.VMDK))
+    machine = Machine(Configuration(images), Capabilities())
+    for number, operation in enumerate((
+            AddFilter("cbw", "vmdk", "src"), AddCopyOnRead("low", "vmdk"),
+            AddCopyOnRead("cor", below), Export("cor"), BitmapAdd("vmdk", "b0"))):
+        machine.apply(number, operation)
+    read = Read("cor", 0, CLUSTER, Via.NBD_DF)
+    if below == "vmdk":
+        assert machine.apply(6, read).error is None
+        return
+    with pytest.raises(Impossible, match="whether a read is kept"):
+        machine.apply(6, read)
+
+
+def test_what_formats_have_allocated_is_not_copied_alone() -> None:
+    """Of zeroes in a vmdk image it cannot be told whether they are unallocated."""
+    images = (Image("vmdk", 2 * CLUSTER, Format.VMDK, filled=((0, CLUSTER),)),
+              Image("tmp", 2 * CLUSTER))
+    machine = Machine(Configuration(images), Capabilities())
+    with pytest.raises(Impossible, match="what of its zeroes a format has allocated"):
+        machine.apply(1, Backup("job", "vmdk", "tmp", Sync.TOP))
+    assert machine.apply(2, Backup("job", "vmdk", "tmp", Sync.FULL)).refused is None
+
+
+@pytest.mark.parametrize("filled", [0, CLUSTER])
+def test_preallocated_zeroes_are_not_copied_over_failing_storage(filled: int) -> None:
+    """They may be told to be a hole, which is not read."""
+    images = (Image("src", CLUSTER, Format.QCOW2, preallocation="metadata",
+                    filled=((0, filled),) * bool(filled), faults=(Fault(RequestKind.READ, 0),)),
+              Image("tmp", CLUSTER))
+    machine = Machine(Configuration(images), Capabilities())
+    backup = Backup("job", "src", "tmp", Sync.FULL, max_workers=1)
+    if filled:
+        assert machine.apply(1, backup).refused is None
+        return
+    with pytest.raises(Impossible, match="may be told to be zero"):
+        machine.apply(1, backup)
+
+
+def test_a_snapshot_of_a_resized_filter_is_deadly_below_copy_on_read_too() -> None:
+    machine = Machine(Configuration((Image("src", 2 * CLUSTER), Image("tmp", 2 * CLUSTER))),
+                      Capabilities(resized_filter_snapshot_aborts=True))
+    for number, operation in enumerate((
+            AddFilter("cbw", "src", "tmp"), AddSnapshot("snap", "cbw"), Resize("cbw", CLUSTER),
+            AddCopyOnRead("cor", "snap"), Export("cor"))):
+        machine.apply(number, operation)
+    assert machine.deadly(Read("cor", 0, CLUSTER)) is None
+    assert machine.deadly(Read("cor", CLUSTER, 512)) == "resized_filter_snapshot_aborts"
+
+
 def test_compressed_data_needs_clusters_without_space() -> None:
     """With subclusters and preallocation nothing is allocated, and yet there is no room."""
     for preallocation in (None, "metadata"):

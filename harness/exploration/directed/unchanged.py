@@ -10,6 +10,7 @@ from harness.exploration.building import Builder, Check, Plan
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, Format, Image
+from model.copy_on_read import MOST_KEPT
 from model.inspection import PIECE
 from model.job_operations import Backup, Sync
 from model.operations import Context, Via
@@ -24,6 +25,7 @@ def checks() -> Iterator[Check]:
     yield Check("access", "a copy-on-read node over subclusters", _over_subclusters)
     yield Check("access", "copy-on-read nodes over one another and over two filters", _over_others)
     yield Check("access", "what copy-on-read keeps of a look at all of it", _looked_at)
+    yield Check("access", "levels below copy-on-read, and how much it keeps at once", _levels)
 
 
 def _above_a_filter(plan: Plan) -> Trace:
@@ -57,6 +59,25 @@ def _looked_at(plan: Plan) -> Trace:
     builder.add_all(ops.Status("src", place, min(PIECE, size - place), context=context)
                     for place in range(0, size, PIECE)
                     for context in (Context.ALLOCATION, Context.DEPTH))
+    return builder.trace()
+
+
+def _levels(plan: Plan) -> Trace:
+    """A copy-on-read node is a level above the images below the one that it is over, as each
+    filter is.  Of a read of more than 16 MiB, each 16 MiB are kept as data or as zeroes."""
+    size = MOST_KEPT + 2 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("base", size - CLUSTER, filled=((0, CLUSTER),)),
+        Image("src", size, Format.QCOW2, backing="base", filled=((CLUSTER, CLUSTER),)),
+        Image("tmp", size))))
+    builder.add_all((ops.AddFilter("cbw", "src", "tmp"), ops.AddCopyOnRead("low", "cbw"),
+                     ops.AddCopyOnRead("cor", "low")))
+    for node in ("cbw", "low", "cor"):
+        builder.add_all((ops.Export(node, allocation_depth=True),
+                         ops.Status(node, 0, 4 * CLUSTER, context=Context.DEPTH),
+                         ops.Status(node, MOST_KEPT, 2 * CLUSTER, context=Context.DEPTH)))
+    builder.add_all((_read(2 * CLUSTER - 1, MOST_KEPT + 1), ops.Status("cor", 0, size),
+                     ops.Status("cor", 0, size, context=Context.DEPTH)))
     return builder.trace()
 
 

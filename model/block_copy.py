@@ -15,6 +15,7 @@ from typing import Final
 from .bitmap import DirtyBitmap, align_down, align_up
 from .configuration import KIB, MIB
 from .content import ZERO, Content, zeroes
+from .content import is_zero as reads_zero
 from .errors import CommandRefused, Errno, RequestFailed, Undetermined
 from .jobs import Progress
 from .node import DATA, Node, Status, Zeroing, until_read
@@ -211,7 +212,7 @@ class BlockCopy:
             if is_zero and 0 < status.pieces < self.cluster_size:
                 is_zero = None
             if stop - task.start < self.cluster_size:
-                stop, is_zero = task.start + self.cluster_size, False
+                stop, is_zero = task.start + self.cluster_size, None if status.goes_on else False
             elif stop == self.length:
                 stop = align_up(stop, self.cluster_size)
             else:
@@ -231,6 +232,8 @@ class BlockCopy:
                 reading = True
                 content = yield from self._read(task.start, end)
                 reading = False
+                if is_zero is None and not reads_zero(content):
+                    is_zero = False
             if self.serialising:
                 yield from self._wait_for_readers(task.start, end)
             if is_zero is False:

@@ -13,11 +13,14 @@ from . import configuration
 from .configuration import MIB, RequestKind
 from .content import ZERO, Content
 from .image import Image
-from .node import DATA, ZERO_DATA, ZERO_HOLE, Status, Zeroing
+from .node import DATA, ZERO_HOLE, Status, Zeroing
+from .outcome import Allocation
 from .program import Program
 from .rules import rule
 from .runs import RunMap
 
+ZERO_DATA = Status(frozenset({Allocation.ZERO}))
+"""Reads as zero and takes space."""
 MOST_ZEROES: Final = 32 * MIB
 """Bytes of zeroes in one request (experiment)."""
 

@@ -33,12 +33,14 @@ class Status:
     depth counts images from the top, 1 being the node itself; 0: allocated nowhere.
     ``pieces``: QEMU may tell of the range in several pieces, none of fewer bytes than this, as
     its data lies scattered in the file; 0: in one piece.  ``kept``: a read of it changes an image.
+    ``goes_on``: QEMU may tell of more than the range in one piece.
     """
 
     flags: frozenset[int]
     depths: frozenset[int] = frozenset({1})
     pieces: int = 0
     kept: bool = False
+    goes_on: bool = False
 
     @property
     def is_zero(self) -> bool | None:
@@ -69,8 +71,6 @@ ANYTHING_ZERO = Status(DATA_OR_ZERO.flags | {Allocation.HOLE | Allocation.ZERO})
 """Reads as zero; the rest is undecided."""
 ZERO_HOLE = Status(frozenset({Allocation.HOLE | Allocation.ZERO}))
 """Reads as zero and takes no space."""
-ZERO_DATA = Status(frozenset({Allocation.ZERO}))
-"""Reads as zero and takes space."""
 PERHAPS_HOLE = Status(frozenset({Allocation.DATA, Allocation.HOLE | Allocation.ZERO}))
 """Reads as zero; whether as a hole is up to the storage."""
 

@@ -30,7 +30,7 @@ from .node import (
     Zeroing,
 )
 from .program import Program, run_to_end
-from .qcow2_cells import SPACE, ZEROED, Cell
+from .qcow2_cells import ALL_ZERO, SPACE, ZEROED, Cell
 from .rules import rule
 from .runs import RunMap
 
@@ -335,13 +335,15 @@ class Qcow2(Image):
 
     def _look_up(self, start: int, end: int) -> Program[tuple[int, Status]]:
         stop, cell = self._run_of_cells(start, end)
+        if cell is Cell.DATA:
+            return self._data_status(start, stop)
         if cell is not Cell.UNALLOCATED:
+            goes_on = stop < end and stop % self.table > 0 and Cell.PERHAPS_ZERO in (
+                both := {cell, self.cells.at(stop // self.cell)}) and both <= ALL_ZERO
             if cell is Cell.PERHAPS_ZERO:
-                return stop, ANYTHING_ZERO
-            if cell is Cell.DATA:
-                return self._data_status(start, stop)
+                return stop, replace(ANYTHING_ZERO, goes_on=goes_on)
             ragged = cell is Cell.ZERO_KEPT or self.spec.subclusters
-            return stop, replace(ZERO_HOLE, pieces=self.cluster if ragged else 0)
+            return stop, replace(ZERO_HOLE, pieces=self.cluster if ragged else 0, goes_on=goes_on)
         if self.backing is None or start >= self.backing.size:
             return stop, replace(ZERO_HOLE, depths=(
                 NOWHERE if self.backing is None else frozenset({1 + self.levels})))

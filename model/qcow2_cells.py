@@ -25,3 +25,5 @@ SPACE: Final = frozenset({Cell.DATA, Cell.ZERO_KEPT})
 """What has space in the file."""
 ZEROED: Final = frozenset({Cell.ZERO, Cell.ZERO_KEPT})
 """Zero, with space or without: subclusters of one cluster are alike in that."""
+ALL_ZERO: Final = ZEROED | {Cell.PERHAPS_ZERO}
+"""What reads as zero by itself."""

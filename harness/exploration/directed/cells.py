@@ -34,6 +34,7 @@ def checks() -> Iterator[Check]:
         name = f"clusters of {cluster // KIB} KiB{' with subclusters' if subclusters else ''}"
         yield Check("access", f"reads of two tables that are kept, {name}",
                     _tables(cluster, subclusters))
+    yield Check("zeroes", "copies of zero clusters and such as are perhaps zero", _perhaps)
 
 
 def _statuses(node: str, size: int, unit: int = CLUSTER) -> Iterator[Operation]:
@@ -42,6 +43,27 @@ def _statuses(node: str, size: int, unit: int = CLUSTER) -> Iterator[Operation]:
         yield ops.Status(node, 0, size, context=context)
         for place in range(0, size, unit):
             yield ops.Status(node, place, min(unit, size - place), context=context)
+
+
+def _perhaps(plan: Plan) -> Trace:
+    """Of a cluster over a hole of the backing file of which a part is zeroed it is up to storage
+    whether it becomes a zero cluster, and so whether it is one run with zero clusters before it
+    or after it, which decides whether all of them are copied as zeroes or as data."""
+    cell, size = 4 * KIB, 4 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("base", size), Image("tmp", size, Format.QCOW2),
+        Image("src", size, Format.QCOW2, cluster_size=cell, backing="base"))))
+    builder.add(ops.Export("src"))
+    for start, parts in ((0, ((0, 8), (8.5, 16))), (CLUSTER, ((0.5, 8), (8, 16))),
+                         (2 * CLUSTER, ((0.5, 1), (1.5, 2), (2, 16))),
+                         (3 * CLUSTER, ((0, 8), (8.5, 15)))):
+        builder.add_all(ops.Zero("src", start + int(low * cell), int((high - low) * cell))
+                        for low, high in parts)
+    builder.add_all((
+        ops.Write("src", 4 * CLUSTER - cell, cell), ops.Unexport("src"), *GRAPH,
+        *(ops.Write("cbw", place, 512) for place in range(0, size, CLUSTER)),
+        ops.Export("tmp", writable=False), *_statuses("tmp", size), ops.Inspect("snap")))
+    return builder.trace()
 
 
 def _freed(plan: Plan) -> Trace:

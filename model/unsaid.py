@@ -141,13 +141,22 @@ def check_order(node: Node, request: Request, *, failing: bool) -> None:
         raise Impossible("what an overlay reads of its backing file before it writes is up to the "
                          "storage below")
     start, end = request.offset, min(request.offset + request.length, node.size)
-    while isinstance(node, CopyBeforeWrite) and isinstance(request, CHANGES) and start < end:
+    if isinstance(request, CHANGES) and start < end:
+        _check_copies(node, start, end, failing=failing)
+
+
+def _check_copies(node: Node, start: int, end: int, *, failing: bool) -> None:
+    """Refuse the copies before a change of the range, and those that these make in their turn
+    where a target is a filter."""
+    while isinstance(node, CopyBeforeWrite):
         copied = node.block_copy.to_copy(start, end) if (
             failing or isinstance(node.target, SnapshotAccess)) else []
         if sum(high - low for low, high in copied) > node.cluster_size:
             raise Impossible("copies several clusters over failing storage")
         if any(_has_zeroes(node.source, low, high) for low, high in copied):
             raise Impossible("copies what may be told to be zero, over failing storage")
+        for low, high in copied:
+            _check_copies(node.target, low, min(high, node.target.size), failing=failing)
         node = node.source
 
 
@@ -174,6 +183,8 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
     if any(_touches_any(job, faults) and _is_undecided(job) for job in copying):
         raise Impossible("copies what may be told to be zero, over failing storage")
     for job in copying:
+        if _touches_any(job, faults):
+            _check_copies(job.filter.target, 0, job.filter.target.size, failing=True)
         check_speed(job, job.speed)
         if job.is_slow and (failing or job.piece != job.filter.cluster_size):
             raise Impossible("how much a slow job copies before it waits is up to the storage")

@@ -214,6 +214,20 @@ def test_preallocated_zeroes_are_not_copied_over_failing_storage(filled: int) ->
         machine.apply(1, backup)
 
 
+def test_copies_to_a_filter_make_it_copy() -> None:
+    """What that copies of zeroes, to storage that fails, is data or zeroes as the storage says."""
+    images = (Image("src", CLUSTER, filled=((0, CLUSTER),)), Image("low", CLUSTER),
+              Image("tmp", CLUSTER, faults=(Fault(RequestKind.WRITE, 0),)))
+    for last in (Write("cbw", 0, 512), Backup("job", "src", "below", Sync.FULL, max_workers=1)):
+        machine = Machine(Configuration(images), Capabilities())
+        machine.apply(1, AddFilter("below", "low", "tmp"))
+        if isinstance(last, Write):
+            machine.apply(2, AddFilter("cbw", "src", "below"))
+            machine.apply(3, Export("cbw"))
+        with pytest.raises(Impossible, match="may be told to be zero"):
+            machine.apply(4, last)
+
+
 def test_a_snapshot_of_a_resized_filter_is_deadly_below_copy_on_read_too() -> None:
     machine = Machine(Configuration((Image("src", 2 * CLUSTER), Image("tmp", 2 * CLUSTER))),
                       Capabilities(resized_filter_snapshot_aborts=True))

@@ -32,7 +32,24 @@ def reaches_storage(graph: Graph, name: str) -> bool:
       "that")
 def before_removal(node: Node) -> Program[None]:
     """A filter that is removed by command is flushed first, and with it what it filters; nobody
-    hears whether that fails.  A snapshot only reads, so what is below it is not."""
+    hears whether that fails.  A snapshot only reads, so what is below it is not.  A build whose
+    jobs flush the disk when they end does so, too, when a job is refused, or its transaction,
+    that has its filter already."""
     if isinstance(node, (CopyBeforeWrite, CopyOnRead)):
         with suppress(RequestFailed):
             yield from node.flush()
+
+
+def after_refusal(graph: Graph, refused: Graph) -> Program[None]:
+    """The same for each filter that was in its place when its job was refused, or undone with its
+    transaction, on a build whose jobs flush the disk when they end.  ``refused`` is the graph that
+    was undone."""
+    if not graph.capabilities.ended_job_flushes:
+        return
+    for node in refused.nodes.values():
+        made = node
+        while isinstance(node, CopyBeforeWrite) and node.name not in graph.nodes:
+            node = node.source
+        if made is not node:
+            with suppress(RequestFailed):
+                yield from graph.nodes[node.name].flush()

@@ -226,6 +226,7 @@ class Machine:
             if isinstance(why, CommandRefused):
                 self._keep_lost(after)
                 scar(self.graph)
+                self._answer(flushing.after_refusal(self.graph, after))
             raise
         self.graph.remade.clear()
 

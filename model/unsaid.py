@@ -140,15 +140,18 @@ def check_order(node: Node, request: Request, *, failing: bool) -> None:
     if fails and isinstance(request, CHANGES) and shows_snapshot(node):
         raise Impossible("what an overlay reads of its backing file before it writes is up to the "
                          "storage below")
-    start, end = request.offset, min(request.offset + request.length, node.size)
-    if isinstance(request, CHANGES) and start < end:
-        _check_copies(node, start, end, failing=failing)
+    if isinstance(request, CHANGES):
+        _check_copies(node, request.offset, request.offset + request.length, failing=failing)
 
 
 def _check_copies(node: Node, start: int, end: int, *, failing: bool) -> None:
-    """Refuse the copies before a change of the range, and those that these make in their turn
-    where a target is a filter."""
-    while isinstance(node, CopyBeforeWrite):
+    """Refuse the copies before a change of the range, filter after filter, and those that these
+    make in their turn where a target is a filter."""
+    end = min(end, node.size)
+    kept = shown_filter(node)
+    if kept is not None:
+        _check_copies(kept.target, start, end, failing=failing)
+    while isinstance(node, CopyBeforeWrite) and start < end:
         copied = node.block_copy.to_copy(start, end) if (
             failing or isinstance(node.target, SnapshotAccess)) else []
         if sum(high - low for low, high in copied) > node.cluster_size:
@@ -156,7 +159,7 @@ def _check_copies(node: Node, start: int, end: int, *, failing: bool) -> None:
         if any(_has_zeroes(node.source, low, high) for low, high in copied):
             raise Impossible("copies what may be told to be zero, over failing storage")
         for low, high in copied:
-            _check_copies(node.target, low, min(high, node.target.size), failing=failing)
+            _check_copies(node.target, low, high, failing=failing)
         node = node.source
 
 

@@ -19,6 +19,7 @@ from model.operations import (
     AddSnapshot,
     Attach,
     BitmapAdd,
+    Discard,
     Export,
     Inspect,
     Read,
@@ -298,3 +299,42 @@ def test_a_job_over_failing_storage_copies_nothing_that_may_be_told_to_be_zero()
         machine.apply(number, operation)
     with pytest.raises(Impossible, match="may be told to be zero"):
         machine.apply(4, Backup("job", "src", "tmp", Sync.INCREMENTAL, "b0", max_workers=1))
+
+
+def test_a_target_that_is_a_filter_copies_several_clusters_over_failing_storage() -> None:
+    """Also when a client discards, which ends in the target."""
+    full = ((0, 2 * CLUSTER),)
+    machine = Machine(Configuration((
+        Image("src", 2 * CLUSTER, filled=full), Image("low", 2 * CLUSTER),
+        Image("tmp", 2 * CLUSTER, filled=full, faults=(Fault(RequestKind.READ, CLUSTER),)))),
+        Capabilities())
+    for number, operation in enumerate((
+            AddFilter("kept", "tmp", "low"),
+            AddFilter("cbw", "src", "kept", min_cluster_size=2 * CLUSTER),
+            AddSnapshot("snap", "cbw"), Export("cbw"), Export("snap"))):
+        assert machine.apply(number, operation).refused is None
+    for number, request in enumerate((
+            Write("cbw", 0, 512), Discard("snap", 0, 2 * CLUSTER)), start=5):
+        with pytest.raises(Impossible, match="several clusters"):
+            machine.apply(number, request)
+
+
+@pytest.mark.parametrize(("first", "error"), [
+    (Format.QCOW2, None), (Format.RAW, "extent ends before")])
+def test_who_asks_for_one_extent_may_or_may_not_hear_of_a_failure_behind_it(
+        first: Format, error: str | None) -> None:
+    """Where it is up to the storage whether what reads as zero is a hole."""
+    size = 3 * CLUSTER
+    machine = Machine(Configuration((
+        Image("src", size, first, filled=((0, CLUSTER), (2 * CLUSTER, CLUSTER))),
+        Image("tmp", size, faults=(Fault(RequestKind.STATUS, 2 * CLUSTER),)))), Capabilities())
+    for number, operation in enumerate((
+            AddFilter("cbw", "src", "tmp"), AddSnapshot("snap", "cbw"), Export("cbw"),
+            Export("snap"), Write("cbw", 2 * CLUSTER, 512))):
+        machine.apply(number, operation)
+    status = Status("snap", 0, size, one=True)
+    if error is None:
+        assert machine.apply(6, status).error is None
+    else:
+        with pytest.raises(Impossible, match=error):
+            machine.apply(6, status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Make, Plan
@@ -13,7 +14,7 @@ from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import Configuration, Fault, Format, Image, RequestKind
 from model.inspection import PIECE
-from model.job_operations import Backup, JobCancel, Sync
+from model.job_operations import Abort, Backup, JobCancel, Sync, Transaction
 from model.operations import BitmapRef, Context, OnCbwError, Operation, Via
 
 
@@ -31,6 +32,7 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "filters are flushed when they are removed", _flushed_at_removal)
     yield Check("faults", "reads of all of a disk fail where they come first", _first_of_all)
     yield Check("faults", "block status of one extent, and what fails behind it", _behind_extent)
+    yield Check("faults", "filters of jobs in vain are flushed, too", _flushed_in_vain)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
@@ -155,6 +157,23 @@ def _behind_extent(plan: Plan) -> Trace:
     builder.add_all(ops.Status("snap", start, size - start, context=context, one=one)
                     for start in (0, CLUSTER, 2 * CLUSTER, 3 * CLUSTER)
                     for context in (Context.ALLOCATION, Context.DEPTH) for one in (True, False))
+    return builder.trace()
+
+
+def _flushed_in_vain(plan: Plan) -> Trace:
+    """A job that is refused before it has a filter flushes nothing; one that has it does, where
+    jobs that end do; so does one of a transaction that is refused."""
+    job = Backup("job", "src", "tmp", Sync.NONE)
+    cases: tuple[Operation, ...] = (
+        replace(job, max_workers=0), replace(job, speed=-1), replace(job, max_chunk=512),
+        replace(job, job="1"), Transaction((job, Abort())),
+        Transaction((job, replace(job, job="1", target="tmp2"))))
+    fails = (Fault(RequestKind.FLUSH, 0, once=True),) * 3
+    builder = Builder(plan, Configuration((
+        Image("src", CLUSTER, faults=fails), Image("tmp", CLUSTER), Image("tmp2", CLUSTER))))
+    for case in cases:
+        builder.add_all((ops.Export("src"), ops.Write("src", 0, 512), case,
+                         *[ops.Flush("src")] * (len(fails) + 1), ops.Restart()))
     return builder.trace()
 
 

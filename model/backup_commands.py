@@ -14,7 +14,7 @@ from .backup_job import BackupJob, JobGroup
 from .bitmap import check_usable, check_writable
 from .block_copy import LARGEST_SIZE
 from .capabilities import Capabilities
-from .configuration import Format, RequestKind
+from .configuration import Format
 from .copy_before_write import CbwOptions, CopyBeforeWrite
 from .copy_on_read import CopyOnRead
 from .errors import CommandRefused, Undetermined
@@ -36,7 +36,6 @@ from .job_operations import (
 from .jobs import JobStatus, Verb, check_verb
 from .node import Node
 from .operations import OnCbwError
-from .permissions import parents_first
 from .successors import SyncBitmap
 
 _MOST: Final = (1 << 31) - 1
@@ -116,9 +115,6 @@ def check_taken_back(graph: Graph, node: CopyBeforeWrite) -> None:
     if graph.has_users_between(node.source, node):
         raise Undetermined("those who used the device's filter for a moment are newer users than "
                            "those who did not, which is not followed")
-    if any(fault.kind is RequestKind.FLUSH for each in parents_first([node.source])
-           if isinstance(each, Image) for fault in each.spec.faults):
-        raise Undetermined("whether the device is flushed then differs between builds")
 
 
 def _insert(graph: Graph, command: Backup, filter_node: CopyBeforeWrite) -> None:

@@ -111,20 +111,6 @@ def test_nor_is_one_that_a_transaction_takes_back(target: str, possible: bool) -
             machine.apply(3, taken_back)
 
 
-@pytest.mark.parametrize("kind", [RequestKind.READ, RequestKind.FLUSH])
-def test_nor_is_one_whose_device_may_be_flushed(kind: RequestKind) -> None:
-    machine = Machine(Configuration((
-        Image("src", CLUSTER, faults=(Fault(kind, 0, once=True),)), Image("tmp", CLUSTER))))
-    job = Backup("job", "src", "tmp", Sync.NONE, max_workers=1)
-    for vain in (replace(job, speed=-1), Transaction((job, Abort()))):
-        if kind is RequestKind.READ:
-            assert machine.apply(1, vain).refused is not None
-        else:
-            with pytest.raises(Impossible, match="flushed"):
-                machine.apply(1, vain)
-    assert machine.apply(2, job).refused is None
-
-
 @pytest.mark.parametrize(("device", "possible"), [("src", True), ("tmp2", False)])
 def test_a_filter_is_not_looked_at_through_what_showed_another_of_its_name(
         device: str, possible: bool) -> None:

@@ -158,13 +158,14 @@ class BackupJob(JobLife):
         image has anything of them: as far as the image tells in one answer, or in as many as it
         takes for one cluster."""
         cluster = self.filter.cluster_size
-        place = start
+        place, undecided = start, False
         while place < min(start + cluster, end):
             place, allocated = yield from self.filter.source.is_allocated(place, end)
-            if allocated is None:
-                raise Undetermined("what of its zeroes a format has allocated is up to it")
             if allocated:
                 return align_up(place, cluster), True
+            undecided = undecided or allocated is None
+        if undecided:
+            raise Undetermined("whether an image of such a format has anything of its zeroes")
         return (end if place - start < cluster else align_down(place, cluster)), False
 
     def _copy_all(self, last_task: int | None = None) -> Program[tuple[Errno, bool] | None]:

@@ -226,6 +226,8 @@ class BlockCopy:
     def _run(self, task: CopyTask, is_zero: bool | None,
              call: CopyCall) -> Program[None]:
         end = min(task.end, self.length)
+        packing = self.target if (self.compressing and not is_zero
+                                  and isinstance(self.target, Qcow2)) else None
         reading = False
         try:
             if not is_zero:
@@ -236,13 +238,15 @@ class BlockCopy:
                     is_zero = False
             if self.serialising:
                 yield from self._wait_for_readers(task.start, end)
+            if packing is not None:
+                packing.check_fresh(task.start, end)
             if is_zero is False:
                 yield from self.target.write(task.start, content)
             else:
                 how = Zeroing(perhaps=is_zero is None)
                 yield from self.target.write_zeroes(task.start, end, how)
-            if self.compressing and not is_zero and isinstance(self.target, Qcow2):
-                self.target.compress(task.start, content)
+            if packing is not None:
+                packing.compress(task.start, content)
         except RequestFailed as why:
             if call.failure is None:
                 call.failure, call.failed_reading = why.error, reading

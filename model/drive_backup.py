@@ -51,8 +51,9 @@ def open_target(graph: Graph, command: DriveBackup, device: Node) -> Node:
         _make(graph, command, device, image)
     elif command.sync == Sync.NONE:
         raise Undetermined("a target that has its source as backing file")
-    image.detects = "unmap"
-    return graph.open_target(image, command.job)
+    image.open_for_job(opened=True)
+    graph.open_target(image, command.job)
+    return image
 
 
 def _format(command: DriveBackup, device: Image) -> str:

@@ -40,16 +40,12 @@ def before_removal(node: Node) -> Program[None]:
             yield from node.flush()
 
 
-def after_refusal(graph: Graph, refused: Graph) -> Program[None]:
-    """The same for each filter that was in its place when its job was refused, or undone with its
-    transaction, on a build whose jobs flush the disk when they end.  ``refused`` is the graph that
-    was undone."""
-    if not graph.capabilities.ended_job_flushes:
-        return
-    for node in refused.nodes.values():
-        made = node
-        while isinstance(node, CopyBeforeWrite) and node.name not in graph.nodes:
-            node = node.source
-        if made is not node:
-            with suppress(RequestFailed):
-                yield from graph.nodes[node.name].flush()
+@rule("flush.after-refusal", source="experiment: if the first flush is to fail, nobody hears of "
+      "that")
+def after_refusal(graph: Graph, name: str) -> Program[None]:
+    """A job that is refused when it has its filter already, or with all of its transaction, takes
+    the filter away again.  With that the disk is flushed as at the end of a job, if the build
+    does so then; nobody hears whether that fails."""
+    if graph.capabilities.ended_job_flushes:
+        with suppress(RequestFailed):
+            yield from graph.nodes[name].flush()

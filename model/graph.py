@@ -50,7 +50,8 @@ class Graph:
         self.targets: dict[str, str] = {}
         """The images that jobs have opened by themselves, by the names of those nodes here."""
         self.remade: set[str] = set()
-        """The images that the command at hand has made anew."""
+        self.filtered: list[str] = []
+        """The images that the command at hand has made anew, the nodes it put filters over."""
         self.exports: dict[str, NbdExport] = {}
         self.device: Node | None = None
         """The node that the guest's device is on, if there is a device."""
@@ -210,19 +211,18 @@ class Graph:
 
     # Filters and targets of jobs
 
-    def open_target(self, image: Image, job: str) -> Node:
+    def open_target(self, image: Image, job: str) -> None:
         """A job opens an image by itself."""
         del self.closed[image.name]
         name = f"#target({job})"
-        self.targets[name], image.name = image.name, name
-        image.age = self.next_age()
+        self.targets[name], image.name, image.age = image.name, name, self.next_age()
         self.nodes[name] = image
-        return image
 
     def _close_target(self, name: str) -> None:
         image = self.nodes.pop(name)
         assert isinstance(image, Image)
-        image.name, image.detects = self.targets.pop(name), image.spec.detect_zeroes
+        image.name = self.targets.pop(name)
+        image.open_for_job(opened=False)
         self.closed[image.name] = image
 
     def check_unblocked(self, node: Node, *, by_jobs: bool = True,
@@ -264,6 +264,7 @@ class Graph:
             self.check_permissions(node)
         except CommandRefused as why:
             raise CommandRefused(f"Could not replace node: {why}") from why
+        self.filtered.append(node.source.name)
 
     def has_users_between(self, device: Node, node: CopyBeforeWrite) -> bool:
         """Whether the filter's target is over the device itself, too."""

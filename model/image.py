@@ -82,6 +82,11 @@ class Image(Node):
         for offset, length in spec.filled:
             self.content.set(offset, min(offset + length, self.size), initial_stamp(index))
 
+    def open_for_job(self, *, opened: bool) -> None:
+        """A job opens the image by itself, and so that it frees space; or that is over."""
+        self.detects = "unmap" if opened else self.spec.detect_zeroes
+        self.discard_enabled = opened or self.spec.discard
+
     def forget_content(self) -> None:
         """The image is made anew, empty."""
         self.content.set(0, self.content.size, ZERO)

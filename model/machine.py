@@ -224,11 +224,13 @@ class Machine:
         except (CommandRefused, Impossible, Undetermined) as why:
             after, (self.graph, self._faults) = self.graph, before
             if isinstance(why, CommandRefused):
-                self._keep_lost(after)
                 scar(self.graph)
-                self._answer(flushing.after_refusal(self.graph, after))
+                self._keep_lost(after)
+                for name in reversed(after.filtered):
+                    self._answer(flushing.after_refusal(self.graph, name))
             raise
         self.graph.remade.clear()
+        self.graph.filtered.clear()
 
     def _keep_lost(self, refused: Graph) -> None:
         """What a transaction has removed from an image's directory is not put back, nor what was
@@ -248,7 +250,7 @@ class Machine:
         # A copy to go back to takes time, and few requests can turn out to be impossible.
         doubtful = (isinstance(request, ops.Zero) and request.fast) or (
             any(self._faults.values()) or overlays.shows_snapshot(export.node)) or any(
-                job.is_held for job in self.graph.jobs.values()) or any(
+                job.is_held or job.command.compress for job in self.graph.jobs.values()) or any(
                     isinstance(each, CopyOnRead) or (isinstance(each, Qcow2) and each.compressed)
                     for each in self.graph.nodes.values())
         with self._all_or_nothing() if doubtful else nullcontext():

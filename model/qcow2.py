@@ -83,12 +83,12 @@ class Qcow2(Image):
         """The size in whole clusters: the last one may reach past the end of the image."""
         return align_up(self.size, self.cluster)
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether no cluster has space in the file, so that compressed data can be written: with
-        subclusters and preallocation all have, though nothing counts as allocated."""
-        return not self.spec.preallocation and all(
-            run.value is Cell.UNALLOCATED for run in self.cells.runs())
+    def check_fresh(self, start: int, end: int) -> None:
+        """Refuse compressed data where a cluster may have space in the file: with subclusters and
+        preallocation all have, though nothing counts as allocated."""
+        cells = self.cells.runs(start // self.cell, divide_up(end, self.cell))
+        if self.spec.preallocation or any(run.value is not Cell.UNALLOCATED for run in cells):
+            raise Undetermined("compressed data cannot be written over other data")
 
     def _mark(self, start: int, end: int, state: Cell) -> None:
         self.cells.set(start // self.cell, divide_up(end, self.cell), state)

@@ -26,7 +26,7 @@ from .image import Image as ImageNode
 from .job_operations import FAST, SLOWEST, Sync
 from .jobs import JobStatus
 from .links import shown_filter
-from .node import ANYTHING_ZERO, PERHAPS_HOLE, Node
+from .node import ANYTHING_ZERO, DATA_OR_ZERO, PERHAPS_HOLE, Node
 from .operations import Context, Request, Via
 from .overlays import shows_snapshot
 from .permissions import parents_first
@@ -205,13 +205,10 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
                 isinstance(each, Qcow2) for each in parents_first([job.filter.source])):
             raise Impossible("how many zero clusters storage keeps when it copies one qcow2 image "
                              "to another nobody has found out")
-        others = any(export.node is target and export.writable
-                     for export in graph.exports.values())
         if job.command.use_copy_range and isinstance(target, ImageNode) and target.detects:
             raise Impossible("whether storage copies by itself, in which nobody detects zeroes")
-        if job.command.compress and not (
-                isinstance(target, Qcow2) and target.is_fresh and not others):
-            raise Impossible("compressed data cannot be written over other data")
+        if job.command.compress and not isinstance(target, Qcow2):
+            raise Impossible("compressed data in anything but qcow2 images")
 
 
 def check_speed(job: BackupJob, speed: int) -> None:
@@ -239,6 +236,10 @@ def _is_undecided(job: BackupJob) -> bool:
     """Whether it is up to the storage what block status says of what the job copies, and so in
     which pieces it is copied."""
     copy, source = job.filter.block_copy, job.filter.source
+    undecided = {PERHAPS_HOLE.flags, ANYTHING_ZERO.flags}
+    below = parents_first([source])
+    if any(isinstance(each, Qcow2) and each.spec.preallocation for each in below):
+        undecided.add(DATA_OR_ZERO.flags)
     wanted = copy.copy_bitmap
     if job.sync is Sync.BITMAP and job.sync_bitmap is not None:
         wanted = job.sync_bitmap.bitmap
@@ -252,7 +253,7 @@ def _is_undecided(job: BackupJob) -> bool:
                 with suppress(RequestFailed):
                     found, status = run_to_end(source.block_status(place, limit),
                                                lambda request: None)
-                    if status.flags in (PERHAPS_HOLE.flags, ANYTHING_ZERO.flags) or (
+                    if status.flags in undecided or (
                             status.is_zero and 0 < status.pieces < copy.cluster_size):
                         return True
                     break
@@ -278,8 +279,8 @@ def _discard_unit(node: Node) -> int:
 
 
 def check_export(graph: Graph, command: ops.Export) -> None:
-    """Refuse to let others write where a job writes compressed data, names of their own for the
-    exports of a schedule, and durable writes where flushes fail."""
+    """Refuse names of their own for the exports of a schedule, and durable writes where flushes
+    fail."""
     if command.called is not None and any(
             isinstance(each, HeldImage) for each in graph.nodes.values()):
         raise Impossible("the clients of a schedule ask for an export by its node's name")
@@ -287,10 +288,6 @@ def check_export(graph: Graph, command: ops.Export) -> None:
             fault.kind is RequestKind.FLUSH for node in graph.nodes.values()
             if isinstance(node, ImageNode) for fault in node.spec.faults):
         raise Impossible(DURABLE_IS_UNSAID)
-    if command.writable and any(
-            job.is_active and job.command.compress and job.filter.target.name == command.node
-            for job in graph.jobs.values()):
-        raise Impossible("compressed data cannot be written over other data")
 
 
 def check_inspect(graph: Graph, node: Node) -> None:

@@ -228,6 +228,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         Configuration((replace(_SRC, faults=(Fault(RequestKind.FLUSH, 0, once=True),)), _TMP)),
         (Export("src"), Write("src", C, 512), Unexport("src"), AddFilter("cbw", "src", "tmp"),
          RemoveNode("cbw"), Export("src"), Flush("src")), shown=3),
+    "flush.after-refusal": Scenario(
+        Configuration((replace(_SRC, faults=(Fault(RequestKind.FLUSH, 0, once=True),)), _TMP)),
+        (Export("src"), Write("src", C, 512), _backup(speed=-1, max_workers=1), Flush("src")),
+        shown=2),
     "image.flushed-already": Scenario(
         Configuration((replace(_SRC, protocol=Protocol.HELD, request_alignment=512),)),
         (Export("src"), Start(Write("src", C, C)), Complete("src", RequestKind.WRITE, C, C),

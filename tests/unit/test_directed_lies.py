@@ -257,6 +257,14 @@ def _counts_the_bitmap(job: BackupJob) -> Program[None]:
     job.progress.set_remaining(job.sync_bitmap.bitmap.count)
 
 
+_open_target = Graph.open_target
+
+
+def _opens_to_free_nothing(graph: Graph, image: Image, job: str) -> None:
+    image.discard_enabled = False
+    _open_target(graph, image, job)
+
+
 def _compresses_all(copy: BlockCopy, task: CopyTask, is_zero: bool | None,
                     call: CopyCall) -> Program[None]:
     asked, copy.compressing = copy.compressing, True
@@ -420,8 +428,13 @@ CASES = (
     ("a slow job, full, paused and resumed", Lacking(JobLife, "_wake", _stays_paused)),
     ("flushes fail", Lacking(Image, "_flush", _has_flushed)),
     ("flushes fail when jobs end", Lacking(BackupJob, "_take_leave", lambda job: iter(()))),
+    ("flushes fail when jobs are refused",
+     Lacking(flushing, "after_refusal", lambda graph, name: iter(()))),
+    ("a drive-backup whose copies a client gives up",
+     Lacking(Graph, "open_target", _opens_to_free_nothing)),
     *((name, Lacking(Qcow2, "compress", lambda image, start, content: None)) for name in (
-        "copies compressed: as usual", "copies before writes compressed")),
+        "copies compressed: as usual", "copies before writes compressed",
+        "copies compressed beside another's data")),
     ("copies compressed: as usual", Lacking(BlockCopy, "_run", _compresses_all)),
     ("copies compressed: cluster size 512", Lacking(Qcow2, "_mark", _stays_compressed)),
     ("copies compressed: as usual", Lacking(qcow2, "COMPRESSIBLE", 0)),

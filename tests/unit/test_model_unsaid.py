@@ -176,16 +176,6 @@ def test_what_formats_keep_again_is_not_recorded(below: str) -> None:
         machine.apply(6, read)
 
 
-def test_what_formats_have_allocated_is_not_copied_alone() -> None:
-    """Of zeroes in a vmdk image it cannot be told whether they are unallocated."""
-    images = (Image("vmdk", 2 * CLUSTER, Format.VMDK, filled=((0, CLUSTER),)),
-              Image("tmp", 2 * CLUSTER))
-    machine = Machine(Configuration(images), Capabilities())
-    with pytest.raises(Impossible, match="what of its zeroes a format has allocated"):
-        machine.apply(1, Backup("job", "vmdk", "tmp", Sync.TOP))
-    assert machine.apply(2, Backup("job", "vmdk", "tmp", Sync.FULL)).refused is None
-
-
 @pytest.mark.parametrize("filled", [0, CLUSTER])
 def test_preallocated_zeroes_are_not_copied_over_failing_storage(filled: int) -> None:
     """They may be told to be a hole, which is not read."""
@@ -239,6 +229,41 @@ def test_compressed_data_needs_clusters_without_space() -> None:
         else:
             with pytest.raises(Impossible, match="compressed data"):
                 machine.apply(1, backup)
+
+
+def test_compressed_data_is_not_written_over_what_another_has_written() -> None:
+    """Be that a client or the copy of a filter; beside it there is room."""
+    size = 4 * CLUSTER
+    machine = Machine(Configuration((
+        Image("src", size, filled=((0, size),)), Image("other", size, filled=((0, size),)),
+        Image("tmp", size, Format.QCOW2))), Capabilities())
+    for number, done in enumerate((
+            Export("src"), Export("tmp"), Backup("job", "src", "tmp", Sync.NONE, compress=True),
+            AddFilter("cbw", "other", "tmp"), Export("cbw"), Write("tmp", 0, 512),
+            Write("cbw", CLUSTER, 512), Write("src", 2 * CLUSTER, 512)), 1):
+        outcome = machine.apply(number, done)
+        assert outcome.refused is None
+        assert outcome.error is None
+    for cluster in (0, 1):
+        with pytest.raises(Impossible, match="written over other data"):
+            machine.apply(9, Write("src", cluster * CLUSTER, 512))
+    assert machine.apply(10, Write("src", 3 * CLUSTER, 512)).error is None
+
+
+@pytest.mark.parametrize(("image_format", "filled", "possible"), [
+    (Format.VDI, CLUSTER, False), (Format.VDI, 2 * CLUSTER, True), (Format.VMDK, CLUSTER, False),
+    (Format.QCOW2, CLUSTER, True), (Format.RAW, CLUSTER, True)])
+def test_what_of_its_zeroes_an_image_has_is_not_known_of_every_format(
+        image_format: Format, filled: int, possible: bool) -> None:
+    machine = Machine(Configuration((
+        Image("src", 2 * CLUSTER, image_format, filled=((0, filled),)),
+        Image("tmp", 2 * CLUSTER))), Capabilities())
+    backup = Backup("job", "src", "tmp", Sync.TOP)
+    if possible:
+        assert machine.apply(1, backup).refused is None
+    else:
+        with pytest.raises(Impossible, match="anything of its zeroes"):
+            machine.apply(1, backup)
 
 
 @pytest.mark.parametrize(("filled", "offset", "possible"), [

@@ -35,6 +35,7 @@ def checks() -> Iterator[Check]:
             _full, replace(Image("tmp", _SIZE, Format.QCOW2), **shape)))  # type: ignore[arg-type]
     yield Check("jobs", "copies before writes compressed", _before_writes)
     yield Check("jobs", "copies of a raw disk compressed", _raw)
+    yield Check("jobs", "copies compressed beside another's data", _beside)
 
 
 def _builder(plan: Plan, source: Image, *targets: Image) -> Builder:
@@ -82,4 +83,18 @@ def _raw(plan: Plan) -> Trace:
         _JOB, replace(_JOB, target="detecting"), ops.Restart(), ops.Export("tmp"),
         ops.Zero("tmp", 2 * CLUSTER, CLUSTER), ops.Restart(), ops.Inspect("tmp"),
         ops.Inspect("detecting")))
+    return builder.trace()
+
+
+def _beside(plan: Plan) -> Trace:
+    """Others may write to the target, too, a client or the copies of a filter, as long as it is
+    not where the job does."""
+    builder = _builder(plan, _source(), Image("tmp", _SIZE, Format.QCOW2), Image(
+        "other", _SIZE, filled=((0, _SIZE),)))
+    builder.add_all((
+        ops.Export("src"), ops.Export("tmp"), ops.Write("tmp", 3 * CLUSTER, 512),
+        replace(_JOB, sync=Sync.NONE), ops.AddFilter("cbw", "other", "tmp"), ops.Export("cbw"),
+        ops.Write("src", CLUSTER, 512), ops.Write("cbw", 0, 512), ops.Write("tmp", CLUSTER, 512),
+        ops.Write("src", 4 * CLUSTER, 512), JobCancel("job"), ops.Inspect("tmp"),
+        ops.Restart(), ops.Inspect("tmp")))
     return builder.trace()

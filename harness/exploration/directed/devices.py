@@ -40,6 +40,7 @@ def checks() -> Iterator[Check]:
     for mode in (None, "existing"):
         yield Check("jobs", f"drive-backup, mode {mode}", _drive_backups(mode))
     yield Check("graph", "a new disk that is refused, looked at or not", _refused_disk)
+    yield Check("jobs", "a drive-backup whose copies a client gives up", _given_up)
 
 
 def _below_the_device(plan: Plan) -> Trace:
@@ -147,6 +148,22 @@ def _same_file(plan: Plan) -> Trace:
     for end in (JobFinalize("job"), JobCancel("job"), JobFinalize("job")):
         builder.add_all((job, end))
     builder.add_all((ops.Restart(), ops.Inspect("tmp")))
+    return builder.trace()
+
+
+def _given_up(plan: Plan) -> Trace:
+    """A target that the command opens frees space, also of an image that did not before, and does
+    not afterwards."""
+    builder = Builder(plan, Configuration((
+        Image("src", SIZE, filled=((0, SIZE),)), Image("tmp", SIZE, discard=False))))
+    builder.add_all((
+        ops.RemoveNode("tmp"), ops.Export("src"),
+        DriveBackup("job", "src", "tmp", Sync.FULL, format="raw", filter_node="filter",
+                    auto_finalize=False),
+        ops.AddSnapshot("snap", "filter"), ops.Export("snap"),
+        ops.Discard("snap", CLUSTER, CLUSTER), ops.Inspect("snap"), JobFinalize("job"),
+        ops.Restart(), ops.Inspect("tmp"), ops.Export("tmp"),
+        ops.Discard("tmp", 3 * CLUSTER, CLUSTER), ops.Inspect("tmp")))
     return builder.trace()
 
 

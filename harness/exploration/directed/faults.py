@@ -33,6 +33,7 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "reads of all of a disk fail where they come first", _first_of_all)
     yield Check("faults", "block status of one extent, and what fails behind it", _behind_extent)
     yield Check("faults", "filters of jobs in vain are flushed, too", _flushed_in_vain)
+    yield Check("faults", "flushes fail when jobs are refused", _flushed_by_refusals)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
@@ -111,6 +112,36 @@ def _flushed_by_jobs(plan: Plan) -> Trace:
         builder.add_all((Backup("job", disk, "tmp", Sync.NONE, max_workers=1), JobCancel("job"),
                          ops.Flush(node), ops.Flush(node)))
     return builder.trace()
+
+
+def _flushed_by_refusals(plan: Plan) -> Trace:
+    """So does a job that is refused when it has its filter already, in a transaction or not; one
+    that is refused before has none to take away."""
+    job = Backup("job", "src", "tmp", Sync.FULL, filter_node="filter", max_workers=1)
+    other = replace(job, job="job2", target="tmp2", filter_node="filter2")
+    refused: tuple[Backup | Transaction, ...] = (
+        replace(job, max_chunk=1), replace(job, job="1"), replace(job, speed=-1),
+        Transaction((job, Abort())), Transaction((job, replace(other, speed=-1))),
+        Transaction((Abort(), job)), replace(job, filter_node="src"))
+    # A failure for each of the two jobs of a transaction.
+    fails = (Fault(RequestKind.FLUSH, 0, once=True), Fault(RequestKind.FLUSH, 0, once=True))
+    disks = [f"disk{index}" for index in range(len(refused))]
+    builder = Builder(plan, Configuration((
+        *(Image(disk, CLUSTER, faults=fails) for disk in disks), Image("src", CLUSTER),
+        Image("tmp", CLUSTER), Image("tmp2", CLUSTER))))
+    for disk, command in zip(disks, refused, strict=True):
+        builder.add_all((ops.Export(disk), ops.Write(disk, 0, 512), _of(disk, command)))
+        builder.add_all((ops.Flush(disk),) * (len(fails) + 1))
+    return builder.trace()
+
+
+def _of(disk: str, command: Backup | Transaction) -> Operation:
+    """The command with its jobs on that disk."""
+    if isinstance(command, Backup):
+        return replace(command, device=disk)
+    return replace(command, actions=tuple(
+        replace(each, device=disk) if isinstance(each, Backup) else each
+        for each in command.actions))
 
 
 def _flushed_at_removal(plan: Plan) -> Trace:

@@ -302,10 +302,13 @@ def _sent(request: ops.Request, command: str) -> str:
 
 
 def _map_command(status: ops.Status) -> str:
-    only = "  # one extent" if status.one else ""
+    notes = ["one extent"] if status.one else []
+    if status.others:
+        notes.append(f"negotiated beside {', '.join(status.others)}")
+    remark = f"  # {'; '.join(notes)}" if notes else ""
     where = f"--start-offset={size(status.offset)} --max-length={size(status.length)}"
     context = "" if status.context == Context.ALLOCATION else f" {status.context}"
-    return f"qemu-img map --output=json {where} nbd:///{status.node}{context}{only}"
+    return f"qemu-img map --output=json {where} nbd:///{status.node}{context}{remark}"
 
 
 def _extent(context: str, run: StatusRun) -> str:

@@ -148,9 +148,10 @@ class Scenario:
         return self.do(ops.Discard(node, offset, length, via))
 
     def status(self, node: str, offset: int, length: int,
-               context: str = ops.Context.ALLOCATION) -> Outcome:
-        """Ask block status."""
-        return self.do(ops.Status(node, offset, length, context=context))
+               context: str = ops.Context.ALLOCATION, *,
+               others: tuple[str, ...] = ()) -> Outcome:
+        """Ask block status; ``others``: further contexts that the client has negotiated."""
+        return self.do(ops.Status(node, offset, length, context=context, others=others))
 
     def start(self, request: Request) -> None:
         """Send a request over held storage, and do not wait for its answer."""

@@ -104,7 +104,7 @@ def everything(iotest: Scenario) -> None:
     iotest.status("acc", 0, C)
     iotest.do(Export("src", writable=False, bitmaps=(BitmapRef("src", "dirty"),)))
     iotest.status("src", 0, size)
-    iotest.status("src", 0, size, "qemu:dirty-bitmap:dirty")
+    iotest.status("src", 0, size, "qemu:dirty-bitmap:dirty", others=("base:allocation",))
     for node in ("src", "tmp", "acc"):
         iotest.content(node)
     iotest.do(Discard("acc", C, C))

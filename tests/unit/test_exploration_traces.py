@@ -114,7 +114,7 @@ def test_every_rule_is_reached() -> None:
     plan = Plan(capabilities=dataclasses.replace(Capabilities(), **gentle))
     fired: Counter[str] = Counter()
     for area in chosen(None):
-        for trace in _drawn(area.name, 16, plan):
+        for trace in _drawn(area.name, 24, plan):
             machine = machine_for(trace.configuration, plan.capabilities)
             for step in trace.steps:
                 machine.apply(step.number, step.operation)

@@ -139,7 +139,7 @@ def test_a_strange_answer_is_a_divergence_even_on_an_old_build() -> None:
 def test_every_deviation_is_probed_and_described() -> None:
     asked = {probe.capability for probe in probes.PROBES} | {
         "overlapping_snapshot_reads_abort", "cbw_timeout_wraps", "aborted_group_hangs",
-        "threaded_client_aborts"}
+        "threaded_client_aborts", "failed_status_goes_on"}
     deviations = {each.name for each in dataclasses.fields(Capabilities)
                   if each.metadata["deviation"]}
     assert deviations <= asked
@@ -208,7 +208,7 @@ def test_nothing_deadly_is_asked_if_so_told() -> None:
 
     known = dataclasses.replace(TODAY, on_cbw_error=False)  # its probe needs a real QEMU
     found = {each.capability: each for each in ask_all(start, known, start, deadly=False)}
-    assert len(started) == len(GENTLE) + 2  # and two that are more than operations
+    assert len(started) == len(GENTLE) + 3  # and three that are more than operations
     assert found["empty_merge_crashes"] == Found("empty_merge_crashes", True, assumed=True)
     mended = "unaligned_snapshot_discard_aborts"
     assert found[mended] == Found(mended, False, assumed=True), "min-cluster-size is there"

@@ -32,9 +32,7 @@ def reaches_storage(graph: Graph, name: str) -> bool:
       "that")
 def before_removal(node: Node) -> Program[None]:
     """A filter that is removed by command is flushed first, and with it what it filters; nobody
-    hears whether that fails.  A snapshot only reads, so what is below it is not.  A build whose
-    jobs flush the disk when they end does so, too, when a job is refused, or its transaction,
-    that has its filter already."""
+    hears whether that fails.  A snapshot only reads, so what is below it is not."""
     if isinstance(node, (CopyBeforeWrite, CopyOnRead)):
         with suppress(RequestFailed):
             yield from node.flush()

@@ -338,8 +338,7 @@ class Qcow2(Image):
         if cell is Cell.DATA:
             return self._data_status(start, stop)
         if cell is not Cell.UNALLOCATED:
-            goes_on = stop < end and stop % self.table > 0 and Cell.PERHAPS_ZERO in (
-                both := {cell, self.cells.at(stop // self.cell)}) and both <= ALL_ZERO
+            goes_on = stop < end and self._may_go_on(cell, stop)
             if cell is Cell.PERHAPS_ZERO:
                 return stop, replace(ANYTHING_ZERO, goes_on=goes_on)
             ragged = cell is Cell.ZERO_KEPT or self.spec.subclusters
@@ -350,6 +349,12 @@ class Qcow2(Image):
         stop, below = yield from self.backing.block_status(start, min(stop, self.backing.size))
         return stop, replace(below, depths=frozenset(
             depth and depth + self.levels for depth in below.depths))
+
+    def _may_go_on(self, cell: Cell, stop: int) -> bool:
+        """Whether a run of zeroes may go on at its ``stop``: only where one of the two is perhaps
+        data, and in the same table."""
+        both = {cell, self.cells.at(stop // self.cell)}
+        return stop % self.table > 0 and Cell.PERHAPS_ZERO in both and both <= ALL_ZERO
 
     @rule("qcow2.sparse-data", source="qcow2 looks at the file below for preallocated clusters")
     def _data_status(self, start: int, end: int) -> tuple[int, Status]:

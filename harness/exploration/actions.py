@@ -19,6 +19,7 @@ from harness.exploration.images import OVERLAY, SOURCE
 from harness.exploration.scene import Kind, Place, Scene
 from model import operations as ops
 from model.bitmap import align_down
+from model.configuration import MIB
 from model.node import SECTOR
 from model.operations import BitmapRef, Context, Operation, Via
 
@@ -31,6 +32,8 @@ BY_LIBNBD: Final = (Via.NBD, Via.NBD_DF, Via.NBD_SIMPLE)
 _BAD_SIZES: Final = (-1, (1 << 63) - 1, (1 << 63) - SECTOR)
 _UNSERVED: Final = (Via.MONITOR, Via.DEVICE)
 """Channels that need no export."""
+_MOST_PRINTED: Final = MIB
+"""Bytes: what is read by these is printed, and that takes long on a busy machine."""
 
 
 @dataclass(slots=True)
@@ -94,6 +97,8 @@ class Drawer:
         if who is None:
             return None
         offset, length = self.span(who[0])
+        if who[1] in _UNSERVED:
+            length = min(length, _MOST_PRINTED)
         return ops.Read(who[0].name, offset, length, who[1])
 
     def write(self, who: tuple[Place, Via] | None) -> Operation | None:

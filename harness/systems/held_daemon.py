@@ -149,8 +149,6 @@ class HeldDaemon(QsdSystem):
             self.storage.let_pass(asked)
         with self._verdicts("quiet"):
             self._silent = awaited.silent
-            if self._silent and self._silence is None:
-                self._silence = self.process.qmp.submit("query-version")
             self._await(wanted, set(awaited.answers), answers)
             silent = awaited.silent and self._is_silent()
             if fences and not awaited.silent:
@@ -165,11 +163,15 @@ class HeldDaemon(QsdSystem):
         return Observation({}, {}) if self._silent else super().observe(named)
 
     def _is_silent(self) -> bool:
-        assert self._silence is not None
-        try:
-            self.process.qmp.result(self._silence, MOMENT)
-        except QmpTimeout:
-            return True
+        """Whether QEMU does not answer; what lets it fall silent may be some rounds away."""
+        for _ in range(FENCES):
+            if self._silence is None:
+                self._silence = self.process.qmp.submit("query-version")
+            try:
+                self.process.qmp.result(self._silence, MOMENT)
+            except QmpTimeout:
+                return True
+            self._silence = None
         return False
 
     def wrongly_stored(self, node: str, expected: Content) -> tuple[int, bytes] | None:

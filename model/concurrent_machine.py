@@ -189,10 +189,10 @@ class ConcurrentMachine(Machine):
         pending = alike[operation.younger]
         if error is not None and self._is_choice_of_job(pending):
             raise Impossible("a job that ends while storage is held, which QEMU then flushes")
-        if self._waits_for_turn(operation.node) and turns.asks_again(
+        if self._is_full(operation.node) and turns.asks_again(
                 self.graph, self._started[pending.thread.owner], pending.request, error):
             raise Impossible("who asks the same storage again at once may go before those who "
-                             "wait for their turn")
+                             "wait for their turn, or notice the answer late: docs/defects.md")
         self._end(pending, error)
         return Outcome()
 
@@ -218,9 +218,9 @@ class ConcurrentMachine(Machine):
                 self._end(pending)
         return Outcome()
 
-    def _waits_for_turn(self, node: str) -> bool:
-        """Whether there are more requests to the node's storage than QEMU sends at a time."""
-        return sum(each.request.node == node for each in self._steps.pending) > MOST_IN_FLIGHT
+    def _is_full(self, node: str) -> bool:
+        """Whether there are as many requests to the node's storage as QEMU sends at a time."""
+        return sum(each.request.node == node for each in self._steps.pending) >= MOST_IN_FLIGHT
 
     def _is_choice_of_job(self, pending: Pending) -> bool:
         """Whether a job finds out by that request what it has to copy."""

@@ -297,12 +297,15 @@ def _is_image_of(wanted: Format, node: Node) -> bool:
 
 def _discards_unaligned(node: Node, start: int, end: int) -> bool:
     """Whether a discard, or a piece of it (see rule cbw.discards-in-pieces), reaches a filter's
-    snapshot on its way down without being aligned to that filter's clusters."""
+    snapshot on its way down without being aligned to that filter's clusters.  What a job's filter
+    has brought below since the node was opened may count for where it is cut, or not."""
     if not node.discard_enabled or start >= end:
         return False
+    units = {node.discard_alignment, *(each.cluster for each in parents_first([node])
+                                       if isinstance(each, Qcow2))}
+    pieces = {piece for unit in units for piece in split(start, end, unit)}
     if isinstance(node, CopyBeforeWrite):
-        return any(_discards_unaligned(node.source, low, high)
-                   for low, high in split(start, end, node.discard_alignment))
+        return any(_discards_unaligned(node.source, low, high) for low, high in pieces)
     kept = shown_filter(node)
     if kept is None:
         return False
@@ -310,7 +313,7 @@ def _discards_unaligned(node: Node, start: int, end: int) -> bool:
     ends = {kept.size, kept.block_copy.copy_bitmap.size}
     return any(low % unit or (high % unit and ends != {high})
                or _discards_unaligned(kept.target, low, high)
-               for low, high in split(start, end, node.discard_alignment))
+               for low, high in pieces)
 
 
 def _lacks_a_copy(kept: CopyBeforeWrite) -> Iterable[str]:

@@ -30,19 +30,14 @@ from .node import (
     Zeroing,
 )
 from .program import Program, run_to_end
-from .qcow2_cells import ALL_ZERO, SPACE, ZEROED, Cell
+from .qcow2_cells import ALL_ZERO, ENTRY, SPACE, SUBCLUSTERS, ZEROED, Cell
 from .rules import rule
 from .runs import RunMap
 
 DEFAULT_CLUSTER: Final = 64 * KIB
 """Bytes, as qemu-img makes images."""
-ENTRY: Final = 8
-"""Bytes of a cluster's entry in its table; twice that with subclusters.  Source:
-docs/interop/qcow2.txt, also for the number of subclusters."""
 LITTLE: Final = 16 * KIB
 """Bytes: around a write of no more, what is kept before and after it is read at once."""
-SUBCLUSTERS: Final = 32
-"""Subclusters of a cluster with ``extended_l2``."""
 COMPRESSIBLE: Final = 8
 """A cluster of which so many parts in one are a single run of zeroes compresses for certain, be
 the rest noise; without any zeroes none does."""
@@ -206,12 +201,17 @@ class Qcow2(Image):
     def _shown_beside(self, start: int, end: int) -> list[tuple[int, int]]:
         """What the backing file shows beside a range in the cells at its ends: before it, after
         it, the end of the image being no limit, or both at once and all between if that is
-        little."""
+        little; also if one of the two is zero, if all take their space together."""
         low, high = align_down(start, self.cell), align_up(end, self.cell)
         before = low < start and self._is_shown(low)
         after = end < high and self._is_shown(high - self.cell)
-        if before and after and end - start <= LITTLE:
-            return [(low, high)]
+        if low < start and end < high and end - start <= LITTLE and (before or after):
+            if before and after:
+                return [(low, high)]
+            if self._is_new(align_down(start, self.cluster), align_up(end, self.cluster)):
+                return [(run.start * self.cell, run.end * self.cell)
+                        for run in self.cells.runs(low // self.cell, high // self.cell)
+                        if run.value is Cell.UNALLOCATED]
         return [(low, start)] * before + [(end, high)] * after
 
     def _is_shown(self, place: int) -> bool:

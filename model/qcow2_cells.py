@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The states of a qcow2 image's clusters or, with ``extended_l2``, subclusters."""
+"""A qcow2 image's clusters or, with ``extended_l2``, subclusters, and their states."""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import Final
+
+ENTRY: Final = 8
+"""Bytes of a cluster's entry in its table; twice that with subclusters.  Source:
+docs/interop/qcow2.txt, also for the number of subclusters."""
+SUBCLUSTERS: Final = 32
+"""Subclusters of a cluster with ``extended_l2``."""
 
 
 class Cell(Enum):

@@ -16,13 +16,16 @@ from model.machine import Impossible, Machine
 from model.operations import (
     AddCopyOnRead,
     AddFilter,
+    AddOverlay,
     AddSnapshot,
     Attach,
     BitmapAdd,
+    BitmapRef,
     Discard,
     Export,
     Inspect,
     Read,
+    RemoveNode,
     Resize,
     Status,
     Via,
@@ -349,3 +352,30 @@ def test_who_asks_for_one_extent_may_or_may_not_hear_of_a_failure_behind_it(
     else:
         with pytest.raises(Impossible, match=error):
             machine.apply(6, status)
+
+
+def test_a_zero_cluster_and_one_that_shows_what_is_below_are_read_at_once() -> None:
+    """So is what a write between them replaces, which a snapshot may deny."""
+    size = CLUSTER + 512
+    machine = Machine(Configuration((
+        Image("src", size), Image("tmp", size), Image("over", size, Format.QCOW2))),
+        Capabilities())
+    for number, operation in enumerate((
+            BitmapAdd("src", "b0"), AddFilter("cbw", "src", "tmp", BitmapRef("src", "b0")),
+            AddSnapshot("snap", "cbw"), RemoveNode("over"), AddOverlay("over", "snap"),
+            Export("over"), Zero("over", 0, CLUSTER))):
+        assert machine.apply(number, operation).refused is None
+    with pytest.raises(Impossible, match="need not be read"):
+        machine.apply(8, Write("over", CLUSTER - 512, 1024))
+
+
+def test_where_a_discard_is_cut_may_be_as_before_a_job_came_below() -> None:
+    size = 4096 + 512
+    machine = Machine(Configuration((
+        Image("src", size, Format.QCOW2, cluster_size=1024), Image("tmp", size),
+        Image("tmp2", size, Format.QCOW2))), Capabilities(unaligned_snapshot_discard_aborts=True))
+    for number, operation in enumerate((
+            AddFilter("cbw", "src", "tmp"), AddSnapshot("snap", "cbw"), Export("snap"),
+            Backup("job", "src", "tmp2", Sync.NONE))):
+        assert machine.apply(number, operation).refused is None
+    assert machine.deadly(Discard("snap", 0, size)) == "unaligned_snapshot_discard_aborts"

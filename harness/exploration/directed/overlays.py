@@ -16,7 +16,7 @@ from model.bitmap import align_down
 from model.configuration import KIB, Configuration, Format, Image
 from model.job_operations import Backup, JobCancel, Sync
 from model.operations import BitmapRef, Context, OnCbwError, Via
-from model.qcow2 import ENTRY
+from model.qcow2_cells import ENTRY
 
 _OPENED: Final = (ops.RemoveNode("over"), ops.AddOverlay("over", "snap"),
                   ops.Export("over", allocation_depth=True))

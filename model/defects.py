@@ -7,7 +7,7 @@ it is.  No trace for a build has an operation that is deadly there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from . import operations as ops
 from . import resizing
@@ -142,7 +142,8 @@ def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
         return
     yield from _past_an_end(node, end)
     below = parents_first([node])
-    if isinstance(request, ops.Discard) and _discards_unaligned(node, start, end):
+    late = {each.name for job in graph.jobs.values() for each in parents_first([job.filter])}
+    if isinstance(request, ops.Discard) and _discards_unaligned(node, start, end, late):
         yield "unaligned_snapshot_discard_aborts"
     kept = [shown for each in below if (shown := shown_filter(each)) is not None]
     for each in kept:
@@ -295,24 +296,26 @@ def _is_image_of(wanted: Format, node: Node) -> bool:
     return isinstance(node, Image) and node.spec.format is wanted
 
 
-def _discards_unaligned(node: Node, start: int, end: int) -> bool:
+def _discards_unaligned(node: Node, start: int, end: int, late: Collection[str]) -> bool:
     """Whether a discard, or a piece of it (see rule cbw.discards-in-pieces), reaches a filter's
-    snapshot on its way down without being aligned to that filter's clusters.  What a job's filter
-    has brought below since the node was opened may count for where it is cut, or not."""
+    snapshot on its way down without being aligned to that filter's clusters.  What is below a
+    job's filter, the ``late`` nodes, may count for where it is cut, or not: that filter may have
+    come since the node was opened."""
     if not node.discard_enabled or start >= end:
         return False
-    units = {node.discard_alignment, *(each.cluster for each in parents_first([node])
-                                       if isinstance(each, Qcow2))}
+    units = {node.discard_alignment, *(
+        each.cluster for each in parents_first([node])
+        if isinstance(each, Qcow2) and each.name in late)}
     pieces = {piece for unit in units for piece in split(start, end, unit)}
     if isinstance(node, CopyBeforeWrite):
-        return any(_discards_unaligned(node.source, low, high) for low, high in pieces)
+        return any(_discards_unaligned(node.source, low, high, late) for low, high in pieces)
     kept = shown_filter(node)
     if kept is None:
         return False
     unit = kept.cluster_size
     ends = {kept.size, kept.block_copy.copy_bitmap.size}
     return any(low % unit or (high % unit and ends != {high})
-               or _discards_unaligned(kept.target, low, high)
+               or _discards_unaligned(kept.target, low, high, late)
                for low, high in pieces)
 
 

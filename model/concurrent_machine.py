@@ -201,7 +201,6 @@ class ConcurrentMachine(Machine):
         if pending.request.kind is RequestKind.FLUSH:
             turns.begin_next_flush(self._steps.pending, pending.request.node)
 
-
     def _complete_all(self, operation: CompleteAll) -> Outcome:
         if not self.silent:
             raise Impossible("completing all where QEMU does not wait for that")

@@ -142,9 +142,10 @@ def _request_triggers(graph: Graph, request: Request) -> Iterable[str]:
         return
     yield from _past_an_end(node, end)
     below = parents_first([node])
-    late = {each.name for job in graph.jobs.values() for each in parents_first([job.filter])}
-    if isinstance(request, ops.Discard) and _discards_unaligned(node, start, end, late):
-        yield "unaligned_snapshot_discard_aborts"
+    if isinstance(request, ops.Discard):
+        late = {each.name for job in graph.jobs.values() for each in parents_first([job.filter])}
+        if _discards_unaligned(node, start, end, late):
+            yield "unaligned_snapshot_discard_aborts"
     kept = [shown for each in below if (shown := shown_filter(each)) is not None]
     for each in kept:
         yield from _lacks_a_copy(each)

@@ -50,8 +50,9 @@ class Graph:
         self.targets: dict[str, str] = {}
         """The images that jobs have opened by themselves, by the names of those nodes here."""
         self.remade: set[str] = set()
+        """The images that the command at hand has made anew."""
         self.filtered: list[str] = []
-        """The images that the command at hand has made anew, the nodes it put filters over."""
+        """The nodes over which the command at hand has put jobs' filters, in order."""
         self.exports: dict[str, NbdExport] = {}
         self.device: Node | None = None
         """The node that the guest's device is on, if there is a device."""

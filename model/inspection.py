@@ -28,12 +28,13 @@ def pieces(node: Node) -> Iterator[tuple[int, int]]:
     """
     below, kept = parents_first([node]), shown_filter(node)
     filters = [each for each in below if isinstance(each, CopyBeforeWrite)]
+    shows = any(map(_shows_pieces, below))
     end = 0
     while end < node.size:
         start, end = end, node.size
         if kept is not None:
             end = min(_end_of_alike(start, kept.cluster_size, filters), node.size)
-        elif any(_shows_pieces(each) for each in below):
+        elif shows:
             end = min(start + PIECE, node.size)
         yield start, end
 

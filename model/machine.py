@@ -243,13 +243,14 @@ class Machine:
 
     def _request(self, number: int, request: Request) -> Outcome:
         export = self._export(request)
-        unsaid.check_order(export.node, request, failing=any(self._faults.values()))
+        failing = any(self._faults.values())
+        unsaid.check_order(export.node, request, failing=failing)
         if request.via is Via.DEVICE and request.node != self.graph.attached:
             return Outcome(error=Errno.ENOENT)
         unsaid.check_pieces(self.configuration, export.node, request)
         # A copy to go back to takes time, and few requests can turn out to be impossible.
         doubtful = (isinstance(request, ops.Zero) and request.fast) or (
-            any(self._faults.values()) or overlays.shows_snapshot(export.node)) or any(
+            failing or overlays.shows_snapshot(export.node)) or any(
                 job.is_held or job.command.compress for job in self.graph.jobs.values()) or any(
                     isinstance(each, CopyOnRead) or (isinstance(each, Qcow2) and each.compressed)
                     for each in self.graph.nodes.values())

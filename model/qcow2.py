@@ -140,10 +140,11 @@ class Qcow2(Image):
     def _end_of_alike(self, start: int, end: int) -> int:
         """Where in ``(start, end]`` the unallocated cells end that are looked up together."""
         stop = min(align_down(start, self.table) + self.table, end)
+        if not self.spec.subclusters:  # then none of them has space
+            return stop
         borders = range(align_down(start, self.cluster) + self.cluster, stop, self.cluster)
         has_space = self._has_space(start)
-        return next((border for border in borders
-                     if self.spec.subclusters and self._has_space(border) != has_space), stop)
+        return next((border for border in borders if self._has_space(border) != has_space), stop)
 
     def _has_space(self, place: int) -> bool:
         """Whether the cluster has space in the file, be it for one of its subclusters only."""

@@ -32,7 +32,6 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "filters are flushed when they are removed", _flushed_at_removal)
     yield Check("faults", "reads of all of a disk fail where they come first", _first_of_all)
     yield Check("faults", "block status of one extent, and what fails behind it", _behind_extent)
-    yield Check("faults", "filters of jobs in vain are flushed, too", _flushed_in_vain)
     yield Check("faults", "flushes fail when jobs are refused", _flushed_by_refusals)
 
 
@@ -121,8 +120,10 @@ def _flushed_by_refusals(plan: Plan) -> Trace:
     other = replace(job, job="job2", target="tmp2", filter_node="filter2")
     refused: tuple[Backup | Transaction, ...] = (
         replace(job, max_chunk=1), replace(job, job="1"), replace(job, speed=-1),
+        replace(job, max_workers=0), replace(job, speed=-1, sync=Sync.NONE),
         Transaction((job, Abort())), Transaction((job, replace(other, speed=-1))),
-        Transaction((Abort(), job)), replace(job, filter_node="src"))
+        Transaction((job, replace(other, job="1"))), Transaction((Abort(), job)),
+        replace(job, filter_node="src"))
     # A failure for each of the two jobs of a transaction.
     fails = (Fault(RequestKind.FLUSH, 0, once=True), Fault(RequestKind.FLUSH, 0, once=True))
     disks = [f"disk{index}" for index in range(len(refused))]
@@ -188,23 +189,6 @@ def _behind_extent(plan: Plan) -> Trace:
     builder.add_all(ops.Status("snap", start, size - start, context=context, one=one)
                     for start in (0, CLUSTER, 2 * CLUSTER, 3 * CLUSTER)
                     for context in (Context.ALLOCATION, Context.DEPTH) for one in (True, False))
-    return builder.trace()
-
-
-def _flushed_in_vain(plan: Plan) -> Trace:
-    """A job that is refused before it has a filter flushes nothing; one that has it does, where
-    jobs that end do; so does one of a transaction that is refused."""
-    job = Backup("job", "src", "tmp", Sync.NONE)
-    cases: tuple[Operation, ...] = (
-        replace(job, max_workers=0), replace(job, speed=-1), replace(job, max_chunk=512),
-        replace(job, job="1"), Transaction((job, Abort())),
-        Transaction((job, replace(job, job="1", target="tmp2"))))
-    fails = (Fault(RequestKind.FLUSH, 0, once=True),) * 3
-    builder = Builder(plan, Configuration((
-        Image("src", CLUSTER, faults=fails), Image("tmp", CLUSTER), Image("tmp2", CLUSTER))))
-    for case in cases:
-        builder.add_all((ops.Export("src"), ops.Write("src", 0, 512), case,
-                         *[ops.Flush("src")] * (len(fails) + 1), ops.Restart()))
     return builder.trace()
 
 

@@ -20,6 +20,7 @@ from typing import Final
 from harness.builds import Build
 from harness.clients.nbd import NbdClient
 from harness.clients.qmp import DEFAULT_TIMEOUT, QmpPending, QmpRefused, QmpTimeout
+from harness.processes.asleep import is_asleep, wait_until_asleep
 from harness.storage.held import HeldRequest, HeldStorage
 from harness.storage.held_wire import ExportOffer
 from harness.storage.images import ImageStore
@@ -45,7 +46,7 @@ from model.turns import MOST_IN_FLIGHT
 FENCES: Final = 8
 """Rounds of the event loop in which nothing comes, until it counts as quiet."""
 PATIENCE: Final = 1.0
-"""Seconds without any progress after which what has not come counts as missing."""
+"""Seconds without any progress after which what has not come counts as missing, if QEMU sleeps."""
 HASTE: Final = 0.8
 """The part of a time-out that may pass before a schedule that wants it still running is late."""
 MOMENT: Final = 0.05
@@ -201,6 +202,7 @@ class HeldDaemon(QsdSystem):
                 ) -> dict[str, Place]:
         others = tuple(image for image in configuration.images
                        if image.protocol is not Protocol.HELD)
+        self._has_files = bool(others)
         places = super()._places(Configuration(others), {
             image.node: files[image.node] for image in others})
         self.storage = HeldStorage(self.workspace.socket("held"))
@@ -366,9 +368,10 @@ class HeldDaemon(QsdSystem):
             if progress != self.storage.activity:
                 progress = self.storage.activity
                 deadline = max(now, self._not_before) + PATIENCE
-            if now >= deadline:
+            if now >= deadline and (is_asleep(self.process.child.pid)
+                                    or now >= deadline + self.timeout):
                 return
-            until = self._not_before if now < self._not_before else deadline
+            until = self._not_before if now < self._not_before else max(now, deadline)
             poll = select.poll()
             poll.register(self.storage.news, select.POLLIN)
             for descriptor, events in self._under_way.watched().items():
@@ -377,10 +380,13 @@ class HeldDaemon(QsdSystem):
             poll.poll(1 if self._asks_for_jobs else int((until - now) * 1000) + 1)
 
     def _quieten(self, answers: dict[int, Answer]) -> None:
-        """Go round the event loop until nothing more comes."""
+        """Go round the event loop until nothing more comes.  What QEMU writes to files is not seen
+        to end, so before the last round it is to have nothing to do."""
         rounds = 0
         seen = self.storage.activity
         while rounds < FENCES:
+            if rounds == FENCES - 1 and self._has_files:
+                wait_until_asleep(self.process.child.pid, self.timeout)
             for fence in self._fences:
                 fence.read(0, 1)
             self.storage.catch_up()

@@ -19,6 +19,7 @@ from harness.lockstep.concurrent import PendingDiffers, StoredDiffers
 from harness.lockstep.run import run
 from harness.lockstep.trace import Step
 from harness.lockstep.verdict import Conforms, Diverges, Verdict
+from harness.processes.asleep import wait_until_asleep
 from harness.storage import held
 from harness.storage.images import ImageStore
 from harness.systems import held_daemon
@@ -27,7 +28,7 @@ from harness.systems.concurrent import Awaited, ConcurrentSystem
 from harness.systems.held_daemon import HeldDaemon
 from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine
-from model.configuration import KIB, Configuration, Image, Protocol, RequestKind
+from model.configuration import KIB, Configuration, Format, Image, Protocol, RequestKind
 from model.content import stamped
 from model.errors import Errno
 from model.job_operations import Backup, JobCancel, JobFinalize, JobResume, OnError, Sync
@@ -406,3 +407,21 @@ def test_content_of_storage_is_what_was_written(daemon: HeldDaemon) -> None:
     assert daemon.wrongly_stored("src", stamped(4 * K, -1)) is None
     wrong = daemon.wrongly_stored("src", stamped(4 * K, 7))
     assert wrong is not None
+
+
+@pytest.mark.parametrize("target", [
+    Image("tmp", 4 * K, Format.QCOW2, backing="src"),
+    Image("tmp", 4 * K, protocol=Protocol.HELD)])
+def test_writes_to_files_are_waited_for(build: Build, store: ImageStore, target: Image,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request that is seen tells when they end; those to held storage are all seen."""
+    waited: list[bool] = []
+
+    def wait(pid: int, timeout: float) -> bool:
+        waited.append(wait_until_asleep(pid, timeout))
+        return waited[-1]
+
+    monkeypatch.setattr(held_daemon, "wait_until_asleep", wait)
+    with closing(HeldDaemon(build, Configuration((IMAGES.images[0], target)), store)) as daemon:
+        daemon.settle(Awaited())
+    assert waited == [True] * (target.protocol is not Protocol.HELD)

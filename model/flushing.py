@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from .copy_before_write import CopyBeforeWrite
@@ -40,10 +41,14 @@ def before_removal(node: Node) -> Program[None]:
 
 @rule("flush.after-refusal", source="experiment: if the first flush is to fail, nobody hears of "
       "that")
-def after_refusal(graph: Graph, name: str) -> Program[None]:
-    """A job that is refused when it has its filter already, or with all of its transaction, takes
-    the filter away again.  With that the disk is flushed as at the end of a job, if the build
-    does so then; nobody hears whether that fails."""
+def after_refusal(graph: Graph, unfiltered: str | None, filtered: Sequence[str]) -> Program[None]:
+    """A job whose filter may not take its disk's place flushes the disk, as a filter that is
+    removed does.  One that is refused when its filter is in place, or with all of its transaction,
+    takes the filter away again; with that the disk is flushed as at the end of a job, if the build
+    does so then.  Nobody hears whether a flush fails."""
+    names = [] if unfiltered is None else [unfiltered]
     if graph.capabilities.ended_job_flushes:
+        names += reversed(filtered)
+    for name in names:
         with suppress(RequestFailed):
             yield from graph.nodes[name].flush()

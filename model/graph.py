@@ -53,6 +53,8 @@ class Graph:
         """The images that the command at hand has made anew."""
         self.filtered: list[str] = []
         """The nodes over which the command at hand has put jobs' filters, in order."""
+        self.unfiltered: str | None = None
+        """The node over which the command at hand has opened a job's filter and could not put."""
         self.exports: dict[str, NbdExport] = {}
         self.device: Node | None = None
         """The node that the guest's device is on, if there is a device."""
@@ -264,6 +266,7 @@ class Graph:
         try:
             self.check_permissions(node)
         except CommandRefused as why:
+            self.unfiltered = node.source.name
             raise CommandRefused(f"Could not replace node: {why}") from why
         self.filtered.append(node.source.name)
 

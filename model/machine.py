@@ -226,8 +226,8 @@ class Machine:
             if isinstance(why, CommandRefused):
                 scar(self.graph)
                 self._keep_lost(after)
-                for name in reversed(after.filtered):
-                    self._answer(flushing.after_refusal(self.graph, name))
+                self._answer(flushing.after_refusal(self.graph, after.unfiltered,
+                                                    after.filtered))
             raise
         self.graph.remade.clear()
         self.graph.filtered.clear()

@@ -33,6 +33,7 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "reads of all of a disk fail where they come first", _first_of_all)
     yield Check("faults", "block status of one extent, and what fails behind it", _behind_extent)
     yield Check("faults", "flushes fail when jobs are refused", _flushed_by_refusals)
+    yield Check("faults", "flushes fail when jobs' filters are refused", _flushed_unfiltered)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
@@ -133,6 +134,25 @@ def _flushed_by_refusals(plan: Plan) -> Trace:
     for disk, command in zip(disks, refused, strict=True):
         builder.add_all((ops.Export(disk), ops.Write(disk, 0, 512), _of(disk, command)))
         builder.add_all((ops.Flush(disk),) * (len(fails) + 1))
+    return builder.trace()
+
+
+def _flushed_unfiltered(plan: Plan) -> Trace:
+    """A job whose filter may not take its disk's place flushes the disk on all builds: here, as
+    the disk does not share its backing file with who writes to it."""
+    job = Backup("job", "src", "tmp", Sync.FULL, max_workers=1)
+    sound = replace(job, device="disk", job="job2", filter_node="filter2")
+    refused = (job, Transaction((job,)), Transaction((sound, job)))
+    fails = (Fault(RequestKind.FLUSH, 0, once=True),) * len(refused)
+    builder = Builder(plan, Configuration((
+        Image("base", CLUSTER), Image("src", CLUSTER, Format.QCOW2, backing="base", faults=fails),
+        Image("disk", CLUSTER, faults=fails), Image("tmp", CLUSTER))))
+    for node in ("src", "disk"):
+        builder.add_all((ops.Export(node), ops.Write(node, 0, 512)))
+    builder.add(ops.AddFilter("cbw", "base", "base"))
+    for command in refused:
+        builder.add_all((command, ops.Flush("src"), ops.Flush("disk")))
+        builder.add_all((ops.Flush("src"), ops.Flush("disk")))
     return builder.trace()
 
 

@@ -113,8 +113,9 @@ class Image(Node):
 
     def _may_unmap(self, how: Zeroing) -> bool:
         """An image is two nodes, format and protocol, with the same ``discard``: if the upper one
-        is not asked, the lower one is."""
-        return self._heeds_unmap()
+        is not asked, the lower one is.  But space within a qcow2 is its own."""
+        of_its_own = self.spec.format is Format.QCOW2 and self.format_node == self.name
+        return (how.insists and of_its_own) or self._heeds_unmap()
 
     def _read(self, start: int, end: int) -> Program[Content]:
         yield self._request(RequestKind.READ, start, end)

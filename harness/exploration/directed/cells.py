@@ -35,6 +35,7 @@ def checks() -> Iterator[Check]:
         yield Check("access", f"reads of two tables that are kept, {name}",
                     _tables(cluster, subclusters))
     yield Check("zeroes", "copies of zero clusters and such as are perhaps zero", _perhaps)
+    yield Check("zeroes", "who may free the space of clusters", _whose_space)
 
 
 def _statuses(node: str, size: int, unit: int = CLUSTER) -> Iterator[Operation]:
@@ -263,3 +264,23 @@ def _tables(cluster: int, subclusters: bool) -> Make:
         return builder.trace()
 
     return make
+
+
+def _whose_space(plan: Plan) -> Trace:
+    """Whether zeroes that may free space do so shows in whether a cluster without space beside it
+    is one with it, and so in what a copy of both makes of a target with larger clusters."""
+    size, names = 2 * CLUSTER, ("src", "below", "beneath", "freed", "flat")
+    builder = Builder(plan, Configuration((
+        Image("tmp", size), *(
+            Image(name, size, Format.RAW if name == "flat" else Format.QCOW2,
+                  request_alignment=512 if name == "beneath" else None, discard=name == "freed")
+            for name in names),
+        *(Image(f"{name}-copy", size, Format.QCOW2, cluster_size=size) for name in names))))
+    builder.add(ops.AddFilter("cbw", "below", "tmp"))
+    for name in names:
+        export = "cbw" if name == "below" else name
+        builder.add_all((ops.Export(export), ops.Write(export, 0, CLUSTER),
+                         ops.Zero(export, 0, size, unmap=True), *_statuses(export, size),
+                         Backup("job", export, f"{name}-copy", Sync.FULL),
+                         ops.Export(f"{name}-copy"), *_statuses(f"{name}-copy", size)))
+    return builder.trace()

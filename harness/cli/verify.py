@@ -9,7 +9,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -68,13 +68,14 @@ class _Keeper:
     """As it was last."""
     kept: dict[object, Investigated] = field(default_factory=dict)
 
-    def take(self, tally: Tally) -> None:
+    def take(self, tally: Tally) -> Iterator[Investigated]:
         """Save what is new."""
         self.tally = tally
         for key, find_ in tally.finds.items():
             if key not in self.kept:
                 self.kept[key] = keep(find_, len(self.kept) + 1, self.folder)
                 self.shelf.keep(find_, find_.trace)
+                yield self.kept[key]
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -221,7 +222,8 @@ def explore(options: argparse.Namespace, budget: Budget, mission: Mission, keepe
             progress: Progress) -> Tally:
     """Explore within the budget."""
     def take(tally: Tally) -> None:
-        keeper.take(tally)
+        for each in keeper.take(tally):
+            progress.line(f"divergence {each.number}, {each.trace}: {each.find.summary}")
         if options.verbose > 1:
             for line in tally.done:
                 progress.line(line)

@@ -184,8 +184,12 @@ def test_interrupted_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(verify, "look_into", interrupt)
     assert _verify("--steps", "300", "--area", "access", "--no-directed") == 130
-    assert "INTERRUPTED: " in capsys.readouterr().out
-    assert list(Path("lockstep-output").glob("*.jsonl"))
+    said = capsys.readouterr()
+    assert "INTERRUPTED: " in said.out
+    for number, trace in enumerate(sorted(Path("lockstep-output").glob("*.jsonl")), start=1):
+        assert f"harness: divergence {number}, {trace}: diverges at operation" in said.err, \
+            "it is told when it is found"
+    assert number
 
 
 def test_the_fake_build_is_none_that_exists() -> None:

@@ -114,10 +114,14 @@ class CopyBeforeWrite(Node):
     def _discard(self, start: int, end: int) -> Program[None]:
         """A discard is done in up to three pieces, each copied by itself: the whole clusters in
         it, what comes before them and what comes after.  The clusters are those of the qcow2
-        image below, target included, that has the largest; backing files do not count."""
+        image below, target included, that has the largest; backing files do not count.  A piece
+        whose copy is not supported is left out, and the others are done all the same."""
         for low, high in split(start, end, self.discard_alignment):
-            yield from self._before_change(low, high)
-            yield from self.source.discard(low, high)
+            yield from self._advised(self._discard_piece(low, high))
+
+    def _discard_piece(self, start: int, end: int) -> Program[None]:
+        yield from self._before_change(start, end)
+        yield from self.source.discard(start, end)
 
     @rule("cbw.unchanged-writes-pass", source="BDRV_REQ_WRITE_UNCHANGED; driver copy-on-read "
           "over a filter (experiment)")

@@ -430,6 +430,8 @@ CASES = (
     ("flushes fail when jobs end", Lacking(BackupJob, "_take_leave", lambda job: iter(()))),
     ("flushes fail when jobs are refused",
      Lacking(flushing, "after_refusal", lambda graph, name: iter(()))),
+    ("discards of which a part cannot be copied",
+     Lacking(CopyBeforeWrite, "_advised", lambda node, piece: piece)),
     ("a drive-backup whose copies a client gives up",
      Lacking(Graph, "open_target", _opens_to_free_nothing)),
     *((name, Lacking(Qcow2, "compress", lambda image, start, content: None)) for name in (

@@ -34,6 +34,7 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "block status of one extent, and what fails behind it", _behind_extent)
     yield Check("faults", "flushes fail when jobs are refused", _flushed_by_refusals)
     yield Check("faults", "flushes fail when jobs' filters are refused", _flushed_unfiltered)
+    yield Check("faults", "discards of which a part cannot be copied", _copied_in_part)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
@@ -254,4 +255,26 @@ def _reads(plan: Plan) -> Trace:
     builder.add(ops.Export("src"))
     for via in Via:
         builder.add_all((ops.Read("src", 0, 512, via), ops.Read("src", 512, 512, via)))
+    return builder.trace()
+
+
+def _copied_in_part(plan: Plan) -> Trace:
+    """To a snapshot nothing can be copied, which a discard is not told: it leaves out what is to
+    be copied, and that only."""
+    size = 6 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("src", size, Format.QCOW2, filled=((0, size),)), Image("tmp", size),
+        Image("tmp2", size))))
+    builder.add_all((
+        ops.BitmapAdd("src", "old", CLUSTER), ops.Export("src"), ops.Write("src", 0, CLUSTER),
+        ops.Write("src", 4 * CLUSTER, CLUSTER), ops.Unexport("src"),
+        ops.BitmapDisable("src", "old"), ops.AddFilter("cbw", "tmp2", "tmp"),
+        ops.AddSnapshot("snap", "cbw")))
+    for policy in OnCbwError:
+        builder.add_all((
+            ops.AddFilter("cbw2", "src", "snap", BitmapRef("src", "old"), policy),
+            ops.Export("cbw2"), ops.Discard("cbw2", CLUSTER // 2, CLUSTER),
+            ops.Discard("cbw2", 3 * CLUSTER, CLUSTER + 512),
+            ops.Discard("cbw2", CLUSTER - 512, 2 * CLUSTER), ops.Inspect("cbw2"),
+            ops.Unexport("cbw2"), ops.RemoveNode("cbw2")))
     return builder.trace()

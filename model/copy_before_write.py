@@ -69,6 +69,7 @@ class CopyBeforeWrite(Node):
         self.reported_cluster_size = source.reported_cluster_size
         self.subcluster_size = source.subcluster_size
         self.zeroes_fast = source.zeroes_fast
+        self._discard_alignment = max(source.discard_alignment, target.discard_alignment)
         self.frozen: list[Reading] = []
         """Fleecing reads of the source under way, latest first: the guest must not change what
         they are of."""
@@ -107,15 +108,16 @@ class CopyBeforeWrite(Node):
 
     @property
     def discard_alignment(self) -> int:
-        """The larger of the source's and the target's."""
-        return max(self.source.discard_alignment, self.target.discard_alignment)
+        """The larger of the source's and the target's, as they were when it was opened."""
+        return self._discard_alignment
 
     @rule("cbw.discards-in-pieces", source="pdiscard_alignment of the block layer (experiment)")
     def _discard(self, start: int, end: int) -> Program[None]:
         """A discard is done in up to three pieces, each copied by itself: the whole clusters in
         it, what comes before them and what comes after.  The clusters are those of the qcow2
-        image below, target included, that has the largest; backing files do not count.  A piece
-        whose copy is not supported is left out, and the others are done all the same."""
+        image below, target included, that has the largest; backing files do not count, nor does
+        what came below only after the filter had been opened.  A piece whose copy is not
+        supported is left out, and the others are done all the same."""
         for low, high in split(start, end, self.discard_alignment):
             yield from self._advised(self._discard_piece(low, high))
 

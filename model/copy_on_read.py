@@ -38,11 +38,12 @@ class CopyOnRead(Node):
         self.subcluster_size = file.subcluster_size
         self._by_subclusters = by_subclusters
         self.zeroes_fast = file.zeroes_fast
+        self._discard_alignment = file.discard_alignment
 
     @property
     def discard_alignment(self) -> int:
-        """The file's."""
-        return self.file.discard_alignment
+        """The file's when it was opened."""
+        return self._discard_alignment
 
     @property
     def unit(self) -> int:

@@ -27,11 +27,12 @@ class SnapshotAccess(Node):
         super().__init__(name, file.size, discard=discard, fired=fired)
         self.file = file
         self.reported_cluster_size = None
+        self._discard_alignment = file.discard_alignment
 
     @property
     def discard_alignment(self) -> int:
-        """The filter's."""
-        return self.file.discard_alignment
+        """The filter's when it was opened."""
+        return self._discard_alignment
 
     @rule("snapshot-access.reads-the-point-in-time", source="driver snapshot-access")
     def _read(self, start: int, end: int) -> Program[Content]:

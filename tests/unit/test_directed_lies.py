@@ -432,6 +432,9 @@ CASES = (
      Lacking(flushing, "after_refusal", lambda graph, name: iter(()))),
     ("discards of which a part cannot be copied",
      Lacking(CopyBeforeWrite, "_advised", lambda node, piece: piece)),
+    ("discards cut where they were when a filter was opened",
+     Lacking(CopyBeforeWrite, "discard_alignment", property(
+         lambda node: max(node.source.discard_alignment, node.target.discard_alignment)))),
     ("a drive-backup whose copies a client gives up",
      Lacking(Graph, "open_target", _opens_to_free_nothing)),
     *((name, Lacking(Qcow2, "compress", lambda image, start, content: None)) for name in (

@@ -35,6 +35,7 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "flushes fail when jobs are refused", _flushed_by_refusals)
     yield Check("faults", "flushes fail when jobs' filters are refused", _flushed_unfiltered)
     yield Check("faults", "discards of which a part cannot be copied", _copied_in_part)
+    yield Check("faults", "discards cut where they were when a filter was opened", _cut_as_opened)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
@@ -277,4 +278,28 @@ def _copied_in_part(plan: Plan) -> Trace:
             ops.Discard("cbw2", 3 * CLUSTER, CLUSTER + 512),
             ops.Discard("cbw2", CLUSTER - 512, 2 * CLUSTER), ops.Inspect("cbw2"),
             ops.Unexport("cbw2"), ops.RemoveNode("cbw2")))
+    return builder.trace()
+
+
+def _cut_as_opened(plan: Plan) -> Trace:
+    """A job's filter that comes below, or goes, whose target has larger clusters, changes nothing
+    of where discards are cut: what cannot be copied of them shows where that is."""
+    size = 8 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("src", size, Format.QCOW2, filled=((0, size),)), Image("tmp", size),
+        Image("other", size), Image("large", size, Format.QCOW2, cluster_size=4 * CLUSTER))))
+    builder.add_all((
+        ops.BitmapAdd("src", "old", CLUSTER), ops.Export("src"),
+        ops.Write("src", 5 * CLUSTER, CLUSTER), ops.BitmapDisable("src", "old"),
+        ops.AddFilter("cbw", "other", "tmp"), ops.AddSnapshot("snap", "cbw")))
+    job = Backup("job", "src", "large", Sync.NONE, filter_node="jf", max_workers=1)
+    discards = (ops.Discard("cbw2", CLUSTER // 2, 5 * CLUSTER), ops.Discard(
+        "cbw2", 5 * CLUSTER - 512, CLUSTER + 512))
+    for below, first in (("src", ()), ("jf", (job,))):
+        builder.add_all((
+            ops.Unexport("src"), *first,
+            ops.AddFilter("cbw2", below, "snap", BitmapRef("src", "old")), ops.Export("cbw2"),
+            job, *discards, JobCancel("job"), *discards, ops.Inspect("cbw2"),
+            ops.Unexport("cbw2"), ops.RemoveNode("cbw2"), ops.Export("src"),
+            ops.Write("src", 0, size)))
     return builder.trace()

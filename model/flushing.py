@@ -33,10 +33,10 @@ def reaches_storage(graph: Graph, name: str) -> bool:
       "that")
 def before_removal(node: Node) -> Program[None]:
     """A filter that is removed by command is flushed first, and with it what it filters; nobody
-    hears whether that fails.  A snapshot only reads, so what is below it is not."""
+    hears whether that fails.  So is one that is to be reopened, which then is refused for that
+    reason.  A snapshot only reads, so what is below it is not."""
     if isinstance(node, (CopyBeforeWrite, CopyOnRead)):
-        with suppress(RequestFailed):
-            yield from node.flush()
+        yield from node.flush()
 
 
 @rule("flush.after-refusal", source="experiment: if the first flush is to fail, nobody hears of "

@@ -135,7 +135,8 @@ class Machine:
             case ops.RemoveNode(name):
                 unsaid.check_close(*filter(None, [self.graph.nodes.get(name)]))
                 node = self.graph.removable(operation)
-                self._answer(flushing.before_removal(node))
+                with suppress(RequestFailed):
+                    self._answer(flushing.before_removal(node))
                 self.graph.remove(node)
             case ops.Restart(read_only):
                 unsaid.check_close(*self.graph.nodes.values())
@@ -148,8 +149,10 @@ class Machine:
                 self._begin()
             case ops.Reopen(name):
                 unsaid.check_reopen(self.graph, operation)
-                reopening.reopen(self.graph, operation)
+                self._answer(reopening.reopen(self.graph, operation))
                 self._unsaved.discard(name)
+            case ops.ReopenAs():
+                self._answer(reopening.reopen_as(self.graph, operation))
             case ops.AddFilter() | ops.AddSnapshot() if not self.capabilities.snapshot_access:
                 raise Impossible("a build without snapshot-access has no filters but those of "
                                  "jobs")
@@ -371,7 +374,6 @@ COMMANDS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
     ops.AddFilter: filters.add_filter,
     ops.AddSnapshot: Graph.add_snapshot,
     ops.AddOverlay: overlays.add_overlay,
-    ops.ReopenAs: reopening.reopen_as,
     ops.Unexport: Graph.remove_export,
     **transactions.BITMAP_COMMANDS,
 }

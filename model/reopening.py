@@ -6,29 +6,30 @@ A command that is refused raises CommandRefused with QEMU's text.
 
 from __future__ import annotations
 
-from . import bitmap_directory, filters
+from . import bitmap_directory, filters, flushing
 from .configuration import Format
-from .errors import CommandRefused, Undetermined
+from .errors import ERROR_TEXT, CommandRefused, RequestFailed, Undetermined
 from .graph import Graph
 from .image import Image
 from .node import Node
 from .operations import AddCopyOnRead, AddFilter, AddSnapshot, Reopen, ReopenAs
+from .program import Program
 from .qcow2 import Qcow2
 from .rules import rule
 
 
-def reopen(graph: Graph, command: Reopen) -> None:
+def reopen(graph: Graph, command: Reopen) -> Program[None]:
     """blockdev-reopen of an image; of anything else it is refused."""
     node = graph.blockdev(command.node)
     if not isinstance(node, Image) or node.spec.format is Format.PARALLELS:
-        raise _cannot(node)
-    if command.read_only:
+        yield from _refuse(node)
+    elif command.read_only:
         _make_read_only(graph, node)
     else:
         _make_writable(node)
 
 
-def reopen_as(graph: Graph, command: ReopenAs) -> None:
+def reopen_as(graph: Graph, command: ReopenAs) -> Program[None]:
     """blockdev-reopen of a node with the options of a filter or of snapshot-access, which cannot
     be: no option may change, and none need."""
     options = command.options
@@ -39,6 +40,14 @@ def reopen_as(graph: Graph, command: ReopenAs) -> None:
     node = graph.blockdev(options.node)
     if isinstance(node, Image) and node.spec.format is not Format.PARALLELS:
         raise Undetermined("an image reopened as something else")
+    yield from _refuse(node)
+
+
+def _refuse(node: Node) -> Program[None]:
+    try:
+        yield from flushing.before_removal(node)
+    except RequestFailed as why:
+        raise CommandRefused(f"Error flushing drive: {ERROR_TEXT[why.error]}") from why
     raise _cannot(node)
 
 

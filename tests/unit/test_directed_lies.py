@@ -430,6 +430,9 @@ CASES = (
     ("flushes fail when jobs end", Lacking(BackupJob, "_take_leave", lambda job: iter(()))),
     ("flushes fail when jobs are refused",
      Lacking(flushing, "after_refusal", lambda graph, name: iter(()))),
+    *((name, Lacking(flushing, "before_removal", lambda node: iter(()))) for name in (
+        "filters are flushed when they are removed",
+        "filters are flushed when they are to be reopened")),
     ("discards of which a part cannot be copied",
      Lacking(CopyBeforeWrite, "_advised", lambda node, piece: piece)),
     ("discards cut where they were when a filter was opened",

@@ -34,6 +34,7 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "block status of one extent, and what fails behind it", _behind_extent)
     yield Check("faults", "flushes fail when jobs are refused", _flushed_by_refusals)
     yield Check("faults", "flushes fail when jobs' filters are refused", _flushed_unfiltered)
+    yield Check("faults", "filters are flushed when they are to be reopened", _flushed_reopened)
     yield Check("faults", "discards of which a part cannot be copied", _copied_in_part)
     yield Check("faults", "discards cut where they were when a filter was opened", _cut_as_opened)
 
@@ -256,6 +257,24 @@ def _reads(plan: Plan) -> Trace:
     builder.add(ops.Export("src"))
     for via in Via:
         builder.add_all((ops.Read("src", 0, 512, via), ops.Read("src", 512, 512, via)))
+    return builder.trace()
+
+
+def _flushed_reopened(plan: Plan) -> Trace:
+    """A filter that is to be reopened is flushed, and is refused for a failure that waits below;
+    without one, as it cannot be reopened.  A snapshot is not flushed."""
+    filters = (ops.AddFilter("cbw", "src", "tmp"), ops.AddCopyOnRead("cor", "src"),
+               ops.AddCopyOnRead("above", "cbw"))
+    errors = ("EIO", "ENOSPC", "EPERM", "ENOMEM", "EIO", "EPERM", "EIO")
+    builder = Builder(plan, Configuration((
+        Image("tmp", CLUSTER), Image("src", CLUSTER, faults=tuple(
+            Fault(RequestKind.FLUSH, 0, error, once=True) for error in errors)))))
+    snapshot = ops.AddSnapshot("snap", "cbw")
+    builder.add_all((ops.Export("src"), ops.Write("src", 0, 512), *filters, snapshot))
+    for each in filters:
+        builder.add_all((ops.Reopen(each.node), ops.ReopenAs(each)))
+    builder.add_all((ops.Reopen("snap"), ops.ReopenAs(snapshot), ops.Flush("src"),
+                     *(ops.Reopen(each.node, read_only=True) for each in filters)))
     return builder.trace()
 
 

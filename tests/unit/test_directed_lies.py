@@ -429,7 +429,7 @@ CASES = (
     ("flushes fail", Lacking(Image, "_flush", _has_flushed)),
     ("flushes fail when jobs end", Lacking(BackupJob, "_take_leave", lambda job: iter(()))),
     ("flushes fail when jobs are refused",
-     Lacking(flushing, "after_refusal", lambda graph, name: iter(()))),
+     Lacking(flushing, "after_refusal", lambda graph, *names: iter(()))),
     *((name, Lacking(flushing, "before_removal", lambda node: iter(()))) for name in (
         "filters are flushed when they are removed",
         "filters are flushed when they are to be reopened")),

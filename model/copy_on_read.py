@@ -8,16 +8,19 @@ along is now allocated in the image, which touches nobody's point in time.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 from .bitmap import align_down, align_up
 from .configuration import MIB
-from .content import Content, zeroes
+from .content import Content, is_zero, zeroes
 from .copy_before_write import CopyBeforeWrite
 from .errors import Undetermined
 from .node import DATA, Node, Status, Zeroing, filtered
 from .program import Program
+from .qcow2_cells import Cells
 from .rules import rule
 
 MOST_KEPT: Final = 16 * MIB
@@ -76,6 +79,7 @@ class CopyOnRead(Node):
             else:
                 stop = min(stop, place + MOST_KEPT)
                 content = yield from self.file.read(place, stop)
+                self._check_pieces(place, content)
                 yield from self.file.write_unchanged(place, content)
                 found.paste(place, content)
             place = stop
@@ -87,14 +91,27 @@ class CopyOnRead(Node):
             raise Undetermined("whether a read is kept, and recorded below, is up to the storage")
         return stop, allocated
 
+    def _check_pieces(self, start: int, content: Content) -> None:
+        """Refuse to keep what is zero in a part that may be kept by itself."""
+        image = [self.file, *self._filtered()][-1]
+        end = start + content.size
+        borders = image.in_doubt(start, end) if isinstance(image, Cells) else []
+        if len({is_zero(content.slice(low - start, high - start))
+                for low, high in pairwise((start, *borders, end))}) > 1:
+            raise Undetermined("whether zeroes are kept as such depends on where in the file what "
+                               "is beside them lies")
+
     def _is_recorded(self) -> bool:
         """Whether bitmaps record what is kept."""
+        return any(bitmap.recording or bitmap.read_only
+                   for node in self._filtered() for bitmap in node.bitmaps)
+
+    def _filtered(self) -> Iterator[Node]:
+        """The nodes that the file is a filter of, top first."""
         node = self.file
         while isinstance(node, (CopyBeforeWrite, CopyOnRead)):
             node = node.source if isinstance(node, CopyBeforeWrite) else node.file
-            if any(bitmap.recording or bitmap.read_only for bitmap in node.bitmaps):
-                return True
-        return False
+            yield node
 
     def _write(self, start: int, content: Content) -> Program[None]:
         return self.file.write(start, content)

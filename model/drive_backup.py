@@ -17,7 +17,8 @@ from .graph import Graph
 from .image import Image
 from .job_operations import DriveBackup, NewImage, Sync
 from .node import Node
-from .qcow2 import DEFAULT_CLUSTER, Qcow2
+from .qcow2 import Qcow2
+from .qcow2_cells import DEFAULT_CLUSTER
 from .rules import rule
 
 NO_FORMATS: Final = frozenset({"", "none", "some"})

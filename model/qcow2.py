@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final, NoReturn
 
 from . import configuration
@@ -16,7 +17,6 @@ from .bitmap import StoredBitmap, align_down, align_up, check_changeable, divide
 from .configuration import KIB, RequestKind
 from .content import ZERO, Content, zeroes
 from .errors import CommandRefused, Errno, RequestFailed, Undetermined
-from .image import Image
 from .node import (
     ANYTHING_ZERO,
     DATA,
@@ -30,12 +30,9 @@ from .node import (
     Zeroing,
 )
 from .program import Program, run_to_end
-from .qcow2_cells import ALL_ZERO, ENTRY, SPACE, SUBCLUSTERS, ZEROED, Cell
+from .qcow2_cells import SPACE, ZEROED, Cell, Cells
 from .rules import rule
-from .runs import RunMap
 
-DEFAULT_CLUSTER: Final = 64 * KIB
-"""Bytes, as qemu-img makes images."""
 LITTLE: Final = 16 * KIB
 """Bytes: around a write of no more, what is kept before and after it is read at once."""
 COMPRESSIBLE: Final = 8
@@ -43,28 +40,19 @@ COMPRESSIBLE: Final = 8
 the rest noise; without any zeroes none does."""
 
 
-class Qcow2(Image):
+class Qcow2(Cells):
     """A qcow2 image; ``backing`` is the node that shows through where nothing is allocated."""
 
     def __init__(self, spec: configuration.Image, index: int, backing: Node | None,
                  fired: Counter[str]) -> None:
         super().__init__(spec, index, fired)
         self.backing = backing
-        self.cluster = spec.cluster_size or DEFAULT_CLUSTER
-        self.cell = self.cluster // SUBCLUSTERS if spec.subclusters else self.cluster
-        self.subcluster_size = self.cell
-        entry = ENTRY * 2 if spec.subclusters else ENTRY
-        self.table = self.cluster // entry * self.cluster
-        """How much of the disk one table of clusters is about; no status run is longer."""
-        start = Cell.DATA if spec.preallocation and not spec.subclusters else Cell.UNALLOCATED
-        self.cells: RunMap[Cell] = RunMap(self._room // self.cell, start)
         self.compressed: dict[int, bool] = {}
         """The clusters, by number, that hold compressed data; False: perhaps."""
         self.directory: list[StoredBitmap] = []
         """The bitmaps that the image keeps: see :mod:`model.bitmap_directory`."""
         self.levels = 1 if self.format_node == self.name else 2
         """How much deeper its backing file lies: ``blkdebug`` is a level of its own."""
-        self.content.resize(self._room, ZERO)
         for offset, length in spec.filled:
             self._mark(offset, min(offset + length, self.size), Cell.DATA)
 
@@ -72,11 +60,6 @@ class Qcow2(Image):
         """The image is made anew: nothing is allocated."""
         super().forget_content()
         self._mark(0, self._room, Cell.UNALLOCATED)
-
-    @property
-    def _room(self) -> int:
-        """The size in whole clusters: the last one may reach past the end of the image."""
-        return align_up(self.size, self.cluster)
 
     def check_fresh(self, start: int, end: int) -> None:
         """Refuse compressed data where a cluster may have space in the file: with subclusters and
@@ -123,7 +106,8 @@ class Qcow2(Image):
     def _read(self, start: int, end: int) -> Program[Content]:
         """An unallocated cell reads as the backing file does; as zero past the backing file's
         end or if there is none.  The backing file is asked for what one table is about at a
-        time; with subclusters, for clusters that have space in the file apart from others."""
+        time; with subclusters, for clusters that have space in the file apart from others, and
+        for two that have it perhaps apart."""
         yield self._request(RequestKind.READ, start, end)
         content = zeroes(end - start)
         for run in list(self.cells.runs(start // self.cell, divide_up(end, self.cell))):
@@ -133,24 +117,11 @@ class Qcow2(Image):
                 continue
             while low < high:
                 stop = self._end_of_alike(low, high)
-                content.paste(low - start, (yield from self._below(low, stop)))
+                piece = yield from self._below(low, stop)
+                self._check_pieces(low, stop, piece)
+                content.paste(low - start, piece)
                 low = stop
         return content
-
-    def _end_of_alike(self, start: int, end: int) -> int:
-        """Where in ``(start, end]`` the unallocated cells end that are looked up together."""
-        stop = min(align_down(start, self.table) + self.table, end)
-        if not self.spec.subclusters:  # then none of them has space
-            return stop
-        borders = range(align_down(start, self.cluster) + self.cluster, stop, self.cluster)
-        has_space = self._has_space(start)
-        return next((border for border in borders if self._has_space(border) != has_space), stop)
-
-    def _has_space(self, place: int) -> bool:
-        """Whether the cluster has space in the file, be it for one of its subclusters only."""
-        first = align_down(place, self.cluster) // self.cell
-        states = {run.value for run in self.cells.runs(first, first + self.cluster // self.cell)}
-        return bool(states & SPACE or (self.spec.preallocation and self.spec.subclusters))
 
     @rule("qcow2.write-fills-cells", source="docs/interop/qcow2.txt")
     def _write(self, start: int, content: Content) -> Program[None]:
@@ -180,7 +151,7 @@ class Qcow2(Image):
         low, high = align_down(start, self.cluster), align_up(end, self.cluster)
         if self._may_be_zero_beside(start, end):
             raise Undetermined("what is told to read as zero need not be read")
-        if high - low > self.cluster and not self._is_new(low, high):
+        if not self._is_one_write(low, high):
             raise Undetermined("how much is stored of a write that fails at one end depends on "
                                "where in the file its clusters lie")
         raise RequestFailed(error)
@@ -192,28 +163,36 @@ class Qcow2(Image):
         return all(run_to_end(self._is_zero(*beside), lambda request: None) is not False
                    for beside in ((low, start), (end, high)))
 
-    def _is_new(self, start: int, end: int) -> bool:
-        """Whether these whole clusters take their space together, none of them having any."""
-        new = (Cell.UNALLOCATED,) if self.spec.subclusters else (Cell.UNALLOCATED, Cell.ZERO)
-        return not self.spec.preallocation and (
-            align_up(end, self.table) - align_down(start, self.table) == self.table) and all(
-            run.value in new for run in self.cells.runs(start // self.cell, end // self.cell))
-
     def _shown_beside(self, start: int, end: int) -> list[tuple[int, int]]:
-        """What the backing file shows beside a range in the cells at its ends: before it, after
-        it, the end of the image being no limit, or both at once and all between if that is
-        little; also if one of the two is zero, if all take their space together."""
+        """What the backing file shows beside a range in the cells at its ends: before it, and
+        after it, the end of the image being no limit; or, if both these cells have something to
+        be kept, be it zero, and what is between them is little, all that it shows of the cells
+        from the one to the other, if they are written at once."""
         low, high = align_down(start, self.cell), align_up(end, self.cell)
-        before = low < start and self._is_shown(low)
-        after = end < high and self._is_shown(high - self.cell)
-        if low < start and end < high and end - start <= LITTLE and (before or after):
-            if before and after:
-                return [(low, high)]
-            if self._is_new(align_down(start, self.cluster), align_up(end, self.cluster)):
-                return [(run.start * self.cell, run.end * self.cell)
-                        for run in self.cells.runs(low // self.cell, high // self.cell)
-                        if run.value is Cell.UNALLOCATED]
-        return [(low, start)] * before + [(end, high)] * after
+        apart = [(low, start)] * (low < start and self._is_shown(low)) + (
+            [(end, high)] * (end < high and self._is_shown(high - self.cell)))
+        kept = ZEROED | {Cell.UNALLOCATED}
+        if not (apart and low < start and end < high and end - start <= LITTLE and all(
+                self.cells.at(place // self.cell) in kept for place in (low, high - self.cell))):
+            return apart
+        at_once = self._is_one_write(low, high)
+        together = [(run.start * self.cell, run.end * self.cell)
+                    for run in self.cells.runs(low // self.cell, high // self.cell)
+                    if run.value is Cell.UNALLOCATED]
+        if at_once is None and self._kept(apart, start, end) != self._kept(together, start, end):
+            raise Undetermined("what is read at once depends on where in the file it lies")
+        return apart if at_once is False else together
+
+    def _kept(self, ranges: list[tuple[int, int]], start: int, end: int) -> Content | Errno:
+        """What the cells at the ends of a range keep if these ranges are read of what is below."""
+        kept = zeroes(self._room)
+        try:
+            for low, high in ranges:
+                kept.paste(low, run_to_end(self._below(low, high), lambda request: None))
+        except RequestFailed as why:
+            return why.error
+        kept.set(start, end, ZERO)
+        return kept
 
     def _is_shown(self, place: int) -> bool:
         return self.backing is not None and (
@@ -226,6 +205,15 @@ class Qcow2(Image):
             stop = min(end, self.backing.size)
             content.paste(0, (yield from self.backing.read(start, stop)))
         return content
+
+    def _check_pieces(self, start: int, end: int, content: Content) -> None:
+        """Refuse a read of what is below that would give other content if it went piece by piece,
+        as it may."""
+        borders = self.in_doubt(start, end)
+        for low, high in pairwise((start, *borders, end) if borders else ()):
+            piece = run_to_end(self._below(low, high), lambda request: None)
+            if piece != content.slice(low - start, high - start):
+                raise Undetermined("what is read at once depends on where in the file it lies")
 
     @rule("qcow2.zeroes", source="docs/interop/qcow2.txt; experiment")
     def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
@@ -285,8 +273,9 @@ class Qcow2(Image):
         """A cluster that has space, be it for one of its subclusters only, becomes zero, as does
         any over a backing file; others stay as they are."""
         states = {run.value for run in self.cells.runs(start // self.cell, end // self.cell)}
-        if self.backing is None and Cell.UNALLOCATED in states and not self._has_space(start):
-            if Cell.PERHAPS_ZERO in states:
+        has_space = self._has_space(start)
+        if self.backing is None and Cell.UNALLOCATED in states and not has_space:
+            if has_space is None:
                 raise Undetermined("whether a zeroed subcluster has given its cluster space")
             return
         self._make_zero(start, end)
@@ -323,17 +312,6 @@ class Qcow2(Image):
         yield self._request(RequestKind.STATUS, start, end)
         return (yield from self._look_up(start, end))
 
-    def _run_of_cells(self, start: int, end: int) -> tuple[int, Cell]:
-        """Where in ``(start, end]`` the run of like cells stops that begins at ``start``, as far
-        as one table tells; and their state."""
-        first, last = start // self.cell, divide_up(end, self.cell)
-        run = self.cells.run_at(first, last)
-        stop = run.end
-        if self.spec.subclusters and run.value in ZEROED:
-            stop = next((other.start for other in self.cells.runs(first, last)
-                         if other.value not in ZEROED), last)
-        return min(stop * self.cell, end, align_down(start, self.table) + self.table), run.value
-
     def _look_up(self, start: int, end: int) -> Program[tuple[int, Status]]:
         stop, cell = self._run_of_cells(start, end)
         if cell is Cell.DATA:
@@ -347,15 +325,16 @@ class Qcow2(Image):
         if self.backing is None or start >= self.backing.size:
             return stop, replace(ZERO_HOLE, depths=(
                 NOWHERE if self.backing is None else frozenset({1 + self.levels})))
-        stop, below = yield from self.backing.block_status(start, min(stop, self.backing.size))
+        stop = min(stop, self.backing.size)
+        borders = self.in_doubt(start, stop)
+        stop, below = yield from self.backing.block_status(start, stop)
+        if borders:
+            place, other = run_to_end(self.backing.block_status(start, borders[0]),
+                                      lambda request: None)
+            if (place, other.flags) != (min(stop, borders[0]), below.flags):
+                raise Undetermined("what is told at once depends on where in the file it lies")
         return stop, replace(below, depths=frozenset(
             depth and depth + self.levels for depth in below.depths))
-
-    def _may_go_on(self, cell: Cell, stop: int) -> bool:
-        """Whether a run of zeroes may go on at its ``stop``: only where one of the two is perhaps
-        data, and in the same table."""
-        both = {cell, self.cells.at(stop // self.cell)}
-        return stop % self.table > 0 and Cell.PERHAPS_ZERO in both and both <= ALL_ZERO
 
     @rule("qcow2.sparse-data", source="qcow2 looks at the file below for preallocated clusters")
     def _data_status(self, start: int, end: int) -> tuple[int, Status]:
@@ -415,6 +394,6 @@ class Qcow2(Image):
         self.cells.resize(self._room // self.cell, Cell.UNALLOCATED)
         if size > before and self.backing is not None and self.backing.size > before:
             whole = align_up(before, self.cell)
-            self._make_zero(whole, size)
+            self._zero_cells(whole, size, frees=False)
             run_to_end(self._store(before, zeroes(min(whole, size) - before)),
                        lambda request: None)

@@ -31,7 +31,8 @@ from .operations import Context, Request, Via
 from .overlays import shows_snapshot
 from .permissions import parents_first
 from .program import run_to_end
-from .qcow2 import DEFAULT_CLUSTER, Qcow2
+from .qcow2 import Qcow2
+from .qcow2_cells import DEFAULT_CLUSTER
 from .requests import CHANGES
 from .snapshot_access import SnapshotAccess
 

@@ -307,6 +307,12 @@ def _all_of_its_cells(image: Qcow2, start: int, end: int) -> list[tuple[int, int
         _shown_beside(image, start, end))]
 
 
+def _what_is_kept(image: Qcow2, start: int, end: int) -> list[tuple[int, int]]:
+    low, high = align_down(start, image.cell), align_up(end, image.cell)
+    return [(low, start)] * (low < start and image._is_shown(low)) + (
+        [(end, high)] * (end < high and image._is_shown(high - image.cell)))
+
+
 def _up_to_its_end(image: Qcow2, start: int, end: int) -> list[tuple[int, int]]:
     return [(low, min(high, image.size)) for low, high in _shown_beside(image, start, end)
             if low < image.size]
@@ -363,6 +369,10 @@ CASES = (
         ("its end", "_shown_beside", _up_to_its_end))),
     *(("an overlay of a snapshot, read at once", Lacking(qcow2, "LITTLE", little))
       for little in (0, 16 * KIB - 1, 16 * KIB + 512)),
+    ("an overlay of a snapshot, written to beside zeroes",
+     Lacking(Qcow2, "_shown_beside", _what_is_kept)),
+    ("what copy-on-read keeps of clusters with space and without",
+     Lacking(Qcow2, "_has_space", lambda image, place: False)),
     ("an overlay of a snapshot, opened, used and closed",
      Lacking(bitmap_directory, "load", lambda image: None)),
     ("the classic scheme over a snapshot", Lacking(Qcow2, "_below", _sees_zeroes)),

@@ -37,6 +37,7 @@ def checks() -> Iterator[Check]:
     yield Check("overlays", "an overlay of a snapshot, opened, used and closed", _life)
     yield Check("overlays", "the classic scheme over a snapshot", _classic)
     yield Check("overlays", "an overlay of a snapshot, some of its clusters with space", _spaced)
+    yield Check("overlays", "an overlay of a snapshot, written to beside zeroes", _beside_zeroes)
 
 
 def _denied(cluster: int, subclusters: bool, *changes: type[ops.Request]) -> Make:
@@ -88,6 +89,37 @@ def _spaced(plan: Plan) -> Trace:
     builder.add_all(ops.Read("over", start * CLUSTER + 2 * fine, (end - start) * CLUSTER,
                              Via.NBD_DF)
                     for start, end in itertools.combinations(range(8), 2))
+    builder.add(ops.Inspect("over"))
+    return builder.trace()
+
+
+def _beside_zeroes(plan: Plan) -> Trace:
+    """A little is written to a cluster that has space, from a subcluster that is zero to one that
+    shows the snapshot, or from this to that; what is between them is read, too, though all of it
+    is overwritten, unless it has data.  The snapshot denies what is before some place."""
+    cluster, fine = 2 * CLUSTER, 4 * KIB
+    cases = tuple(itertools.product((13, 14, 15, 16), (None, False, True), (True, False), (2, 3)))
+    size = len(cases) * cluster
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),)), Image("tmp", size),
+        Image("over", size, Format.QCOW2, cluster_size=cluster, subclusters=True))))
+    builder.add_all((*GRAPH, *_OPENED))
+    for number, (first, denied, zero_first, count) in enumerate(cases):
+        start = number * cluster
+        last = first + count
+        builder.add_all((
+            ops.Write("over", start, fine),
+            ops.Zero("over", start + (first if zero_first else last) * fine, fine)))
+        if denied is None:
+            builder.add_all((ops.Write("over", start + (first + 1) * fine, fine),
+                             ops.Write("cbw", start, CLUSTER)))
+        else:
+            builder.add(ops.Discard("snap", start + denied * CLUSTER, CLUSTER))
+        builder.add_all((
+            ops.Write("over", start + first * fine + 512, count * fine),
+            ops.Read("over", start + (first + 1) * fine, 512, Via.NBD_DF),
+            *(ops.Status("over", start + place * fine, fine, context=Context.DEPTH)
+              for place in range(first, last + 1))))
     builder.add(ops.Inspect("over"))
     return builder.trace()
 

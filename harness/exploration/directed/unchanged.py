@@ -26,6 +26,7 @@ def checks() -> Iterator[Check]:
     yield Check("access", "copy-on-read nodes over one another and over two filters", _over_others)
     yield Check("access", "what copy-on-read keeps of a look at all of it", _looked_at)
     yield Check("access", "levels below copy-on-read, and how much it keeps at once", _levels)
+    yield Check("access", "what copy-on-read keeps of clusters with space and without", _spaced)
 
 
 def _above_a_filter(plan: Plan) -> Trace:
@@ -78,6 +79,26 @@ def _levels(plan: Plan) -> Trace:
                          ops.Status(node, MOST_KEPT, 2 * CLUSTER, context=Context.DEPTH)))
     builder.add_all((_read(2 * CLUSTER - 1, MOST_KEPT + 1), ops.Status("cor", 0, size),
                      ops.Status("cor", 0, size, context=Context.DEPTH)))
+    return builder.trace()
+
+
+def _spaced(plan: Plan) -> Trace:
+    """With subclusters, what is read of clusters that have space and of such that have none is
+    kept apart, as zeroes or as data, also where the space was that of zeroes only."""
+    fine = CLUSTER // 32
+    size = 12 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("base", size, filled=tuple(
+            (place * CLUSTER + 2 * fine, fine) for place in (1, 4, 8, 9))),
+        Image("src", size, Format.QCOW2, subclusters=True, backing="base"))))
+    builder.add_all((
+        ops.Export("src", allocation_depth=True),
+        *(ops.Write("src", place * CLUSTER + 20 * fine, fine) for place in (1, 4, 6, 9)),
+        ops.Zero("src", 9 * CLUSTER, CLUSTER // 2), ops.Zero("src", 9 * CLUSTER + 20 * fine, fine),
+        ops.AddCopyOnRead("cor", "src"), ops.Export("cor")))
+    builder.add_all(_read(int(start * CLUSTER), int((end - start) * CLUSTER))
+                    for start, end in ((0, 1.5), (3, 6), (7, 8.5), (9.75, 11)))
+    builder.add_all(ops.Status("src", 0, size, context=context) for context in Context)
     return builder.trace()
 
 

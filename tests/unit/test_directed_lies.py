@@ -39,6 +39,7 @@ from model import (
 from model.backup_job import BackupJob
 from model.bitmap import DirtyBitmap, align_down, align_up, divide_up, split
 from model.block_copy import BlockCopy, CopyCall, CopyTask
+from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import GIB, KIB, MIB, Configuration, RequestKind
 from model.content import Content, zeroes
@@ -94,8 +95,9 @@ class _ForgetfulHeld(_Forgetful, ConcurrentMachine):
     pass
 
 
-def _forgetful(kind: type[_Forgetful], lacking: Lacking, images: Configuration) -> Any:
-    machine = kind(images)
+def _forgetful(kind: type[_Forgetful], lacking: Lacking, images: Configuration,
+               capabilities: Capabilities | None = None) -> Any:
+    machine = kind(images, capabilities)
     machine.lacking = lacking
     return machine
 
@@ -493,6 +495,19 @@ def test_the_truth_conforms(name: str) -> None:
 def test_who_lacks_the_rule_is_caught(name: str, lacking: Lacking) -> None:
     verdict = replay(CHECKS[name].make(_PLAN), Stand(
         lambda images: Simulated(_forgetful(_Forgetful, lacking, images)), Machine))
+    assert isinstance(verdict, Diverges), verdict.summary
+
+
+@pytest.mark.parametrize(("name", "lacking"), [
+    ("written across clusters", Lacking(Qcow2, "_is_one_write", lambda image, start, end: True)),
+    ("some of its clusters with space",
+     Lacking(Qcow2, "_has_space", lambda image, place: False))])
+def test_who_lacks_what_shows_on_an_older_build_is_caught(name: str, lacking: Lacking) -> None:
+    older = Capabilities(snapshot_reads_source_before_done_run_ends=True)
+    trace = CHECKS[f"an overlay of a snapshot, {name}"].make(replace(_PLAN, capabilities=older))
+    verdict = replay(trace, Stand(
+        lambda images: Simulated(_forgetful(_Forgetful, lacking, images, older)),
+        lambda images: Machine(images, older)))
     assert isinstance(verdict, Diverges), verdict.summary
 
 

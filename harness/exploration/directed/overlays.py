@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Make, Plan
@@ -38,6 +39,7 @@ def checks() -> Iterator[Check]:
     yield Check("overlays", "the classic scheme over a snapshot", _classic)
     yield Check("overlays", "an overlay of a snapshot, some of its clusters with space", _spaced)
     yield Check("overlays", "an overlay of a snapshot, written to beside zeroes", _beside_zeroes)
+    yield Check("overlays", "an overlay of a snapshot, written across clusters", _across)
 
 
 def _denied(cluster: int, subclusters: bool, *changes: type[ops.Request]) -> Make:
@@ -121,6 +123,32 @@ def _beside_zeroes(plan: Plan) -> Trace:
             *(ops.Status("over", start + place * fine, fine, context=Context.DEPTH)
               for place in range(first, last + 1))))
     builder.add(ops.Inspect("over"))
+    return builder.trace()
+
+
+def _across(plan: Plan) -> Trace:
+    """Clusters that take their space one by one, as one of them has it already, or is of another
+    table, read what they keep one by one: older builds show where each of these reads ends."""
+    shapes = ((4 * KIB, False), (512, False), (CLUSTER, True), (2 * CLUSTER, True))
+    last = CLUSTER - 4 * KIB
+    before = (None, ops.Write("", last, 4 * KIB), ops.Zero("", last, 2 * KIB),
+              ops.Write("", 0, 2 * KIB))
+    cases = tuple(itertools.product(before, (CLUSTER - 256, CLUSTER - 6 * KIB)))
+    size = len(cases) * 2 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),)), Image("tmp", size),
+        *(Image(f"over{number}", size, Format.QCOW2, cluster_size=cluster, subclusters=subclusters)
+          for number, (cluster, subclusters) in enumerate(shapes)))))
+    overlays = [f"over{number}" for number in range(len(shapes))]
+    builder.add_all((*GRAPH, *(each for over in overlays for each in (
+        ops.RemoveNode(over), ops.AddOverlay(over, "snap"), ops.Export(over)))))
+    for number, (first, place) in enumerate(cases):
+        start = number * 2 * CLUSTER
+        builder.add_all(replace(first, node=over, offset=start + first.offset)
+                        for over in overlays if first is not None)
+        builder.add(ops.Write("cbw", start, CLUSTER))
+        builder.add_all(ops.Write(over, start + place, CLUSTER + 256 - place) for over in overlays)
+    builder.add_all(map(ops.Inspect, overlays))
     return builder.trace()
 
 

@@ -198,8 +198,9 @@ class BackupJob(JobLife):
         A build without x-perf copies one cluster after the other.
 
         With ``use-copy-range`` storage is asked to copy by itself.  If it can, as files can, the
-        outcome is the same.  If it cannot, as over NBD, the very first request says so, and all
-        is read and written in the same pieces as without the option."""
+        outcome is the same, though up to 16 MiB are copied at a time then.  If it cannot, as over
+        NBD, the very first request says so, and all is read and written in the same pieces as
+        without the option."""
         if not self.filter.capabilities.x_perf:
             return 1
         return self.command.max_workers or MOST_TASKS
@@ -208,6 +209,13 @@ class BackupJob(JobLife):
     def piece(self) -> int:
         """The most that the job copies at a time, in bytes."""
         return self.filter.block_copy.chunk(CopyLimits(self.workers, self._chunk))
+
+    @property
+    def may_take_more(self) -> bool:
+        """Whether the job copies more than a piece at a time once storage has copied by itself."""
+        length = self.filter.block_copy.length
+        return bool(self.command.use_copy_range) and self.piece < min(
+            self.command.max_chunk or length, length)
 
     @property
     def _chunk(self) -> int:

@@ -206,6 +206,10 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
                 isinstance(each, Qcow2) for each in parents_first([job.filter.source])):
             raise Impossible("how many zero clusters storage keeps when it copies one qcow2 image "
                              "to another nobody has found out")
+        if job.may_take_more and isinstance(job.filter.source, Qcow2) and any(
+                faults.get(each.name) or isinstance(each, SnapshotAccess)
+                for each in parents_first([job.filter.source])[1:]):
+            raise Impossible("how much fails together where storage has copied by itself")
         if job.command.use_copy_range and isinstance(target, ImageNode) and target.detects:
             raise Impossible("whether storage copies by itself, in which nobody detects zeroes")
         if job.command.compress and not isinstance(target, Qcow2):

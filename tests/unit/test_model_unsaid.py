@@ -315,6 +315,24 @@ def test_a_job_over_failing_storage_copies_nothing_that_may_be_told_to_be_zero()
         machine.apply(4, Backup("job", "src", "tmp", Sync.INCREMENTAL, "b0", max_workers=1))
 
 
+@pytest.mark.parametrize("size", [16 * CLUSTER, 17 * CLUSTER])
+def test_storage_that_copies_by_itself_copies_more_than_a_piece_later(size: int) -> None:
+    """After the cluster that the image holds, all of its backing file that is left is one task;
+    if storage does not copy by itself, a task has a megabyte, which is all of a small disk."""
+    machine = Machine(Configuration((
+        Image("base", size, filled=((0, size),), faults=(Fault(RequestKind.READ, CLUSTER),)),
+        Image("src", size, Format.QCOW2, backing="base", filled=((0, CLUSTER),)),
+        Image("tmp", size))), Capabilities())
+    job = Backup("job", "src", "tmp", Sync.FULL, max_workers=1)
+    for number, command in enumerate((job, replace(job, use_copy_range=True, max_chunk=CLUSTER))):
+        assert machine.apply(number, command).refused is None
+    if size > 16 * CLUSTER:
+        with pytest.raises(Impossible, match="storage has copied by itself"):
+            machine.apply(2, replace(job, use_copy_range=True))
+    else:
+        assert machine.apply(2, replace(job, use_copy_range=True)).refused is None
+
+
 def test_a_target_that_is_a_filter_copies_several_clusters_over_failing_storage() -> None:
     """Also when a client discards, which ends in the target."""
     full = ((0, 2 * CLUSTER),)

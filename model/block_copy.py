@@ -146,7 +146,7 @@ class BlockCopy:
                 break
             found_any = True
             copy = self._begin(found[0], align_up(found[1], self.cluster_size))
-            is_zero = yield from self._shrink_to_status(copy)
+            is_zero = yield from self._shrink_to_status(copy, follows=start < place == copy.start)
             place = copy.end
             yield from self._take_memory(copy)
             if place >= end and not tasks:
@@ -195,12 +195,13 @@ class BlockCopy:
 
     @rule("block-copy.zeroes-stay-zeroes", source="block status of the source chooses the way of "
           "copying (experiment: holes stay holes)")
-    def _shrink_to_status(self, task: CopyTask) -> Program[bool | None]:
+    def _shrink_to_status(self, task: CopyTask, *, follows: bool) -> Program[bool | None]:
         """A task is cut to the run of equal block status at its start, whole clusters of it; what
         is cut off goes back into the copy bitmap.  A run that reads as zero is copied by writing
         zeroes.  If the run is shorter than a cluster, or block status fails, one cluster is
         copied as data.  The answer is whether zeroes are to be written; None if that depends on
-        the storage, or on where in the file of the source its zeroes lie."""
+        the storage, or on where in the file of the source its zeroes lie.  ``follows``: the task
+        before it in the same request ended where it begins."""
         limit = min(task.end, self.length)
         is_zero: bool | None
         try:
@@ -212,7 +213,10 @@ class BlockCopy:
             if is_zero and 0 < status.pieces < self.cluster_size:
                 is_zero = None
             if stop - task.start < self.cluster_size:
-                stop, is_zero = task.start + self.cluster_size, None if status.goes_on else False
+                is_zero = False
+                if status.goes_on or (follows and self._may_be_joined(status)):
+                    is_zero = None
+                stop = task.start + self.cluster_size
             elif stop == self.length:
                 stop = align_up(stop, self.cluster_size)
             else:
@@ -222,6 +226,12 @@ class BlockCopy:
         self.copy_bitmap.set(stop, task.end)
         task.end = stop
         return is_zero
+
+    def _may_be_joined(self, status: Status) -> bool:
+        """Whether a run that may read as zero may as well be the end of a longer run of data, and
+        be written with that, so that a target that detects zeroes finds none."""
+        return (isinstance(self.target, Qcow2) and bool(self.target.detects)
+                and status.is_zero is None and not self.compressing)
 
     def _run(self, task: CopyTask, is_zero: bool | None,
              call: CopyCall) -> Program[None]:

@@ -392,11 +392,12 @@ def check_attach(graph: Graph, command: ops.Attach) -> None:
 
 def check_cancel(graph: Graph) -> None:
     """Refuse to cancel a job stopped by an error if its last copies may need no time, as zeroes
-    do that only change an image's tables: how many there are then depends on that."""
+    do that only change an image's tables, or have to wait for a limit of speed: how many there are
+    then depends on that."""
     for job in graph.jobs.values():
         target = job.filter.target
-        if job.stopped_copying and not (
-                isinstance(target, ImageNode) and target.spec.format is Format.RAW):
+        if job.stopped_copying and (job.speed or not (
+                isinstance(target, ImageNode) and target.spec.format is Format.RAW)):
             raise Impossible("how much a stopped job copies on its way out is not known")
 
 

@@ -11,7 +11,17 @@ import pytest
 from model.capabilities import Capabilities
 from model.configuration import Configuration, Fault, Format, Image, RequestKind
 from model.errors import Errno
-from model.job_operations import Abort, Backup, BitmapMode, JobCancel, Sync, Transaction
+from model.job_operations import (
+    FAST,
+    Abort,
+    Backup,
+    BitmapMode,
+    JobCancel,
+    JobSetSpeed,
+    OnError,
+    Sync,
+    Transaction,
+)
 from model.machine import Impossible, Machine
 from model.operations import (
     AddCopyOnRead,
@@ -313,6 +323,21 @@ def test_a_job_over_failing_storage_copies_nothing_that_may_be_told_to_be_zero()
         machine.apply(number, operation)
     with pytest.raises(Impossible, match="may be told to be zero"):
         machine.apply(4, Backup("job", "src", "tmp", Sync.INCREMENTAL, "b0", max_workers=1))
+
+
+def test_a_stopped_job_may_have_to_wait_for_its_limit_of_speed() -> None:
+    """When it is cancelled: then it copies nothing more, and else it does."""
+    machine = Machine(Configuration((
+        Image("src", CLUSTER, filled=((0, CLUSTER),)),
+        Image("tmp", CLUSTER, faults=(Fault(RequestKind.WRITE, 0, once=True),)))), Capabilities())
+    job = Backup("job", "src", "tmp", Sync.FULL, max_workers=1, speed=FAST,
+                 on_target_error=OnError.STOP)
+    for number, command in enumerate((job, JobSetSpeed("job"), JobSetSpeed("job", speed=FAST))):
+        assert machine.apply(number, command).refused is None
+    with pytest.raises(Impossible, match="how much a stopped job copies"):
+        machine.apply(3, JobCancel("job"))
+    for number, command in enumerate((JobSetSpeed("job"), JobCancel("job")), start=4):
+        assert machine.apply(number, command).refused is None
 
 
 @pytest.mark.parametrize("size", [16 * CLUSTER, 17 * CLUSTER])

@@ -10,7 +10,7 @@ from harness.exploration.directed.fleecing import CLUSTER, GRAPH
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, Format, Image
-from model.job_operations import Backup, Sync
+from model.job_operations import Backup, BitmapMode, Sync
 from model.operations import Context
 
 
@@ -19,6 +19,7 @@ def checks() -> Iterator[Check]:
     for detects in ("on", "unmap"):
         yield Check("zeroes", f"data that is zero, detected ({detects})", _detected(detects))
     yield Check("zeroes", "copies that are zero, detected by their target", _copied)
+    yield Check("zeroes", "zeroes at the end that are told with the data before them", _joined)
 
 
 def _detected(detects: str) -> Make:
@@ -79,4 +80,23 @@ def _copied(plan: Plan) -> Trace:
         ops.Export("src2"), ops.Write("src2", CLUSTER, 2 * CLUSTER, zeroes=True),
         ops.Unexport("src2"), Backup("job", "src2", "tmp-None", Sync.FULL),
         ops.Export("tmp-None", writable=False), ops.Status("tmp-None", 0, size)))
+    return builder.trace()
+
+
+def _joined(plan: Plan) -> Trace:
+    """What storage tells as one run of data is copied with one write, in which nobody detects the
+    zeroes of a last cluster that is cut short; alone they are detected."""
+    size = 4 * CLUSTER - 512
+    tail = size - 3 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),)),
+        *(Image(node, size, Format.QCOW2, detect_zeroes="unmap") for node in ("tmp", "tmp2")))))
+    builder.add_all((
+        ops.BitmapAdd("src", "last", CLUSTER), ops.BitmapAdd("src", "most", CLUSTER),
+        ops.Export("src"), ops.Write("src", size - tail, tail, zeroes=True),
+        ops.BitmapDisable("src", "last"), ops.Write("src", CLUSTER, 2 * CLUSTER),
+        Backup("job", "src", "tmp", Sync.BITMAP, "most", BitmapMode.NEVER),
+        Backup("job", "src", "tmp2", Sync.BITMAP, "last", BitmapMode.NEVER),
+        *(operation for node in ("tmp", "tmp2") for operation in (
+            ops.Export(node, writable=False), ops.Status(node, 0, size), ops.Inspect(node)))))
     return builder.trace()

@@ -103,9 +103,9 @@ def _rest_is_lost(filter_: CopyBeforeWrite) -> None:
     copy = filter_.block_copy
     cut = copy._shrink_to_status
 
-    def losing(task: CopyTask) -> Program[bool | None]:
+    def losing(task: CopyTask, *, follows: bool) -> Program[bool | None]:
         end = task.end
-        is_zero = yield from cut(task)
+        is_zero = yield from cut(task, follows=follows)
         copy.copy_bitmap.reset(task.end, end)
         return is_zero
 

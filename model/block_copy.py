@@ -116,6 +116,8 @@ class BlockCopy:
         self.discards_source = False
         """Whether the source may drop what was copied (option discard-source of jobs)."""
         self.compressing = False
+        self.is_looked_through = False
+        """Whether an image below the target detects zeroes in what is copied to it."""
 
     def copy(self, start: int, end: int, call: CopyCall) -> Program[None]:
         """Copy what is still to be copied of ``[start, end)``, which is aligned to clusters.
@@ -230,8 +232,7 @@ class BlockCopy:
     def _may_be_joined(self, status: Status) -> bool:
         """Whether a run that may read as zero may as well be the end of a longer run of data, and
         be written with that, so that a target that detects zeroes finds none."""
-        return (isinstance(self.target, Qcow2) and bool(self.target.detects)
-                and status.is_zero is None and not self.compressing)
+        return self.is_looked_through and status.is_zero is None and not self.compressing
 
     def _run(self, task: CopyTask, is_zero: bool | None,
              call: CopyCall) -> Program[None]:

@@ -13,6 +13,8 @@ from .errors import CommandRefused
 from .graph import Graph
 from .node import Node
 from .operations import AddFilter, OnCbwError
+from .permissions import parents_first
+from .qcow2 import Qcow2
 
 
 def add_filter(graph: Graph, command: AddFilter) -> None:
@@ -36,6 +38,8 @@ def make_filter(graph: Graph, name: str, source: Node, target: Node, bitmap: Dir
     """A filter that is not in the graph yet."""
     copy_bitmap = _copy_bitmap(source, target, bitmap, min_cluster_size)
     block_copy = BlockCopy(source, target, copy_bitmap, graph.fired)
+    block_copy.is_looked_through = any(isinstance(each, Qcow2) and each.detects
+                                       for each in parents_first([target]))
     return CopyBeforeWrite(name, source, target, block_copy, options, graph.capabilities,
                            discard=discard, fired=graph.fired)
 

@@ -90,13 +90,15 @@ def _joined(plan: Plan) -> Trace:
     tail = size - 3 * CLUSTER
     builder = Builder(plan, Configuration((
         Image("src", size, filled=((0, size),)),
-        *(Image(node, size, Format.QCOW2, detect_zeroes="unmap") for node in ("tmp", "tmp2")))))
+        *(Image(node, size, Format.QCOW2, detect_zeroes="unmap")
+          for node in ("tmp", "tmp2", "tmp3")), Image("low", size))))
     builder.add_all((
         ops.BitmapAdd("src", "last", CLUSTER), ops.BitmapAdd("src", "most", CLUSTER),
         ops.Export("src"), ops.Write("src", size - tail, tail, zeroes=True),
         ops.BitmapDisable("src", "last"), ops.Write("src", CLUSTER, 2 * CLUSTER),
         Backup("job", "src", "tmp", Sync.BITMAP, "most", BitmapMode.NEVER),
         Backup("job", "src", "tmp2", Sync.BITMAP, "last", BitmapMode.NEVER),
-        *(operation for node in ("tmp", "tmp2") for operation in (
+        ops.AddFilter("cbw", "tmp3", "low"), Backup("job", "src", "cbw", Sync.FULL),
+        *(operation for node in ("tmp", "tmp2", "cbw") for operation in (
             ops.Export(node, writable=False), ops.Status(node, 0, size), ops.Inspect(node)))))
     return builder.trace()

@@ -16,6 +16,7 @@ from .operations import Discard, OnCbwError, Operation, Read, Write, Zero
 from .program import StorageRequest
 from .rules import rule
 from .small_steps import Pending
+from .snapshot_access import SnapshotAccess
 
 MOST_IN_FLIGHT: Final = 16
 """Requests that QEMU sends to one NBD server before it waits for an answer (experiment)."""
@@ -50,11 +51,14 @@ def asks_again(graph: Graph, client: Operation, request: StorageRequest,
                error: Errno | None) -> bool:
     """Whether who made the request, for that client, may at once make another one of the same
     storage when it completes, or fails: a reader; who asks block status; a change that is made
-    durable, or in pieces; and a guest whose copy fails, if that breaks the snapshot."""
+    durable, or in pieces; a guest whose copy fails, if that breaks the snapshot; and a copy from a
+    snapshot, of which a build that has the defect reads neighbouring runs both from the source."""
     if request.kind is RequestKind.READ:
-        return isinstance(client, Read) or (error is not None and any(
-            node.options.on_cbw_error is OnCbwError.BREAK_SNAPSHOT
-            for node in graph.nodes.values() if isinstance(node, CopyBeforeWrite)))
+        filters = [node for node in graph.nodes.values() if isinstance(node, CopyBeforeWrite)]
+        in_runs = graph.capabilities.snapshot_reads_source_before_done_run_ends and any(
+            isinstance(node.source, SnapshotAccess) for node in filters)
+        return in_runs or isinstance(client, Read) or (error is not None and any(
+            node.options.on_cbw_error is OnCbwError.BREAK_SNAPSHOT for node in filters))
     durable = isinstance(client, (Write, Zero, Discard)) and (
         client.fua or graph.exports[client.node].writethrough)
     return request.kind is RequestKind.STATUS or (request.kind.changes and (

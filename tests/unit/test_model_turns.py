@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import pytest
 
+from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine
 from model.configuration import Configuration, Image, Protocol, RequestKind
 from model.machine import Impossible
@@ -89,6 +91,29 @@ def test_who_does_not_leaves_the_turn_to_who_waits(busy: Busy, complete: Complet
     assert last not in busy.machine.pending()
     busy.do(complete)
     assert last in busy.machine.pending()
+
+
+@pytest.mark.parametrize("defect", [True, False])
+def test_a_copy_from_a_snapshot_asks_the_source_again_where_a_build_reads_it_for_the_target(
+        defect: bool) -> None:
+    """The first cluster of a copy is done while block status is asked of both."""
+    machine = ConcurrentMachine(Configuration((
+        Image("src", SIZE, protocol=Protocol.HELD, filled=((0, SIZE),), tells_status=True),
+        *(Image(node, SIZE, protocol=Protocol.HELD) for node in ("tmp", "tmp2")))),
+        Capabilities(snapshot_reads_source_before_done_run_ends=defect))
+    status = StorageRequest("src", RequestKind.STATUS, 0, 2 * CLUSTER)
+    for number, operation in enumerate((
+            KEEPS, AddSnapshot("snap", "cbw"), AddFilter("cbw2", "snap", "tmp2"), Export("cbw"),
+            Export("cbw2"), Start(Discard("cbw2", 0, 2 * CLUSTER)),
+            Start(Write("cbw", 0, CLUSTER)), done(RequestKind.STATUS), *COPIED,
+            Complete.of(status), *(Start(Read("cbw", cluster * CLUSTER, CLUSTER, Via.NBD_DF))
+                                   for cluster in range(2, 2 + MOST_IN_FLIGHT)))):
+        machine.apply(number, operation)
+    first = machine.pending()[0]
+    assert first.node == ("src" if defect else "tmp")
+    with pytest.raises(Impossible, match="asks the same storage again") if defect else (
+            nullcontext()):
+        machine.apply(99, Complete.of(first))
 
 
 def test_a_flush_that_waits_for_another_is_behind_all_that_waits_by_then() -> None:

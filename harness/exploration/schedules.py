@@ -204,7 +204,9 @@ class Drawer:
         channels = [via for via in building.plan.channels if via in CHANNELS]
         self._channels = choices.some(channels, at_least=1)
         self._focus: list[int] = []
-        self._disk = not any(building.scene.of_kind(Kind.FILTER))
+        # A job's filter is under the exports of its disk.
+        self._disk = all(place.name == JOB_FILTER
+                         for place in building.scene.of_kind(Kind.FILTER))
         self._tells = building.configuration.image(SOURCE).tells_status
         self._served = [image.node for image in building.configuration.images
                         if image.protocol is Protocol.HELD]
@@ -299,7 +301,6 @@ class Drawer:
 
     def _start(self) -> None:
         scene = self._building.scene
-        # A job's filter is under the exports of its disk.
         kinds = (Kind.FILTER, Kind.IMAGE) if self._disk else (Kind.FILTER,)
         guests = [place for place in scene.served(*kinds)
                   if scene.exports[place.name].writable and place.name != TARGET]

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from harness.exploration.areas import AREAS, EVERYTHING, UnknownArea, chosen, named
+from harness.exploration.areas import AREAS, EVERYTHING, Scheme, UnknownArea, chosen, named
 from harness.exploration.building import Plan
 from harness.exploration.traces import TraceSource, traces
 from harness.lockstep.trace import SystemKind, Trace, header_line, parse, step_line
@@ -19,6 +19,7 @@ from model.concurrent_machine import machine_for
 from model.job_operations import DriveBackup
 from model.operations import Via
 from model.rules import RULES
+from model.schedule import Start, request_of
 
 OLD = Capabilities(
     min_cluster_size=False, discard_source=False, job_on_cbw_error=False,
@@ -86,6 +87,16 @@ def test_only_channels_of_the_plan_are_drawn() -> None:
                    for step in trace.steps if isinstance(step.operation, ops.Request))
     assert set(used) <= {Via.QEMU_IO, Via.NBD, Via.NBD_DF}
     assert used[Via.QEMU_IO]
+
+
+@pytest.mark.parametrize("scheme", named("concurrency").schemes)
+def test_guests_change_the_disk_in_schedules_of_every_scheme(scheme: Scheme) -> None:
+    area = dataclasses.replace(named("concurrency"), schemes={scheme: 1})
+    source = TraceSource(Plan(), area)
+    drawn = [request for index in range(4) if (trace := source.trace(1, index))
+             for step in trace.steps if (request := request_of(step.operation))
+             and isinstance(step.operation, Start) and not request.node.startswith("snap")]
+    assert {ops.Write, ops.Zero, ops.Flush} <= {type(request) for request in drawn}
 
 
 def test_the_device_is_attached_only_where_there_is_one() -> None:

@@ -189,6 +189,8 @@ class Graph:
         self.check_unblocked(node)
         if self._uses()[node.name]:
             raise CommandRefused(f"Block device {node.name} is in use")
+        if isinstance(node, Qcow2) and node.backing is not None and node.format_node != node.name:
+            raise Undetermined(f"node {node.format_node!r} stays, and holds its backing file")
         return node
 
     def remove(self, node: Node) -> None:

@@ -75,6 +75,8 @@ class Image(Node):
         self.reported_cluster_size = spec.cluster_size or self.traits.cluster
         self.detects = spec.detect_zeroes
         """``detect-zeroes`` as the image is open now."""
+        self.was_target = False
+        """Whether a job has opened the file by itself, or made it anew."""
         self.zeroes_fast = spec.format in (Format.RAW, Format.QCOW2)
         self._flushed = 0
         """What :attr:`changes` was at the last flush that succeeded."""
@@ -84,11 +86,13 @@ class Image(Node):
 
     def open_for_job(self, *, opened: bool) -> None:
         """A job opens the image by itself, and so that it frees space; or that is over."""
+        self.was_target = True
         self.detects = "unmap" if opened else self.spec.detect_zeroes
         self.discard_enabled = opened or self.spec.discard
 
     def forget_content(self) -> None:
         """The image is made anew, empty."""
+        self.was_target = True
         self.content.set(0, self.content.size, ZERO)
 
     @property

@@ -31,6 +31,8 @@ def add_overlay(graph: Graph, command: AddOverlay) -> None:
         raise CommandRefused(f"Could not open backing file: {why}") from why
     if not isinstance(backing, SnapshotAccess):
         raise Undetermined("an overlay of anything but a snapshot")
+    if image.was_target:
+        raise Undetermined("the node of a file does not hear how long another has made the file")
     del graph.closed[image.name]
     image.backing = backing
     bitmap_directory.load(image)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is below a removed image stays open in QEMU, and the model has no nodes for it: where that
+matters, no trace goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from model.configuration import Configuration, Format, Image
+from model.job_operations import DriveBackup, NewImage, Sync
+from model.machine import Impossible, Machine
+from model.operations import AddFilter, AddOverlay, AddSnapshot, RemoveNode, Restart
+from tests.unit.fleecing import CLUSTER
+
+
+@pytest.mark.parametrize(("backing", "possible"), [("src", False), (None, True)])
+def test_a_format_without_its_instrument_would_hold_its_backing_file(
+        backing: str | None, possible: bool) -> None:
+    machine = Machine(Configuration((Image("src", CLUSTER), Image(
+        "tmp", CLUSTER, Format.QCOW2, backing=backing, request_alignment=512))))
+    if possible:
+        assert machine.apply(1, RemoveNode("tmp")).refused is None
+    else:
+        with pytest.raises(Impossible, match="holds its backing file"):
+            machine.apply(1, RemoveNode("tmp"))
+
+
+@pytest.mark.parametrize("mode", [None, NewImage.EXISTING])
+def test_a_file_is_not_used_again_that_a_job_has_written(mode: str | None) -> None:
+    """Its node, opened before, takes it to be as long as it was then; another QEMU does not."""
+    machine = Machine(Configuration((
+        Image("src", CLUSTER), Image("tmp", CLUSTER), Image("over", CLUSTER, Format.QCOW2))))
+    opened = AddOverlay("over", "snap")
+    begin = (AddFilter("cbw", "src", "tmp"), AddSnapshot("snap", "cbw"), RemoveNode("over"))
+    job = DriveBackup("job", "src", "over", Sync.FULL, format="qcow2", mode=mode)
+    for number, operation in enumerate((*begin, opened, RemoveNode("over"), job)):
+        assert machine.apply(number, operation).refused is None
+    with pytest.raises(Impossible, match="how long"):
+        machine.apply(7, opened)
+    for number, operation in enumerate((Restart(), *begin, opened), 8):
+        assert machine.apply(number, operation).refused is None

@@ -220,6 +220,8 @@ class Graph:
         """A job opens an image by itself."""
         del self.closed[image.name]
         name = f"#target({job})"
+        if name in self.nodes:
+            name += "'"  # of a job whose name is taken: that is found out later
         self.targets[name], image.name, image.age = image.name, name, self.next_age()
         self.nodes[name] = image
 

@@ -41,6 +41,7 @@ def checks() -> Iterator[Check]:
         yield Check("jobs", f"drive-backup, mode {mode}", _drive_backups(mode))
     yield Check("graph", "a new disk that is refused, looked at or not", _refused_disk)
     yield Check("jobs", "a drive-backup whose copies a client gives up", _given_up)
+    yield Check("jobs", "drive-backups of one name, to files of two formats", _one_name)
 
 
 def _below_the_device(plan: Plan) -> Trace:
@@ -164,6 +165,21 @@ def _given_up(plan: Plan) -> Trace:
         ops.Discard("snap", CLUSTER, CLUSTER), ops.Inspect("snap"), JobFinalize("job"),
         ops.Restart(), ops.Inspect("tmp"), ops.Export("tmp"),
         ops.Discard("tmp", 3 * CLUSTER, CLUSTER), ops.Inspect("tmp")))
+    return builder.trace()
+
+
+def _one_name(plan: Plan) -> Trace:
+    """That a job's name is taken is found out when the target has been opened, or made anew."""
+    builder = Builder(plan, Configuration((
+        Image("src", SIZE, filled=((0, SIZE),)), Image("qcow", SIZE, Format.QCOW2),
+        Image("raw", SIZE, filled=((0, SIZE),)), Image("short", CLUSTER))))
+    first = DriveBackup("job", "src", "qcow", Sync.FULL, format="qcow2", mode="existing",
+                        auto_finalize=False)
+    second = replace(first, target="raw", format="raw")
+    builder.add_all((
+        *(ops.RemoveNode(node) for node in ("qcow", "raw", "short")), first, second,
+        replace(second, target="short"), replace(second, mode=None), JobFinalize("job"),
+        ops.Restart(), *(ops.Inspect(node) for node in ("qcow", "raw"))))
     return builder.trace()
 
 

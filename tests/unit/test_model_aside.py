@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is below a removed image stays open in QEMU, and the model has no nodes for it: where that
-matters, no trace goes on."""
+"""What QEMU opens, or leaves open, aside of the nodes that there are: where the model does not
+follow that, no trace goes on."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from model.configuration import Configuration, Format, Image
-from model.job_operations import DriveBackup, NewImage, Sync
+from model.job_operations import DriveBackup, JobFinalize, NewImage, Sync
 from model.machine import Impossible, Machine
 from model.operations import AddFilter, AddOverlay, AddSnapshot, RemoveNode, Restart
 from tests.unit.fleecing import CLUSTER
@@ -39,3 +41,18 @@ def test_a_file_is_not_used_again_that_a_job_has_written(mode: str | None) -> No
         machine.apply(7, opened)
     for number, operation in enumerate((Restart(), *begin, opened), 8):
         assert machine.apply(number, operation).refused is None
+
+
+@pytest.mark.parametrize("mode", [None, NewImage.EXISTING])
+def test_a_job_whose_name_is_taken_opens_its_target_beside_that_of_the_other(
+        mode: str | None) -> None:
+    machine = Machine(Configuration((
+        Image("src", CLUSTER), Image("qcow", CLUSTER, Format.QCOW2), Image("raw", CLUSTER))))
+    first = DriveBackup("job", "src", "qcow", Sync.FULL, format="qcow2", mode="existing",
+                        auto_finalize=False)
+    for number, operation in enumerate((RemoveNode("qcow"), RemoveNode("raw"), first)):
+        assert machine.apply(number, operation).refused is None
+    second = replace(first, target="raw", format="raw", mode=mode)
+    assert "already in use" in str(machine.apply(4, second).refused)
+    assert machine.apply(5, JobFinalize("job")).refused is None
+    assert machine.apply(6, Restart()).refused is None

@@ -55,6 +55,8 @@ class CopyTask:
 
     start: int
     end: int
+    told: int = 0
+    """Up to where block status has told of it at once."""
 
     @property
     def memory(self) -> int:
@@ -211,7 +213,7 @@ class BlockCopy:
         except RequestFailed:
             stop, is_zero = task.start + self.cluster_size, False
         else:
-            is_zero = status.is_zero
+            is_zero, task.told = status.is_zero, stop
             if is_zero and 0 < status.pieces < self.cluster_size:
                 is_zero = None
             if stop - task.start < self.cluster_size:
@@ -246,6 +248,9 @@ class BlockCopy:
                 content = yield from self._read(task.start, end)
                 reading = False
                 if is_zero is None and not reads_zero(content):
+                    if not reads_zero(content.slice(0, min(task.told, end) - task.start)):
+                        raise Undetermined("what may be told to be zero is of another time than "
+                                           "what is read")
                     is_zero = False
             if self.serialising:
                 yield from self._wait_for_readers(task.start, end)

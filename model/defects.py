@@ -25,6 +25,7 @@ from .job_operations import (
     JobCancel,
     JobFinalize,
     JobResume,
+    JobSetSpeed,
     Sync,
     Transaction,
 )
@@ -75,10 +76,10 @@ def _triggers(graph: Graph, operation: Operation) -> Iterable[str]:
         if target is not None and _is_image_of(Format.QED, target):
             yield "qed_parallel_allocation_aborts"
         yield from _job_triggers(graph.nodes.get(operation.device), target)
-    elif isinstance(operation, (JobCancel, JobFinalize, JobResume)):
-        if operation.job in graph.jobs:
-            yield from _end_triggers(graph)
+    elif isinstance(operation, (JobCancel, JobFinalize, JobResume, JobSetSpeed)):
         job = graph.jobs.get(operation.job)
+        if job is not None and (job.is_held or not isinstance(operation, JobSetSpeed)):
+            yield from _end_triggers(graph)
         if job is not None and job.is_active:
             yield from _job_triggers(job.filter, job.filter.target)
     elif isinstance(operation, ops.Restart):

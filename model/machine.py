@@ -253,7 +253,8 @@ class Machine:
         unsaid.check_pieces(self.configuration, export.node, request)
         # A copy to go back to takes time, and few requests can turn out to be impossible.
         doubtful = (isinstance(request, ops.Zero) and request.fast) or (
-            failing or overlays.shows_snapshot(export.node)) or any(
+            failing or overlays.shows_snapshot(export.node) or overlays.copies_snapshot(
+                export.node)) or any(
                 job.is_held or job.command.compress for job in self.graph.jobs.values()) or any(
                     isinstance(each, CopyOnRead) or (isinstance(each, Qcow2) and each.compressed)
                     for each in self.graph.nodes.values())

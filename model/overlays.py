@@ -9,6 +9,7 @@ configuration whose node has been removed.  :mod:`model.qcow2` says what it does
 from __future__ import annotations
 
 from . import bitmap_directory
+from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused, Undetermined
 from .graph import Graph
 from .node import Node
@@ -44,4 +45,11 @@ def shows_snapshot(node: Node) -> bool:
     """Whether the node, or one below, is an overlay of what may deny it something."""
     return any(isinstance(each, Qcow2) and each.backing is not None and any(
         isinstance(below, SnapshotAccess) for below in parents_first([each.backing]))
+        for each in parents_first([node]))
+
+
+def copies_snapshot(node: Node) -> bool:
+    """Whether the node, or one below, is a filter that copies what may be denied it."""
+    return any(isinstance(each, CopyBeforeWrite) and (
+        isinstance(each.source, SnapshotAccess) or shows_snapshot(each.source))
         for each in parents_first([node]))

@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 from . import configuration
 from .bitmap import StoredBitmap, align_down, align_up, check_changeable, divide_up, split
 from .configuration import KIB, RequestKind
-from .content import ZERO, Content, zeroes
+from .content import ZERO, Content, is_zero, zeroes
 from .errors import CommandRefused, Errno, RequestFailed, Undetermined
 from .node import (
     ANYTHING_ZERO,
@@ -140,6 +140,7 @@ class Qcow2(Cells):
                 self._cannot_fill(start, end, why.error)
         for low, piece in shown:
             self.content.paste(low, piece)
+        self._check_beside(start, end)
         self.content.paste(start, content)
         self._mark(start, end, Cell.DATA)
 
@@ -155,6 +156,14 @@ class Qcow2(Cells):
             raise Undetermined("how much is stored of a write that fails at one end depends on "
                                "where in the file its clusters lie")
         raise RequestFailed(error)
+
+    def _check_beside(self, start: int, end: int) -> None:
+        """Refuse to keep what was read at once, and is not zero, where each side by itself may be
+        told to be: a snapshot with a defect shows what is of another time."""
+        beside = (align_down(start, self.cell), start), (end, align_up(end, self.cell))
+        if not all(is_zero(self.content.slice(*each)) for each in beside) and (
+                self._may_be_zero_beside(start, end)):
+            raise Undetermined("what is told to be zero may be read as something else")
 
     def _may_be_zero_beside(self, start: int, end: int) -> bool:
         """Whether all that is to be kept of the cells at the ends of a range may be known to be
@@ -218,14 +227,17 @@ class Qcow2(Cells):
     @rule("qcow2.zeroes", source="docs/interop/qcow2.txt; experiment")
     def _write_zeroes(self, start: int, end: int, how: Zeroing) -> Program[None]:
         """Whole cells become zero cells; so does a cell of which only a part is zeroed but which
-        reads as zero already.  In other cells the zeroes are written as data; a request to zero
-        fast ends with ENOTSUP there, and what it has zeroed before stays so."""
+        reads as zero already, unless it holds data.  In other cells the zeroes are written as
+        data; a request to zero fast ends with ENOTSUP there, and what it has zeroed before stays
+        so."""
         yield self._request(RequestKind.ZERO, start, end)
         for low, high in split(start, end, self.cell):
             cell_start = align_down(low, self.cell)
             cell_end = min(align_up(high, self.cell), self.size)
-            rest = [(yield from self._is_zero(cell_start, low)),
-                    (yield from self._is_zero(high, cell_end))]
+            partial = (low, high) != (cell_start, cell_end)
+            rest = [False] if partial and self.cells.at(low // self.cell) is Cell.DATA else [
+                (yield from self._is_zero(cell_start, low)),
+                (yield from self._is_zero(high, cell_end))]
             if all(rest):
                 if how.perhaps:
                     self._make_zero(low, high, Cell.PERHAPS_ZERO)

@@ -28,7 +28,7 @@ from .jobs import JobStatus
 from .links import shown_filter
 from .node import ANYTHING_ZERO, DATA_OR_ZERO, PERHAPS_HOLE, Node
 from .operations import Context, Request, Via
-from .overlays import shows_snapshot
+from .overlays import copies_snapshot, shows_snapshot
 from .permissions import parents_first
 from .program import run_to_end
 from .qcow2 import Qcow2
@@ -86,10 +86,7 @@ def check_pieces(configuration: Configuration, node: Node, request: Request) -> 
     if isinstance(request, ops.Write) and not request.length and any(
             bitmap.read_only for below in parents_first([node])[1:] for bitmap in below.bitmaps):
         raise Impossible("whether a write of nothing is passed on differs between nodes")
-    if isinstance(request, ops.Discard) and any(
-            isinstance(each, CopyBeforeWrite) and (
-                isinstance(each.source, SnapshotAccess) or shows_snapshot(each.source))
-            for each in parents_first([node])):
+    if isinstance(request, ops.Discard) and copies_snapshot(node):
         _check_uncut(configuration.images, request)
     if isinstance(request, ops.Zero) and request.fast and shows_snapshot(node):
         raise Impossible(FAST_IS_UNSAID)
@@ -241,10 +238,7 @@ def _is_undecided(job: BackupJob) -> bool:
     """Whether it is up to the storage what block status says of what the job copies, and so in
     which pieces it is copied."""
     copy, source = job.filter.block_copy, job.filter.source
-    undecided = {PERHAPS_HOLE.flags, ANYTHING_ZERO.flags}
-    below = parents_first([source])
-    if any(isinstance(each, Qcow2) and each.spec.preallocation for each in below):
-        undecided.add(DATA_OR_ZERO.flags)
+    undecided = {PERHAPS_HOLE.flags, ANYTHING_ZERO.flags, DATA_OR_ZERO.flags}
     wanted = copy.copy_bitmap
     if job.sync is Sync.BITMAP and job.sync_bitmap is not None:
         wanted = job.sync_bitmap.bitmap
@@ -253,17 +247,15 @@ def _is_undecided(job: BackupJob) -> bool:
         stop = min(align_up(end, copy.cluster_size), source.size)
         while place < stop:
             # What is denied is copied, or not, as data; of a run that is denied in part, the rest
-            # may be asked about by itself.
-            for limit in (stop, min(place + copy.cluster_size, stop)):
+            # may be asked about by itself.  A snapshot with a defect tells otherwise of a part.
+            for length in (stop - place, job.piece, copy.cluster_size):
+                found = min(place + length, stop)
                 with suppress(RequestFailed):
-                    found, status = run_to_end(source.block_status(place, limit),
+                    found, status = run_to_end(source.block_status(place, found),
                                                lambda request: None)
                     if status.flags in undecided or (
                             status.is_zero and 0 < status.pieces < copy.cluster_size):
                         return True
-                    break
-            else:
-                found = limit
             place = found
     return False
 

@@ -311,7 +311,7 @@ def test_copies_to_what_takes_no_data_fail_one_by_one_or_together() -> None:
 
 
 def test_a_job_over_failing_storage_copies_nothing_that_may_be_told_to_be_zero() -> None:
-    """Of a cluster whose rest may be a hole in the file, zeroes of a part may make a zero cell."""
+    """Zeroes of a part of a cluster of data are data, of which the file may have a hole."""
     size = 3 * CLUSTER + 4096
     machine = Machine(Configuration((
         Image("src", size, Format.QCOW2, cluster_size=2 * CLUSTER,

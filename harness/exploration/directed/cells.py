@@ -36,6 +36,7 @@ def checks() -> Iterator[Check]:
                     _tables(cluster, subclusters))
     yield Check("zeroes", "copies of zero clusters and such as are perhaps zero", _perhaps)
     yield Check("zeroes", "who may free the space of clusters", _whose_space)
+    yield Check("zeroes", "zeroes of parts of clusters whose data are zeroes", _zero_data)
 
 
 def _statuses(node: str, size: int, unit: int = CLUSTER) -> Iterator[Operation]:
@@ -283,4 +284,19 @@ def _whose_space(plan: Plan) -> Trace:
                          ops.Zero(export, 0, size, unmap=True), *_statuses(export, size),
                          Backup("job", export, f"{name}-copy", Sync.FULL),
                          ops.Export(f"{name}-copy"), *_statuses(f"{name}-copy", size)))
+    return builder.trace()
+
+
+def _zero_data(plan: Plan) -> Trace:
+    """A cluster of data is none of zeroes, be they all zero: a part of it is not zeroed fast."""
+    builder = Builder(plan, Configuration((
+        Image("src", 2 * CLUSTER, Format.QCOW2),
+        Image("fine", 2 * CLUSTER, Format.QCOW2, subclusters=True))))
+    for node, cell in (("src", CLUSTER), ("fine", _FINE)):
+        builder.add(ops.Export(node))
+        for place, fast in ((0, False), (cell, True)):
+            builder.add_all((
+                ops.Write(node, place, cell, zeroes=True),
+                ops.Zero(node, place + 512, cell - 512, fast=fast), *_statuses(node, 2 * cell),
+                ops.Zero(node, place, cell, fast=True), *_statuses(node, 2 * cell)))
     return builder.trace()

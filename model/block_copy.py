@@ -18,9 +18,10 @@ from .content import ZERO, Content, zeroes
 from .content import is_zero as reads_zero
 from .errors import CommandRefused, Errno, RequestFailed, Undetermined
 from .jobs import Progress
-from .node import DATA, Node, Status, Zeroing, until_read
+from .node import DATA, Node, Status, Zeroing
 from .program import Program, Task, Wait
 from .qcow2 import Qcow2
+from .readings import until_read
 from .rules import rule
 
 LEAST_CLUSTER: Final = 64 * KIB
@@ -165,11 +166,25 @@ class BlockCopy:
             tasks.append(task)
             call.cancelled = call.cancelled or len(tasks) == call.last_task
             yield task
+            if task.outlives_its_start and call.failure is not None and not call.cancelled:
+                yield from self._look_ahead(place, end, call)
         yield Wait(lambda: all(task.finished for task in tasks), "own copy tasks to end",
                    last=True)
         if call.failure is not None:
             raise RequestFailed(call.failure)
         return found_any
+
+    @rule("block-copy.looks-ahead", source="experiment: jobs with one worker over a source whose "
+          "block status fails once")
+    def _look_ahead(self, start: int, end: int, call: CopyCall) -> Program[None]:
+        """Before a task has ended, be it one that fails, the next one is made up, and block status
+        asked for it."""
+        found = self.copy_bitmap.next_dirty(start, end, self.chunk(call.limits))
+        if found is not None:
+            copy = self._begin(found[0], align_up(found[1], self.cluster_size))
+            yield from self._shrink_to_status(copy)
+            self.copy_bitmap.set(copy.start, copy.end)
+            self.in_flight.remove(copy)
 
     def chunk(self, limits: CopyLimits) -> int:
         """The most that one task copies, in bytes."""

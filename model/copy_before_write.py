@@ -25,9 +25,10 @@ from .block_copy import BlockCopy, CopyCall
 from .capabilities import Capabilities
 from .content import Content, zeroes
 from .errors import Errno, RequestFailed
-from .node import SECTOR, Node, Reading, Status, Zeroing, filtered, until_read
+from .node import SECTOR, Node, Status, Zeroing, filtered
 from .operations import OnCbwError
 from .program import Program, Task, Wait, collecting
+from .readings import Reading, until_read
 from .rules import rule
 
 Result = TypeVar("Result")

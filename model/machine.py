@@ -108,10 +108,15 @@ class Machine:
         if isinstance(operation, Request):
             return self._request(number, operation)
         if isinstance(operation, ops.Inspect):
-            return self._inspect(operation)
+            with self._all_or_nothing() if self._reads_leave_traces() else nullcontext():
+                return self._inspect(operation)
         self._command(operation)
         return Outcome(compressed=self._compressed()) if isinstance(
             operation, ops.Restart) else Outcome()
+
+    def _reads_leave_traces(self) -> bool:
+        return any(self._faults.values()) or any(
+            isinstance(each, CopyOnRead) for each in self.graph.nodes.values())
 
     def _compressed(self) -> dict[str, range]:
         return {node.name: node.compressed_clusters for node in self.graph.nodes.values()

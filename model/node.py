@@ -9,16 +9,17 @@ method.  Ranges are half-open, ``[start, end)``, in bytes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import pairwise
 from typing import ClassVar, Final, NoReturn
 
 from .bitmap import DirtyBitmap, align_down, align_up
-from .content import ZERO, Content, is_zero
+from .content import ZERO, Content, is_zero, zeroes
 from .errors import CommandRefused, Errno, RequestFailed, Undetermined
 from .outcome import Allocation
-from .program import Program, Step, Wait
+from .program import Program, Step
+from .readings import Reading
 from .rules import rule
 
 SECTOR: Final = 512
@@ -96,27 +97,6 @@ class Zeroing:
     insists: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Reading:
-    """A read of ``[start, end)`` under way."""
-
-    start: int
-    end: int
-
-
-def until_read(reads: Sequence[Reading], start: int, end: int, reason: str) -> Program[None]:
-    """Wait for those of the reads that are under way in the range, one by one in their order."""
-    while True:
-        read = next((each for each in reads if each.start < end and start < each.end), None)
-        if read is None:
-            return
-        yield Wait(partial(_has_ended, read, reads), reason)
-
-
-def _has_ended(read: Reading, reads: Sequence[Reading]) -> bool:
-    return read not in reads
-
-
 class Node:
     """One node of the block graph."""
 
@@ -171,8 +151,15 @@ class Node:
             return
         if self.heeds_nothing:
             yield from self._write(start, content)
+        if start % self.request_alignment == 0:
+            self._nothing_changed()
         if durable:
             yield from self.flush()
+
+    @rule("node.nothing-is-a-change", source="experiment: a flush after it reaches a blkdebug")
+    def _nothing_changed(self) -> None:
+        """A write or a heeded discard of no bytes counts as a change that is yet to be flushed."""
+        self.changes += 1
 
     def _changed_by(self, start: int, content: Content) -> Program[None]:
         yield from self._blocks_beside(start, start + content.size)
@@ -211,25 +198,34 @@ class Node:
             raise RequestFailed(Errno.ENOTSUP)
         if how.unmap:
             how = replace(how, unmap=self._may_unmap(how), insists=False)
-        change = (self._zero_aligned(start, end, how) if self.zeroes_fast or not how.fast
-                  else self._cannot_zero_fast())
-        yield from self._dirtying(*self._aligned(start, end),
-                                  self._lasting(change) if durable else change)
+        if self._aligned(start, end) != (start, end):
+            parts = yield from self._zero_in_parts(start, end, how)
+        elif self.zeroes_fast or not how.fast:
+            parts = {(start, end): self._write_zeroes(start, end, how)}
+        else:
+            parts = {(start, end): self._cannot_zero_fast()}
+        for (low, high), part in parts.items():
+            yield from self._dirtying(low, high, self._lasting(part) if durable else part)
 
-    def _zero_aligned(self, start: int, end: int, how: Zeroing) -> Program[None]:
-        """Parts of a block of the request alignment are zeroed by writing the block as data.  The
-        blocks are read first; then all is written in its order, up to what fails."""
-        unit = self.request_alignment
-        low, high = align_up(start, unit), align_down(end, unit)
+    @rule("node.zeroes-in-parts", source="request_alignment of the block layer (experiment)")
+    def _zero_in_parts(self, start: int, end: int,
+                       how: Zeroing) -> Program[dict[tuple[int, int], Program[None]]]:
+        """Parts of a block of the request alignment are zeroed by writing the block as data, two
+        blocks with nothing between them at once.  The blocks are read first; then all is written
+        in its order, and recorded, up to what fails."""
+        low, high = self._widened(start, end)
         blocks = yield from self._blocks_beside(start, end)
-        for block, content in blocks.items():
-            content.set(max(start - block, 0), min(end - block, content.size), ZERO)
-        if low < high:
-            if low - unit in blocks:
-                yield from self._write(low - unit, blocks.pop(low - unit))
-            yield from self._write_zeroes(low, high, how)
-        for block, content in blocks.items():
-            yield from self._write(block, content)
+        content = zeroes(high - low)
+        for block, kept in blocks.items():
+            kept.set(max(start - block, 0), min(end - block, kept.size), ZERO)
+            content.paste(block - low, kept)
+        unit = self.request_alignment
+        first, last = align_up(start, unit), align_down(end, unit)
+        cuts = {low, high} | ({first, last} if first < last else set())
+        return {(place, stop): (
+            self._write_zeroes(place, stop, how) if (place, stop) == (first, last)
+            else self._write(place, content.slice(place - low, stop - low)))
+            for place, stop in pairwise(sorted(cuts))}
 
     def _blocks_beside(self, start: int, end: int) -> Program[dict[int, Content]]:
         """The blocks of the request alignment of which the range covers only a part, by where they
@@ -247,7 +243,10 @@ class Node:
     def discard(self, start: int, end: int) -> Program[None]:
         """Discard the range: advice, which a node without ``discard=unmap`` takes and forgets."""
         self._check_change(start, end)
-        if start == end or not self._heeds_discard():
+        if not self._heeds_discard():
+            return
+        if start == end:
+            self._nothing_changed()
             return
         yield from self._dirtying(start, end, self._advised(self._discard(start, end)))
 

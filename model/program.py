@@ -16,12 +16,13 @@ A storage request takes effect, and a read takes its data, when it completes.  I
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from .configuration import RequestKind
-from .errors import Errno, RequestFailed
+from .errors import Errno, RequestFailed, Undetermined
 
 Result = TypeVar("Result")
 
@@ -57,6 +58,9 @@ class Task:
 
     program: Program[None]
     finished: bool = field(default=False)
+    outlives_its_start: bool = field(default=False)
+    """In the sequential grain: whether it asked storage for something, so that the program that
+    spawned it goes on before it ends."""
 
 
 Step: TypeAlias = StorageRequest | Wait | Task
@@ -70,6 +74,26 @@ def collecting(program: Program[None], failures: list[Errno]) -> Program[None]:
         yield from program
     except RequestFailed as why:
         failures.append(why.error)
+
+
+def beside(programs: Sequence[Program[Result]], *, at_once: bool) -> Program[list[Result]]:
+    """The results of programs that run beside each other: one that storage fails stops none, and
+    all fail as the first that does; one that is denied something fails before the next begins.
+    ``at_once``: all of them begin before any storage has answered; else that is not known."""
+    results: list[Result] = []
+    failure: RequestFailed | None = None
+    for index, program in enumerate(programs, 1):
+        try:
+            results.append((yield from program))
+        except RequestFailed as why:
+            failure = failure or why
+            if why.error is Errno.EACCES:
+                break
+            if index < len(programs) and not at_once:
+                raise Undetermined("how much is read beside what fails") from why
+    if failure is not None:
+        raise failure
+    return results
 
 
 class Deadlock(AssertionError):
@@ -96,7 +120,13 @@ def run_to_end(program: Program[Result], complete: Callable[[StorageRequest], No
             except RequestFailed as why:
                 failure = why
         elif isinstance(step, Task):
-            run_to_end(step.program, complete)
+            run_to_end(step.program, partial(_complete_for, step, complete))
             step.finished = True
         elif not step.condition():
             raise Deadlock(step.reason)
+
+
+def _complete_for(task: Task, complete: Callable[[StorageRequest], None],
+                  request: StorageRequest) -> None:
+    task.outlives_its_start = True
+    complete(request)

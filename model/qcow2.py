@@ -29,15 +29,13 @@ from .node import (
     Status,
     Zeroing,
 )
-from .program import Program, run_to_end
-from .qcow2_cells import SPACE, ZEROED, Cell, Cells
+from .program import Program, beside, run_to_end
+from .qcow2_cells import MOST_BESIDE, SPACE, ZEROED, Cell, Cells
+from .qcow2_compressed import COMPRESSIBLE, run_of_compressed
 from .rules import rule
 
 LITTLE: Final = 16 * KIB
 """Bytes: around a write of no more, what is kept before and after it is read at once."""
-COMPRESSIBLE: Final = 8
-"""A cluster of which so many parts in one are a single run of zeroes compresses for certain, be
-the rest noise; without any zeroes none does."""
 
 
 class Qcow2(Cells):
@@ -107,20 +105,28 @@ class Qcow2(Cells):
         """An unallocated cell reads as the backing file does; as zero past the backing file's
         end or if there is none.  The backing file is asked for what one table is about at a
         time; with subclusters, for clusters that have space in the file apart from others, and
-        for two that have it perhaps apart."""
+        for two that have it perhaps apart.  Such pieces are read beside each other, up to eight
+        with those of the image's own data."""
         yield self._request(RequestKind.READ, start, end)
         content = zeroes(end - start)
+        shown: list[tuple[int, int]] = []
+        own = 0
         for run in list(self.cells.runs(start // self.cell, divide_up(end, self.cell))):
             low, high = max(run.start * self.cell, start), min(run.end * self.cell, end)
             if run.value is not Cell.UNALLOCATED:
                 content.paste(low - start, self.content.slice(low, high))
+                own += (run.value not in ZEROED) * run.length
                 continue
             while low < high:
                 stop = self._end_of_alike(low, high)
-                piece = yield from self._below(low, stop)
-                self._check_pieces(low, stop, piece)
-                content.paste(low - start, piece)
+                shown.append((low, stop))
                 low = stop
+        few = own + len(shown) <= MOST_BESIDE and (
+            align_down(start, self.table) + self.table >= end)
+        pieces = yield from beside([self._below(*each) for each in shown], at_once=few)
+        for (low, stop), piece in zip(shown, pieces, strict=True):
+            self._check_pieces(low, stop, piece)
+            content.paste(low - start, piece)
         return content
 
     @rule("qcow2.write-fills-cells", source="docs/interop/qcow2.txt")
@@ -355,19 +361,8 @@ class Qcow2(Cells):
         stop, reads_zero = self._run_of_zero(start, end)
         if not reads_zero:
             return stop, DATA
-        stop, compressed = self._run_of_compressed(start, stop)
+        stop, compressed = run_of_compressed(self.compressed, self.cluster, start, stop)
         return stop, DATA if compressed else DATA_OR_ZERO
-
-    def _run_of_compressed(self, start: int, end: int) -> tuple[int, bool]:
-        """Where in ``(start, end]`` it changes whether clusters are certainly compressed, and
-        whether that at ``start`` is."""
-        if not self.compressed:
-            return end, False
-        cluster = start // self.cluster
-        certainly = self.compressed.get(cluster, False)
-        while cluster * self.cluster < end and self.compressed.get(cluster, False) == certainly:
-            cluster += 1
-        return min(cluster * self.cluster, end), certainly
 
     @property
     def discard_alignment(self) -> int:

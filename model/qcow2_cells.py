@@ -17,7 +17,8 @@ from .runs import RunMap
 
 DEFAULT_CLUSTER: Final = 64 * KIB
 """Bytes, as qemu-img makes images."""
-
+MOST_BESIDE: Final = 8
+"""Pieces of one request that are read at a time (experiment)."""
 ENTRY: Final = 8
 """Bytes of a cluster's entry in its table; twice that with subclusters.  Source:
 docs/interop/qcow2.txt, also for the number of subclusters."""

@@ -16,8 +16,8 @@ from model.block_copy import CopyCall, CopyLimits, CopyTask
 from model.configuration import KIB
 from model.copy_before_write import CopyBeforeWrite
 from model.errors import Errno, RequestFailed
-from model.node import Reading
 from model.program import Program, Wait
+from model.readings import Reading
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 from harness import stamps
 from model.configuration import KIB, MIB
 from model.node import SECTOR
-from model.qcow2 import COMPRESSIBLE
+from model.qcow2_compressed import COMPRESSIBLE
 
 
 def _compresses(cluster: bytes) -> bool:

@@ -54,13 +54,14 @@ from model.job_operations import OnError
 from model.jobs import JobStatus
 from model.machine import Machine
 from model.nbd_export import NbdExport
-from model.node import Node, Status, Zeroing, _has_ended
+from model.node import Node, Status, Zeroing
 from model.operations import Attach, BitmapRef, Discard, Operation, Request, Via
 from model.outcome import Outcome
 from model.permissions import Permission
 from model.program import Program, Wait
 from model.qcow2 import Qcow2
 from model.qcow2_cells import Cell
+from model.readings import _has_ended
 from model.snapshot_access import SnapshotAccess
 
 CHECKS = {check.name: check for check in (*checks(SystemKind.QSD), *devices.checks())}
@@ -110,6 +111,7 @@ _copy_dirty = BlockCopy._copy_dirty
 _copy_in_time = CopyBeforeWrite._copy_in_time
 _write = Node.write
 _merge = DirtyBitmap.merge
+_zero_in_parts = Node._zero_in_parts
 _bitmap = Graph.bitmap
 _cluster_size_of = filters.cluster_size_of
 _discard = Node.discard
@@ -214,6 +216,25 @@ def _has_flushed(image: Image) -> Program[None]:
     was, image._flushed = image._is_flushed(), image.changes
     if not was:
         yield image._request(RequestKind.FLUSH, 0, 0)
+
+
+def _zeroes_at_once(node: Node, start: int, end: int,
+                    how: Zeroing) -> Program[dict[tuple[int, int], Program[None]]]:
+    parts = yield from _zero_in_parts(node, start, end, how)
+
+    def all_parts() -> Program[None]:
+        for part in parts.values():
+            yield from part
+
+    return {node._widened(start, end): all_parts()}
+
+
+def _one_after_another(programs: list[Program[Content]], *,
+                       at_once: bool) -> Program[list[Content]]:
+    found = []
+    for each in programs:
+        found.append((yield from each))
+    return found
 
 
 def _asks_less_of_the_end(node: CopyBeforeWrite, start: int, end: int) -> None:
@@ -450,6 +471,13 @@ CASES = (
     ("discards cut where they were when a filter was opened",
      Lacking(CopyBeforeWrite, "discard_alignment", property(
          lambda node: max(node.source.discard_alignment, node.target.discard_alignment)))),
+    ("a change of nothing is yet to be flushed",
+     Lacking(Node, "_nothing_changed", lambda node: None)),
+    ("zeroes of parts of blocks are recorded up to what fails",
+     Lacking(Node, "_zero_in_parts", _zeroes_at_once)),
+    ("backing files are read beside what fails", Lacking(qcow2, "beside", _one_after_another)),
+    ("the next copy is looked up beside one that fails",
+     Lacking(BlockCopy, "_look_ahead", lambda *place: iter(()))),
     ("a drive-backup whose copies a client gives up",
      Lacking(Graph, "open_target", _opens_to_free_nothing)),
     *((name, Lacking(Qcow2, "compress", lambda image, start, content: None)) for name in (

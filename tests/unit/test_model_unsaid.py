@@ -422,3 +422,27 @@ def test_where_a_discard_is_cut_may_be_as_before_a_job_came_below() -> None:
             Backup("job", "src", "tmp2", Sync.NONE))):
         assert machine.apply(number, operation).refused is None
     assert machine.deadly(Discard("snap", 0, size)) == "unaligned_snapshot_discard_aborts"
+
+
+@pytest.mark.parametrize(("own", "failing", "known"), [
+    (6, 0, True), (7, 0, False), (7, 8, True)])
+def test_how_many_pieces_are_read_beside_one_that_fails(
+        own: int, failing: int, known: bool) -> None:
+    """Of more than eight those behind the one that fails may not have begun."""
+    size = (own + 2) * CLUSTER
+    machine = Machine(Configuration((
+        Image("base", size, filled=((0, size),), faults=(
+            Fault(RequestKind.READ, failing * CLUSTER, once=True),)),
+        Image("src", size, Format.QCOW2, backing="base", filled=((CLUSTER, own * CLUSTER),)))),
+        Capabilities())
+    machine.apply(1, Export("src"))
+    read = Read("src", 0, size, Via.NBD_DF)
+    if known:
+        assert machine.apply(2, read).error is Errno.EIO
+        assert machine.apply(3, read).error is None
+    else:
+        for _ in range(2):  # nothing has been done
+            with pytest.raises(Impossible, match="beside what fails"):
+                machine.apply(2, read)
+            with pytest.raises(Impossible, match="beside what fails"):
+                machine.apply(2, Inspect("src"))

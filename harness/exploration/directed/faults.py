@@ -14,7 +14,15 @@ from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import Configuration, Fault, Format, Image, RequestKind
 from model.inspection import PIECE
-from model.job_operations import Abort, Backup, JobCancel, Sync, Transaction
+from model.job_operations import (
+    Abort,
+    Backup,
+    JobCancel,
+    JobResume,
+    OnError,
+    Sync,
+    Transaction,
+)
 from model.operations import BitmapRef, Context, OnCbwError, Operation, Via
 
 
@@ -37,6 +45,10 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "filters are flushed when they are to be reopened", _flushed_reopened)
     yield Check("faults", "discards of which a part cannot be copied", _copied_in_part)
     yield Check("faults", "discards cut where they were when a filter was opened", _cut_as_opened)
+    yield Check("faults", "a change of nothing is yet to be flushed", _nothing)
+    yield Check("faults", "zeroes of parts of blocks are recorded up to what fails", _recorded)
+    yield Check("faults", "backing files are read beside what fails", _read_beside)
+    yield Check("faults", "the next copy is looked up beside one that fails", _looked_up)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
@@ -80,6 +92,80 @@ def _parts_of_blocks(plan: Plan) -> Trace:
         look = ops.Read("cbw", start, 8 * _BLOCK)
         builder.add_all((zero, look, zero, look))
     builder.add_all((ops.Restart(), *GRAPH[:2], ops.Inspect("snap"), ops.Inspect("src")))
+    return builder.trace()
+
+
+def _recorded(plan: Plan) -> Trace:
+    """Parts that come after what fails are not tried, and not recorded; two blocks with nothing
+    between them are one part."""
+    places = ((0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    faults = [Fault(RequestKind.WRITE, _BLOCK * 8 * index + block * _BLOCK, once=True)
+              for index, (block, _) in enumerate(places)]
+    builder = Builder(plan, Configuration((
+        *(Image(f"disk{index}", CLUSTER, filled=((0, CLUSTER),), faults=(fault,),
+                request_alignment=_BLOCK) for index, fault in enumerate(faults)),
+        Image("tmp", CLUSTER, filled=((0, CLUSTER),), request_alignment=_BLOCK,
+              faults=(Fault(RequestKind.ZERO, _BLOCK, once=True),)))))
+    for index, (_, blocks) in enumerate(places):
+        disk, start = f"disk{index}", _BLOCK * 8 * index
+        zero = ops.Zero(disk, start + 1, blocks * _BLOCK + 1)
+        look = ops.Read(disk, start, 8 * _BLOCK)
+        builder.add_all((ops.BitmapAdd(disk, "dirty", _BLOCK), ops.Export(disk), zero, look, zero,
+                         look))
+    zero = ops.Zero("tmp", 1, 3 * _BLOCK)
+    builder.add_all((ops.BitmapAdd("tmp", "dirty", _BLOCK), ops.Export("tmp"), zero, zero))
+    return builder.trace()
+
+
+def _nothing(plan: Plan) -> Trace:
+    """A write, and a discard of who discards, but not zeroes or a read."""
+    changes = (ops.Write, ops.Discard, ops.Zero, ops.Read)
+    fails = (Fault(RequestKind.FLUSH, 0, once=True),)
+    builder = Builder(plan, Configuration((
+        *(Image(f"{change.name}-{discard}", CLUSTER, faults=fails, discard=discard)
+          for change in changes for discard in (True, False)),
+        Image("src", CLUSTER, faults=fails), Image("tmp", CLUSTER))))
+    for change in changes:
+        for disk in (f"{change.name}-True", f"{change.name}-False"):
+            builder.add_all((ops.Export(disk), change(disk), ops.Flush(disk), ops.Flush(disk)))
+    builder.add_all(GRAPH)
+    for change in (ops.Discard, ops.Zero, ops.Write):
+        builder.add_all((change("cbw"), ops.Flush("cbw")))
+    return builder.trace()
+
+
+def _read_beside(plan: Plan) -> Trace:
+    """Of several pieces that a backing file shows, one that fails stops none; each fails once."""
+    size = 12 * CLUSTER
+    fails = tuple(Fault(RequestKind.READ, cluster * CLUSTER, errno, once=True)
+                  for cluster, errno in ((0, "EIO"), (2, "ENOSPC"), (4, "ENOMEM")))
+    builder = Builder(plan, Configuration((
+        Image("base", size, filled=((0, size),), faults=fails),
+        Image("src", size, Format.QCOW2, backing="base",
+              filled=((CLUSTER, CLUSTER), (3 * CLUSTER, CLUSTER))))))
+    builder.add(ops.Export("src"))
+    builder.add_all(ops.Read("src", first * CLUSTER, (end - first) * CLUSTER, Via.NBD_DF)
+                    for first, end in ((0, 4), (0, 1), (2, 3), (1, 6), (4, 5)))
+    return builder.trace()
+
+
+def _looked_up(plan: Plan) -> Trace:
+    """A job of one request at a time has asked for block status of the next cluster, which fails
+    once, before the copy of one has failed."""
+    status = Fault(RequestKind.STATUS, CLUSTER, "ENOSPC", once=True)
+    size = 4 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),), faults=(
+            Fault(RequestKind.READ, 0, once=True), status)),
+        Image("src2", size, filled=((0, size),), faults=(status,)),
+        Image("tmp", size, faults=(Fault(RequestKind.WRITE, 0, once=True),)))))
+    for disk in ("src", "src2"):
+        builder.add_all((
+            ops.Export(disk), Backup("job", disk, "tmp", Sync.FULL, max_workers=1,
+                                     max_chunk=CLUSTER, on_source_error=OnError.STOP,
+                                     on_target_error=OnError.STOP),
+            ops.Status(disk, CLUSTER, CLUSTER), ops.Status(disk, CLUSTER, CLUSTER),
+            JobResume("job"), ops.Inspect("tmp")))
     return builder.trace()
 
 

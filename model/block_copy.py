@@ -140,8 +140,9 @@ class BlockCopy:
     def _copy_dirty(self, start: int, end: int, call: CopyCall) -> Program[bool]:
         """Each run of clusters to be copied, at most 1 MiB (or one cluster) of it, becomes a task;
         tasks run beside each other, at most 64 at a time; after the first failure no new one
-        starts, and the errno of the first failure is the answer once all have ended.  A single
-        task that is all of the request is run by the request itself."""
+        starts, though its block status may have been asked for, and the errno of the first failure
+        is the answer once all have ended.  A single task that is all of the request is run by the
+        request itself."""
         tasks: list[Task] = []
         place = start
         found_any = False
@@ -174,11 +175,9 @@ class BlockCopy:
             raise RequestFailed(call.failure)
         return found_any
 
-    @rule("block-copy.looks-ahead", source="experiment: jobs with one worker over a source whose "
-          "block status fails once")
     def _look_ahead(self, start: int, end: int, call: CopyCall) -> Program[None]:
-        """Before a task has ended, be it one that fails, the next one is made up, and block status
-        asked for it."""
+        """Before a task has failed, the next one has been made up, and block status been asked
+        for it."""
         found = self.copy_bitmap.next_dirty(start, end, self.chunk(call.limits))
         if found is not None:
             copy = self._begin(found[0], align_up(found[1], self.cluster_size))

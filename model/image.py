@@ -161,7 +161,7 @@ class Image(Node):
           "written to")
     def _is_flushed(self) -> bool:
         """A flush reaches a ``blkdebug`` on top of an image only if something has changed since
-        the last flush that succeeded."""
+        the last flush that succeeded; a write or a discard of no bytes counts as a change."""
         return self.format_node != self.name and self._flushed == self.changes
 
     @rule("image.status-tells-no-lie", source="block status of files is the file system's")

@@ -156,9 +156,8 @@ class Node:
         if durable:
             yield from self.flush()
 
-    @rule("node.nothing-is-a-change", source="experiment: a flush after it reaches a blkdebug")
     def _nothing_changed(self) -> None:
-        """A write or a heeded discard of no bytes counts as a change that is yet to be flushed."""
+        """A write or a heeded discard of no bytes counts as a change all the same."""
         self.changes += 1
 
     def _changed_by(self, start: int, content: Content) -> Program[None]:
@@ -207,7 +206,6 @@ class Node:
         for (low, high), part in parts.items():
             yield from self._dirtying(low, high, self._lasting(part) if durable else part)
 
-    @rule("node.zeroes-in-parts", source="request_alignment of the block layer (experiment)")
     def _zero_in_parts(self, start: int, end: int,
                        how: Zeroing) -> Program[dict[tuple[int, int], Program[None]]]:
         """Parts of a block of the request alignment are zeroed by writing the block as data, two
@@ -369,7 +367,8 @@ class Node:
     @rule("node.writes-are-widened", source="request_alignment of the block layer (experiment)")
     def _widened(self, start: int, end: int) -> tuple[int, int]:
         """A write is widened to the node's request alignment before it is done and recorded: what
-        is beside it in its blocks is read first, and written back.  A discard is not."""
+        is beside it in its blocks is read first, and written back.  Of zeroes each part is done
+        and recorded by itself, up to what fails.  A discard is not widened."""
         unit = self.request_alignment
         return align_down(start, unit), align_up(end, unit)
 

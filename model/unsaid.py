@@ -201,11 +201,8 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
         target = job.filter.target
         if job.command.use_copy_range and isinstance(target, Qcow2) and any(
                 isinstance(each, Qcow2) for each in parents_first([job.filter.source])):
-            raise Impossible("how many zero clusters storage keeps when it copies one qcow2 image "
-                             "to another nobody has found out")
-        if job.may_take_more and isinstance(job.filter.source, Qcow2) and any(
-                faults.get(each.name) or isinstance(each, SnapshotAccess)
-                for each in parents_first([job.filter.source])[1:]):
+            raise Impossible("how many zero clusters storage keeps that copies qcow2 to qcow2")
+        if job.may_take_more and _is_left_to_storage(job) and _may_fail_below(job, faults):
             raise Impossible("how much fails together where storage has copied by itself")
         if job.command.use_copy_range and isinstance(target, ImageNode) and target.detects:
             raise Impossible("whether storage copies by itself, in which nobody detects zeroes")
@@ -229,9 +226,21 @@ def check_held(graph: Graph) -> None:
         raise Impossible("when a job that waits notices that nothing is left is not known")
 
 
+def _is_left_to_storage(job: BackupJob) -> bool:
+    """Whether storage may copy by itself, which it may not from or to a ``blkdebug``."""
+    return all(isinstance(each, ImageNode) and each.format_node == each.name
+               for each in (job.filter.source, job.filter.target))
+
+
 def _touches_any(job: BackupJob, faults: Mapping[str, Sequence[Fault]]) -> bool:
     """Whether the job reads or writes an image that fails."""
     return any(faults.get(node.name) for node in parents_first([job.filter]))
+
+
+def _may_fail_below(job: BackupJob, faults: Mapping[str, Sequence[Fault]]) -> bool:
+    """Whether there is an image that fails, or a snapshot, below the job's filter."""
+    return _touches_any(job, faults) or any(
+        isinstance(each, SnapshotAccess) for each in parents_first([job.filter]))
 
 
 def _is_undecided(job: BackupJob) -> bool:

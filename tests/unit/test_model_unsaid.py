@@ -5,11 +5,12 @@ which the model says nothing."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from model.capabilities import Capabilities
-from model.configuration import Configuration, Fault, Format, Image, RequestKind
+from model.configuration import MIB, Configuration, Fault, Format, Image, RequestKind
 from model.errors import Errno
 from model.job_operations import (
     FAST,
@@ -446,3 +447,24 @@ def test_how_many_pieces_are_read_beside_one_that_fails(
                 machine.apply(2, read)
             with pytest.raises(Impossible, match="beside what fails"):
                 machine.apply(2, Inspect("src"))
+
+
+@pytest.mark.parametrize(("changed", "known"), [
+    ({}, False), ({"use_copy_range": False}, True), ({"max_chunk": CLUSTER}, True),
+    ({"device": "other"}, True)])
+def test_how_much_storage_copies_by_itself_matters_where_some_of_it_fails(
+        changed: dict[str, Any], known: bool) -> None:
+    size = 2 * MIB
+    fails = (Fault(RequestKind.READ, size - 512),)
+    machine = Machine(Configuration((
+        Image("base", size, filled=((0, size),), faults=fails),
+        Image("src", size, Format.QCOW2, backing="base", filled=((0, CLUSTER),)),
+        Image("other", size, filled=((0, size),), faults=fails), Image("tmp", size))),
+        Capabilities())
+    job = replace(Backup("job", "src", "tmp", Sync.FULL, max_workers=1, use_copy_range=True),
+                  **changed)
+    if known:
+        assert machine.apply(1, job).refused is None
+    else:
+        with pytest.raises(Impossible, match="fails together"):
+            machine.apply(1, job)

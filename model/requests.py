@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from . import operations as ops
+from .bitmap import align_down
 from .channels import seen_through
 from .content import ZERO, Stamp, stamped, zeroes
-from .errors import Errno, RequestFailed
+from .errors import Errno, RequestFailed, Undetermined
 from .nbd_export import Disconnected, NbdExport
 from .node import Node, Zeroing
 from .operations import Request, Via
@@ -87,6 +88,8 @@ def _change(number: int, request: Request, export: NbdExport) -> Program[None]:
     start, end = request.offset, request.offset + request.length
     if _is_not_sent(request):
         return
+    if request.via is Via.QEMU_IO and not isinstance(request, ops.Discard):
+        yield from _read_beside(export, start, end)
     if isinstance(request, ops.Write):
         yield from node.write(start, stamped(end - start, stamp_of(number, request)),
                               durable=request.fua or export.writethrough)
@@ -99,6 +102,16 @@ def _change(number: int, request: Request, export: NbdExport) -> Program[None]:
         yield from node.discard(start, end)
         if request.fua and request.via.is_nbd:
             yield from node.flush()
+
+
+def _read_beside(export: NbdExport, start: int, end: int) -> Program[None]:
+    """qemu-io itself reads what a change leaves out of the blocks of the node's alignment."""
+    unit = export.node.request_alignment
+    for block in sorted({align_down(edge, unit) for edge in (start, end) if edge % unit}):
+        try:
+            yield from export.read_structured(block, min(block + unit, export.size))
+        except (RequestFailed, Disconnected) as why:
+            raise Undetermined("what qemu-io makes of a block that it cannot read") from why
 
 
 def _is_not_sent(request: Request) -> bool:

@@ -468,3 +468,18 @@ def test_how_much_storage_copies_by_itself_matters_where_some_of_it_fails(
     else:
         with pytest.raises(Impossible, match="fails together"):
             machine.apply(1, job)
+
+
+@pytest.mark.parametrize(("via", "offset", "known"), [
+    (Via.QEMU_IO, CLUSTER - 1, False), (Via.QEMU_IO, 0, True), (Via.NBD, CLUSTER - 1, True)])
+def test_qemu_io_asks_for_block_status_beside_what_it_writes(
+        via: Via, offset: int, known: bool) -> None:
+    """The export's client is told the alignment of blocks, and reads the rest of one itself."""
+    machine = Machine(Configuration((Image("src", CLUSTER, request_alignment=512, faults=(
+        Fault(RequestKind.STATUS, CLUSTER - 512, once=True),)),)), Capabilities())
+    machine.apply(1, Export("src"))
+    if known:
+        assert machine.apply(2, Write("src", offset, 1, via)).error is None
+    else:
+        with pytest.raises(Impossible, match="qemu-io makes"):
+            machine.apply(2, Write("src", offset, 1, via))

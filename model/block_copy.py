@@ -181,7 +181,7 @@ class BlockCopy:
         found = self.copy_bitmap.next_dirty(start, end, self.chunk(call.limits))
         if found is not None:
             copy = self._begin(found[0], align_up(found[1], self.cluster_size))
-            yield from self._shrink_to_status(copy)
+            yield from self._shrink_to_status(copy, follows=False)
             self.copy_bitmap.set(copy.start, copy.end)
             self.in_flight.remove(copy)
 

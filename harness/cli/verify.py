@@ -47,6 +47,7 @@ from harness.exploration.investigate import Investigated, build_of, investigate,
 from harness.exploration.steering import CANDIDATES
 from harness.exploration.subjects import Subject, simulated_subject, subject_of
 from harness.exploration.tally import Tally
+from harness.lockstep.human import counted
 from harness.lockstep.shrink import Statistics
 from harness.lockstep.trace import Trace, load
 from harness.processes import Workspace
@@ -195,6 +196,9 @@ def _one(options: argparse.Namespace, spec: str | None, folder: Path,
         if undone > 0 and not interrupted:
             result.not_checked.append(f"{undone} of {directed} directed checks: the "
                                       "budget was spent before they were done")
+        result.not_checked += [
+            f"the rest of {counted(times, 'trace')} that the model lets be drawn and not be done, "
+            f"a defect of its own: {why}" for why, times in sorted(result.tally.astray.items())]
     result.elapsed = time.monotonic() - begun
     return result, interrupted
 

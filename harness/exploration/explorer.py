@@ -33,7 +33,7 @@ from harness.lockstep.verdict import Conforms, Failed, Failure
 from harness.processes import Workspace
 from harness.processes.keeper import CURRENT
 from harness.systems.failure import SystemFailed
-from model.machine import Machine
+from model.machine import Impossible, Machine
 
 DRAWN: Final = 20
 """While a family of directed checks does so many steps, one trace is drawn and done: seven times
@@ -321,8 +321,13 @@ class Explorer:
         current = self._workspace.file(CURRENT)
         with TraceWriter(current, trace.header) as recorder, \
                 closing(system):
-            verdict = run(trace.steps, system, model, recorder=recorder, ends=True,
-                          watch=lambda done: journal.step())
+            try:
+                verdict = run(trace.steps, system, model, recorder=recorder, ends=True,
+                              watch=lambda done: journal.step())
+            except Impossible as why:
+                # A defect of the model, which let it be drawn; hours of others must not end by it.
+                tally.astray[str(why)] += 1
+                return None, journal.steps
         tally.rules.update(rules_of(model))
         tally.pairs |= journal.pairs
         if isinstance(model, Machine):

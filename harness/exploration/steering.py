@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 from harness.exploration.building import Plan
 from harness.lockstep.run import Model
 from harness.lockstep.trace import Trace
 from model.concurrent_machine import machine_for
-from model.machine import Machine
+from model.machine import Impossible, Machine
 
 CANDIDATES: Final = 4
 """For each trace; docs/exploration.md says what more of them cost and bring."""
@@ -36,6 +37,7 @@ class Journal:
         self._rules = model.rules if isinstance(model, Machine) else Counter[str]()
         self._before: dict[str, int] = {}
         self._last: set[str] = set()
+        self.steps = 0
 
     def step(self) -> None:
         """To be called after each operation."""
@@ -43,15 +45,17 @@ class Journal:
         fired = {name for name, count in now.items() if count != self._before.get(name)}
         self.pairs.update((first, second) for first in fired | self._last for second in fired)
         self._before, self._last = now, fired
+        self.steps += 1
 
 
 def pairs_of(trace: Trace, plan: Plan) -> set[Pair]:
-    """What a trace fires, by the model alone."""
+    """What a trace fires, by the model alone, as far as that lets it be done."""
     machine = machine_for(trace.configuration, plan.capabilities)
     journal = Journal(machine)
-    for step in trace.steps:
-        machine.apply(step.number, step.operation)
-        journal.step()
+    with suppress(Impossible):
+        for step in trace.steps:
+            machine.apply(step.number, step.operation)
+            journal.step()
     return journal.pairs
 
 

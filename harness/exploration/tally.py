@@ -65,6 +65,9 @@ class Tally:
     finds: dict[tuple[int, Signature, str], Find] = field(default_factory=dict)
     repeats: Counter[tuple[int, Signature, str]] = field(default_factory=Counter)
     """How often each key was found."""
+    astray: Counter[str] = field(default_factory=Counter)
+    """Traces that ended early, as the model that let them be drawn does not let them be done: how
+    many, by what it says."""
     drawing: float = 0.0
     """Seconds spent on drawing traces."""
     running: float = 0.0
@@ -109,5 +112,6 @@ class Tally:
         for key, find in other.finds.items():
             self.finds.setdefault(key, find)
         self.repeats.update(other.repeats)
+        self.astray.update(other.astray)
         self.drawing += other.drawing
         self.running += other.running

@@ -17,11 +17,13 @@ from harness.exploration.building import Plan
 from harness.exploration.explorer import Mission
 from harness.exploration.grounds import SimulatedGround
 from harness.exploration.tally import Find, Tally
+from harness.exploration.traces import TraceSource
 from harness.invocation import command
-from harness.lockstep.trace import Header, SystemKind, Trace, load
+from harness.lockstep.trace import Header, Step, SystemKind, Trace, load
 from harness.systems.known_defects import KNOWN
 from harness.systems.probes import Found
 from model.configuration import Configuration, Image
+from model.operations import Read
 from tests.unit.cli_lab import FULL, fake_build, simulate
 
 
@@ -163,6 +165,16 @@ def test_directed_checks_that_were_cut_short_are_named(monkeypatch: pytest.Monke
     simulate(monkeypatch)
     assert _verify("--seconds", "0.01") == 0
     assert "directed checks: the budget was spent" in capsys.readouterr().out
+
+
+def test_traces_that_the_model_takes_back_are_told(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate(monkeypatch)
+    apart = Trace(Header(Configuration((Image("src", 512),))), (Step(1, Read("src", 0, 512)),))
+    monkeypatch.setattr(TraceSource, "trace", lambda *which: apart)
+    assert _verify("--seconds", "0.2", "--area", "access", "--no-directed") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "lets be drawn and not be done, a defect of its own: node 'src' has no" in said
 
 
 def test_without_a_seed_one_is_drawn_and_printed(monkeypatch: pytest.MonkeyPatch,

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -22,9 +22,9 @@ from harness.exploration.grounds import Ground, SimulatedGround
 from harness.exploration.tally import Tally
 from harness.exploration.traces import TraceSource
 from harness.lockstep.replay import Stand
-from harness.lockstep.trace import SystemKind
+from harness.lockstep.trace import Step, SystemKind, Trace
 from harness.systems.lies import Oracle, catalogue
-from model.operations import Via
+from model.operations import Read, Via
 
 TRUTHFUL = SimulatedGround(Plan())
 PARTS = 12
@@ -57,6 +57,26 @@ def test_every_lie_is_found(lie: str) -> None:
     find = next(iter(tally.finds.values()))
     assert find.trace.steps
     assert str(find.trace.steps[-1].number) in find.summary
+
+
+def test_what_the_model_takes_back_is_counted_and_ends_no_run(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = TraceSource.trace
+
+    def with_a_step_too_many(source: TraceSource, seed: int, index: int,
+                             candidate: int = 0) -> Trace | None:
+        trace = draw(source, seed, index, candidate)
+        if trace is None or index % 2:
+            return trace
+        return replace(trace, steps=(*trace.steps[:3], Step(4, Read("nowhere", 0, 512))))
+
+    monkeypatch.setattr(TraceSource, "trace", with_a_step_too_many)
+    mission = replace(_mission(TRUTHFUL), candidates=2)
+    tally = explore(mission, Budget(seconds=None, steps=400))
+    assert sum(tally.astray.values()) > 1
+    assert tally.traces > sum(tally.astray.values())
+    assert not tally.finds
+    assert sum(tally.operations.values()) == tally.steps, "what was done counts"
 
 
 def test_a_find_does_not_end_the_run_but_many_do() -> None:

@@ -213,8 +213,9 @@ def _key(image: Image, index: int) -> tuple[object, ...]:
 
 
 def growth(image: Image) -> int:
-    """Room in a qcow2 file for all its data twice, and for the tables that grow with it."""
-    return 2 * image.size + 8 * (image.cluster_size or 64 * 1024) + 4 * MIB
+    """Room in a qcow2 file for all its data twice, for the tables that grow with it, and for the
+    bitmaps that it keeps, which take two clusters each, in their old and their new state."""
+    return 2 * image.size + 64 * (image.cluster_size or 64 * 1024) + 4 * MIB
 
 
 def _make_raw(image: Image, index: int, path: Path) -> None:

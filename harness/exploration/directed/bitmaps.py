@@ -12,7 +12,16 @@ from harness.exploration.building import Builder, Check, Plan
 from harness.exploration.directed.keeping import kept
 from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.configuration import KIB, MIB, Configuration, Fault, Format, Image, RequestKind
+from model.configuration import (
+    KIB,
+    MIB,
+    Configuration,
+    Fault,
+    Format,
+    Image,
+    Protocol,
+    RequestKind,
+)
 from model.job_operations import (
     Abort,
     Backup,
@@ -51,6 +60,7 @@ def checks() -> Iterator[Check]:
     yield Check("jobs", "a job whose filter has a snapshot", _snapshot_of_a_job)
     yield Check("transactions", "jobs and bitmaps at once", _jobs_at_once)
     yield Check("transactions", "actions that build on one another", _building)
+    yield Check("persistence", "bitmaps kept in storage that does not grow", _behind_nbd)
 
 
 def _disks(size: int = SIZE) -> Configuration:
@@ -317,6 +327,17 @@ def _read_only(plan: Plan) -> Trace:
         ops.AddFilter("cbw", "src", "tmp", stored), ops.Export("cbw"),
         ops.Export("cbw", writable=False), ops.Inspect("cbw"), ops.BitmapDisable("src", "p1"),
         ops.Kill(), ops.Restart(), ops.BitmapRemove("src", "p1")))
+    return builder.trace()
+
+
+def _behind_nbd(plan: Plan) -> Trace:
+    """With the largest clusters there is room for old and new states of all that are kept."""
+    builder = Builder(plan, Configuration((
+        Image("src", CLUSTER, Format.QCOW2, Protocol.NBD, cluster_size=2 * MIB),)))
+    for index in range(4):
+        names = [f"p{index}", f"q{index}"]
+        builder.add_all(ops.BitmapAdd("src", name, persistent=True) for name in names)
+        builder.add_all((ops.Export("src"), ops.Write("src", 0, CLUSTER), ops.Restart()))
     return builder.trace()
 
 

@@ -93,6 +93,12 @@ class Image:
     faults: tuple[Fault, ...] = ()
     request_alignment: int | None = None
     """The alignment that a ``blkdebug`` above the image asks for; None: no such node for that."""
+    max_transfer: int | None = None
+    """The largest read or write that a ``blkdebug`` above the image takes; None: no such node for
+    that."""
+    fails_first: str | None = None
+    """The errno (a name such as ``EIO``) with which the first write of data to the file of a qcow2
+    image fails, by a ``blkdebug`` below it."""
     read_only: bool = False
     detect_zeroes: str | None = None
     """``detect-zeroes`` of the image's node: on, unmap; None: the default, off."""

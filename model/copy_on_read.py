@@ -55,10 +55,14 @@ class CopyOnRead(Node):
         return subcluster or self.file.reported_cluster_size or 1
 
     def _read(self, start: int, end: int) -> Program[Content]:
+        return self.file.alone(start, end, self.file.reported_cluster_size or 1,
+                               self._read_alone(start, end))
+
+    def _read_alone(self, start: int, end: int) -> Program[Content]:
         if start < end:
             stop, allocated = yield from self._is_allocated_below(start, end)
             if allocated is not False and stop == end:
-                return (yield from self.file.read(start, end))
+                return (yield from self.file.read_now(start, end))
         return (yield from self._keep(start, end))
 
     @rule("copy-on-read.keeps-what-was-read", source="driver copy-on-read; experiment")
@@ -75,10 +79,10 @@ class CopyOnRead(Node):
             stop, allocated = yield from self._is_allocated_below(place, last)
             if allocated is not False:
                 low, high = (min(max(edge, start), end) for edge in (place, stop))
-                found.paste(low, (yield from self.file.read(low, high)))
+                found.paste(low, (yield from self.file.read_now(low, high)))
             else:
                 stop = min(stop, place + MOST_KEPT)
-                content = yield from self.file.read(place, stop)
+                content = yield from self.file.read_now(place, stop)
                 self._check_pieces(place, content)
                 yield from self.file.write_unchanged(place, content)
                 found.paste(place, content)

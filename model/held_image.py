@@ -95,6 +95,16 @@ class HeldImage(Image):
             self.content.set(place, stop, ZERO)
             self.states.set(place, stop, ZERO_HOLE if how.unmap else ZERO_DATA)
 
+    @rule("image.flushed-through-blkdebug", source="the driver nbd; experiment")
+    def _flush_through(self) -> Program[None]:
+        """A flush reaches the storage below a ``blkdebug`` twice, by way of it and then by itself;
+        but once, by itself, if nothing has changed since the last flush that succeeded."""
+        yield from super()._flush()
+        yield self._request(RequestKind.FLUSH, 0, 0)
+
+    def _flush(self) -> Program[None]:
+        return super()._flush() if self.format_node == self.name else self._flush_through()
+
     def _discard(self, start: int, end: int) -> Program[None]:
         self._forget(start, end)
         yield from super()._discard(start, end)

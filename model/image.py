@@ -15,7 +15,7 @@ from . import configuration
 from .bitmap import align_down, align_up
 from .configuration import KIB, MIB, Format, RequestKind
 from .content import ZERO, Content, initial_stamp, is_zero, zeroes
-from .errors import CommandRefused
+from .errors import CommandRefused, Undetermined
 from .node import DATA, PERHAPS_HOLE, SECTOR, Node, Status, Zeroing
 from .program import Program, StorageRequest
 from .rules import rule
@@ -65,6 +65,8 @@ class Image(Node):
 
     def __init__(self, spec: configuration.Image, index: int, fired: Counter[str]) -> None:
         super().__init__(spec.node, size_of(spec), discard=spec.discard, fired=fired)
+        if spec.max_transfer and (spec.faults or spec.protocol is configuration.Protocol.HELD):
+            raise Undetermined("which of the pieces of a request fails or is held")
         self.driver = spec.format
         self.spec = spec
         self.read_only = spec.read_only
@@ -98,8 +100,8 @@ class Image(Node):
     @property
     def format_node(self) -> str:
         """The name of the node that has the format: not the image's own if a ``blkdebug`` that
-        injects faults or asks for alignment is on top."""
-        on_top = self.spec.faults or self.spec.request_alignment
+        injects faults, asks for alignment or takes no larger requests is on top."""
+        on_top = self.spec.faults or self.spec.request_alignment or self.spec.max_transfer
         return f"{self.name}-format" if on_top else self.name
 
     @rule("image.cannot-discard", source="experiment, format by format")

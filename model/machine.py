@@ -47,7 +47,7 @@ from .nbd_export import NbdExport
 from .node import SECTOR, Node
 from .operations import Operation, Request, Via
 from .outcome import DeviceView, Observation, Outcome, by_job
-from .program import Program, StorageRequest, run_to_end
+from .program import Program, StorageRequest, look, run_to_end
 from .qcow2 import Qcow2
 from .unsaid import Impossible
 
@@ -369,7 +369,7 @@ class Machine:
         found = self.graph.nodes[node]
         if isinstance(found, Image) and overlays.shows_snapshot(found):
             return found.content.slice(0, found.size)
-        return run_to_end(found.read(0, found.size), lambda request: None)
+        return look(found.read(0, found.size))
 
     def deadly(self, operation: Operation) -> str | None:
         """The known defect by which the operation would kill a build with these capabilities."""

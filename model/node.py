@@ -9,7 +9,7 @@ method.  Ranges are half-open, ``[start, end)``, in bytes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar, Final, NoReturn
@@ -17,10 +17,11 @@ from typing import ClassVar, Final, NoReturn
 from .bitmap import DirtyBitmap, align_down, align_up
 from .content import ZERO, Content, is_zero, zeroes
 from .errors import CommandRefused, Errno, RequestFailed, Undetermined
-from .outcome import Allocation
+from .outcome import Allocation, agreed
 from .program import Program, Step
 from .readings import Reading
 from .rules import rule
+from .tracking import TakesRequests, Tracked
 
 SECTOR: Final = 512
 """The unit of a node's size."""
@@ -46,18 +47,12 @@ class Status:
     @property
     def is_zero(self) -> bool | None:
         """Whether the range is known to read as zero by its status; None: undecided."""
-        return _agreed(bool(flag & Allocation.ZERO) for flag in self.flags)
+        return agreed(bool(flag & Allocation.ZERO) for flag in self.flags)
 
     @property
     def is_allocated(self) -> bool | None:
         """Whether the range is allocated, be it further down; None: undecided."""
-        return _agreed(map(bool, self.depths))
-
-
-def _agreed(answers: Iterable[bool]) -> bool | None:
-    """What all of the answers say; None: they differ."""
-    different = {*answers}
-    return different.pop() if len(different) == 1 else None
+        return agreed(map(bool, self.depths))
 
 
 NOWHERE: Final = frozenset({0})
@@ -97,7 +92,7 @@ class Zeroing:
     insists: bool = False
 
 
-class Node:
+class Node(TakesRequests):
     """One node of the block graph."""
 
     driver = ""
@@ -114,6 +109,7 @@ class Node:
         self.discard_enabled = discard
         self.reading: list[Reading] = []
         """The reads under way, latest first."""
+        self.requests: list[Tracked] = []
         self.changes = 0
         """How many requests that change the node have ended."""
         self.fired = fired
@@ -130,8 +126,8 @@ class Node:
 
     # What users of the node call
 
-    def read(self, start: int, end: int) -> Program[Content]:
-        """Read; fails with the errno of the driver, EIO past the end of the node."""
+    def read_now(self, start: int, end: int) -> Program[Content]:
+        """A read that has its turn."""
         self._check(start, end)
         reading = Reading(start, end)
         self.reading.insert(0, reading)
@@ -146,8 +142,8 @@ class Node:
         self._check_change(start, end)
         if start < end:
             change = self._changed_by(start, content)
-            yield from self._dirtying(*self._aligned(start, end),
-                                      self._lasting(change) if durable else change)
+            yield from self._changing(start, end, self._dirtying(
+                *self._aligned(start, end), self._lasting(change) if durable else change))
             return
         if self.heeds_nothing:
             yield from self._write(start, content)
@@ -183,8 +179,8 @@ class Node:
         """The same from a node above: the node's bitmaps record it as any other write."""
         end = start + content.size
         self._check_change(start, end)
-        yield from self._dirtying(*self._aligned(start, end),
-                                  self.write_unchanged(start, content))
+        yield from self._changing(start, end, self._dirtying(
+            *self._aligned(start, end), self.write_unchanged(start, content)))
 
     def write_zeroes(self, start: int, end: int, how: Zeroing, *,
                      durable: bool = False) -> Program[None]:
@@ -197,6 +193,9 @@ class Node:
             raise RequestFailed(Errno.ENOTSUP)
         if how.unmap:
             how = replace(how, unmap=self._may_unmap(how), insists=False)
+        yield from self._changing(start, end, self._zero(start, end, how, durable))
+
+    def _zero(self, start: int, end: int, how: Zeroing, durable: bool) -> Program[None]:
         if self._aligned(start, end) != (start, end):
             parts = yield from self._zero_in_parts(start, end, how)
         elif self.zeroes_fast or not how.fast:
@@ -227,15 +226,17 @@ class Node:
 
     def _blocks_beside(self, start: int, end: int) -> Program[dict[int, Content]]:
         """The blocks of the request alignment of which the range covers only a part, by where they
-        begin, as they read."""
+        begin, as they read; two of them that follow each other count as one."""
         unit = self.request_alignment
         blocks: dict[int, Content] = {}
-        for block in sorted({align_down(edge, unit) for edge in (start, end) if edge % unit}):
+        edges = sorted({align_down(edge, unit) for edge in (start, end) if edge % unit})
+        both = len(edges) > 1 and edges[0] + unit == edges[1]
+        for block in edges[:1] if both else edges:
             try:
-                blocks[block] = yield from self._read(block, min(block + unit, self.size))
+                blocks[block] = yield from self._read(
+                    block, min(block + (2 * unit if both else unit), self.size))
             except RequestFailed as why:
-                raise Undetermined("a change beside what cannot be read overwrites it with what "
-                                   "QEMU has in memory: docs/findings") from why
+                raise Undetermined("a change beside what cannot be read: docs/findings") from why
         return blocks
 
     def discard(self, start: int, end: int) -> Program[None]:
@@ -246,7 +247,8 @@ class Node:
         if start == end:
             self._nothing_changed()
             return
-        yield from self._dirtying(start, end, self._advised(self._discard(start, end)))
+        yield from self._changing(start, end, self._dirtying(
+            start, end, self._advised(self._discard(start, end))))
 
     def flush(self) -> Program[None]:
         """Make what was written durable."""

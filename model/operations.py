@@ -206,11 +206,13 @@ class Resize(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Reopen(Operation):
-    """blockdev-reopen of an image with the options it was attached with, read-only or not."""
+    """blockdev-reopen of an image with the options it was attached with, read-only or not;
+    ``discard``: with ``discard=unmap`` or without it, if not as it was attached."""
 
     name: ClassVar[str] = "reopen"
     node: str
     read_only: bool = False
+    discard: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

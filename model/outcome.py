@@ -24,6 +24,12 @@ class Allocation(IntFlag):
     ZERO = 2
 
 
+def agreed(answers: Iterable[bool]) -> bool | None:
+    """What all of the answers say; None: they differ."""
+    different = {*answers}
+    return different.pop() if len(different) == 1 else None
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """A run of block status: its length in bytes and the flag values it may have.

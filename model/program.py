@@ -130,3 +130,20 @@ def _complete_for(task: Task, complete: Callable[[StorageRequest], None],
                   request: StorageRequest) -> None:
     task.outlives_its_start = True
     complete(request)
+
+
+class OnlyLooking(Exception):
+    """Thrown at a program that waits, by who only looks: it need not wait."""
+
+
+def look(program: Program[Result]) -> Result:
+    """What a read finds, whatever is under way: nothing that it asks of storage fails, and for
+    nothing does it wait."""
+    waits = False
+    while True:
+        try:
+            step = program.throw(OnlyLooking) if waits else next(program)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        waits = isinstance(step, Wait) and not step.condition()

@@ -33,6 +33,7 @@ from .program import Program, beside, run_to_end
 from .qcow2_cells import MOST_BESIDE, SPACE, ZEROED, Cell, Cells
 from .qcow2_compressed import COMPRESSIBLE, run_of_compressed
 from .rules import rule
+from .tracking import Filling
 
 LITTLE: Final = 16 * KIB
 """Bytes: around a write of no more, what is kept before and after it is read at once."""
@@ -51,6 +52,7 @@ class Qcow2(Cells):
         """The bitmaps that the image keeps: see :mod:`model.bitmap_directory`."""
         self.levels = 1 if self.format_node == self.name else 2
         """How much deeper its backing file lies: ``blkdebug`` is a level of its own."""
+        self.filling = Filling(self.cluster, spec.fails_first, fired)
         for offset, length in spec.filled:
             self._mark(offset, min(offset + length, self.size), Cell.DATA)
 
@@ -137,6 +139,9 @@ class Qcow2(Cells):
         yield from self._store(start, content)
 
     def _store(self, start: int, content: Content) -> Program[None]:
+        return self.filling.in_turn(start, start + content.size, self._fill(start, content))
+
+    def _fill(self, start: int, content: Content) -> Program[None]:
         end = start + content.size
         shown = []
         for low, high in self._shown_beside(start, end):
@@ -236,6 +241,7 @@ class Qcow2(Cells):
         reads as zero already, unless it holds data.  In other cells the zeroes are written as
         data; a request to zero fast ends with ENOTSUP there, and what it has zeroed before stays
         so."""
+        self.filling.check_apart(start, end)
         yield self._request(RequestKind.ZERO, start, end)
         for low, high in split(start, end, self.cell):
             cell_start = align_down(low, self.cell)
@@ -316,6 +322,7 @@ class Qcow2(Cells):
     def _discard(self, start: int, end: int) -> Program[None]:
         """Only whole clusters are discarded; up to the end of the image, its last one counts as
         whole.  They read as zero.  What is unallocated without a backing file stays so."""
+        self.filling.check_apart(start, end)
         yield self._request(RequestKind.DISCARD, start, end)
         for low, high in split(start, end, self.cluster):
             if low % self.cluster or (high % self.cluster and high != self.size):

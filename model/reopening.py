@@ -23,10 +23,12 @@ def reopen(graph: Graph, command: Reopen) -> Program[None]:
     node = graph.blockdev(command.node)
     if not isinstance(node, Image) or node.spec.format is Format.PARALLELS:
         yield from _refuse(node)
-    elif command.read_only:
+        return
+    if command.read_only:
         _make_read_only(graph, node)
     else:
         _make_writable(node)
+    _take_on(node, command)
 
 
 def reopen_as(graph: Graph, command: ReopenAs) -> Program[None]:
@@ -81,6 +83,15 @@ def _keep_bitmaps_all_the_same(image: Image) -> None:
     command is refused; but the bitmaps that the image keeps have been stored and cannot be
     changed.  So the image cannot be written to until it is reopened as what it is."""
     _keep_bitmaps(image)
+
+
+@rule("reopen.discard", source="blockdev-reopen; experiment")
+def _take_on(image: Image, command: Reopen) -> None:
+    """Whether discards and zeroes free space is for the last command to say: one that does not
+    name the option goes back to what the image was attached with."""
+    if command.discard is not None and not image.spec.discard:
+        raise Undetermined("what reaches a file that was not opened to discard")
+    image.discard_enabled = image.spec.discard if command.discard is None else command.discard
 
 
 def _keep_bitmaps(image: Image) -> None:

@@ -30,7 +30,7 @@ from .node import ANYTHING_ZERO, DATA_OR_ZERO, PERHAPS_HOLE, Node
 from .operations import Context, Request, Via
 from .overlays import copies_snapshot, shows_snapshot
 from .permissions import parents_first
-from .program import run_to_end
+from .program import look, run_to_end
 from .qcow2 import Qcow2
 from .qcow2_cells import DEFAULT_CLUSTER
 from .requests import CHANGES
@@ -163,7 +163,7 @@ def _check_copies(node: Node, start: int, end: int, *, failing: bool) -> None:
 
 def _has_zeroes(node: Node, start: int, end: int) -> bool:
     try:
-        content = run_to_end(node.read(start, end), lambda storage_request: None)
+        content = look(node.read(start, end))
     except RequestFailed:
         return True
     return any(run.value == ZERO for run in content.runs())

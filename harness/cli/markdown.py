@@ -19,7 +19,7 @@ from model.image import TRAITS, Traits
 from model.rules import RULES, Rule
 
 CHAPTERS: Final = (
-    "content", "bitmap", "node", "copy_before_write", "block_copy", "snapshot_access",
+    "content", "bitmap", "node", "tracking", "copy_before_write", "block_copy", "snapshot_access",
     "copy_on_read", "image", "qcow2", "overlays", "held_image", "nbd_export", "requests",
     "channels", "graph", "permissions", "flushing", "resizing", "reopening", "arguments",
     "bitmap_commands", "bitmap_directory", "backup_job", "backup_commands", "drive_backup", "jobs",

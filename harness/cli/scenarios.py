@@ -127,6 +127,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
     "node.durable-by-flush": Scenario(_HELD_SRC, (
         BitmapAdd("src", "b"), Export("src"), Start(Write("src", C, C, fua=True)),
         Complete("src", RequestKind.WRITE, C, C), _FLUSHES), shown=3),
+    "node.blocks-to-oneself": Scenario(
+        Configuration((replace(_SRC, protocol=Protocol.HELD, request_alignment=512),)),
+        (Export("src"), Start(Write("src", 100, 100)), Start(Write("src", 200, 100)),
+         Complete("src", RequestKind.READ, 0, 512)), shown=3),
     "node.keeps-no-snapshot": Scenario(_TWO, (
         AddSnapshot("snap", "src"), Export("snap"), Read("snap", 0, C))),
     "node.read-only-bitmaps-deny-changes": Scenario(
@@ -235,7 +239,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
     "image.flushed-already": Scenario(
         Configuration((replace(_SRC, protocol=Protocol.HELD, request_alignment=512),)),
         (Export("src"), Start(Write("src", C, C)), Complete("src", RequestKind.WRITE, C, C),
-         Start(Flush("src")), _FLUSHES, Start(Flush("src"))), shown=3),
+         Start(Flush("src")), _FLUSHES, _FLUSHES, Start(Flush("src"))), shown=4),
+    "image.flushed-through-blkdebug": Scenario(
+        Configuration((replace(_SRC, protocol=Protocol.HELD, request_alignment=512),)),
+        (Export("src"), Start(Write("src", C, C)), Complete("src", RequestKind.WRITE, C, C),
+         Start(Flush("src")), _FLUSHES), shown=2),
     "image.status-tells-no-lie": Scenario(
         Configuration((_HALF,)), (Export("src"), Status("src", 0, _SIZE))),
     "image.resize": Scenario(
@@ -247,6 +255,15 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
         Configuration((replace(_SRC, format=Format.VDI, filled=((0, _SIZE),)),)),
         (BitmapAdd("src", "b"), Export("src"), Discard("src", 0, 2 * C))),
     "qcow2.backing-shows-through": Scenario(_OVERLAY, (Export("src"), Read("src", 0, _SIZE))),
+    "qcow2.clusters-filled-in-turn": Scenario(
+        Configuration((replace(_SRC, node="base", protocol=Protocol.HELD),
+                       Image("src", _SIZE, Format.QCOW2, backing="base"))),
+        (Export("src"), Start(Write("src", 512, 512)), Start(Write("src", 2048, 512)),
+         Complete("base", RequestKind.READ, 0, C)), shown=3),
+    "qcow2.failed-writes-allocate-nothing": Scenario(
+        Configuration((_OVERLAY.images[0], Image(
+            "src", _SIZE, Format.QCOW2, backing="base", fails_first="EIO"))),
+        (Export("src"), Write("src", 0, C), Write("src", 0, C)), shown=2),
     "qcow2.write-fills-cells": Scenario(_OVERLAY, (Export("src"), Write("src", 2 * C, 512))),
     "qcow2.unfilled-writes-nothing": Scenario(
         Configuration((_SRC, _TMP, Image("over", _SIZE, Format.QCOW2))),
@@ -349,6 +366,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType({
     "reopen.refused-blocks-writes": Scenario(
         _QCOW2, (*_KEPT, Reopen("src", read_only=True), Write("src", 2 * C, C)), shown=2,
         capabilities=_BLOCKING),
+    "reopen.discard": Scenario(_TWO, (
+        Reopen("src", discard=False), Export("src"), Discard("src", C, C)), shown=3),
     "reopen.writable": Scenario(_QCOW2, (
         *_KEPT, Unexport("src"), Reopen("src", read_only=True), Reopen("src"),
         BitmapClear("src", "b")), shown=2),

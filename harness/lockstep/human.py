@@ -190,6 +190,10 @@ def image(what: Image) -> str:
         words.append(f"backing={what.backing}")
     if what.request_alignment is not None:
         words.append(f"request-alignment={size(what.request_alignment)}")
+    if what.max_transfer is not None:
+        words.append(f"max-transfer={size(what.max_transfer)}")
+    if what.fails_first is not None:
+        words.append(f"first write of data fails with {what.fails_first}")
     if what.detect_zeroes is not None:
         words.append(f"detect-zeroes={what.detect_zeroes}")
     if not what.discard:

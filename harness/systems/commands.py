@@ -79,10 +79,12 @@ def image_commands(image: Image, place: Place) -> tuple[Command, ...]:
 
 def reopen_command(operation: ops.Reopen, images: Iterable[Image],
                    places: Mapping[str, Place]) -> Command:
-    """Reopen an image's topmost node, with the options that it was attached with; the options of
-    whatever else are of no matter."""
-    options = _options(operation.node, images, places)
-    return _reopening({**options, "read-only": operation.read_only})
+    """Reopen an image's topmost node, with the options that it was attached with but for those
+    that the operation has; the options of whatever else are of no matter."""
+    options = {**_options(operation.node, images, places), "read-only": operation.read_only}
+    if operation.discard is not None:
+        options["discard"] = "unmap" if operation.discard else "ignore"
+    return _reopening(options)
 
 
 def overlay_command(operation: ops.AddOverlay, images: Iterable[Image],
@@ -117,10 +119,12 @@ def needs_secret(images: tuple[Image, ...]) -> bool:
 
 def image_nodes(image: Image, place: Place) -> tuple[Arguments, ...]:
     """The ``blockdev-add`` options of an image's nodes, lowest first: protocol, format, and,
-    with faults or an alignment, a ``blkdebug`` on top that takes the image's name."""
-    instrumented = bool(image.faults) or image.request_alignment is not None
+    with faults, an alignment or a largest request, a ``blkdebug`` on top that takes the image's
+    name."""
+    instrumented = (bool(image.faults) or image.request_alignment is not None
+                    or image.max_transfer is not None)
     top = f"{image.node}-format" if instrumented else image.node
-    nodes = [_protocol(image, place), _format(image, top)]
+    nodes = [_protocol(image, place), *_failing(image), _format(image, top)]
     if instrumented:
         nodes.append(_blkdebug(image, top))
     general: Arguments = {"discard": "unmap"} if image.discard else {}
@@ -143,8 +147,9 @@ def _protocol(image: Image, place: Place) -> Arguments:
 
 
 def _format(image: Image, name: str) -> Arguments:
+    below = "failing" if image.fails_first else "file"
     options: Arguments = {"driver": image.format.value, "node-name": name,
-                          "file": f"{image.node}-file"}
+                          "file": f"{image.node}-{below}"}
     if image.format is Format.LUKS:
         options["key-secret"] = LUKS_SECRET
     if image.backing is not None:
@@ -154,10 +159,22 @@ def _format(image: Image, name: str) -> Arguments:
     return options
 
 
+def _failing(image: Image) -> tuple[Arguments, ...]:
+    """What fails the first write of data, between the format and its file."""
+    if image.fails_first is None:
+        return ()
+    # The event tells data from the format's own tables.
+    rule = {"event": "write_aio", "errno": Errno[image.fails_first].value, "once": True}
+    return ({"driver": "blkdebug", "node-name": f"{image.node}-failing",
+             "image": f"{image.node}-file", "inject-error": [rule]},)
+
+
 def _blkdebug(image: Image, below: str) -> Arguments:
     options: Arguments = {"driver": "blkdebug", "node-name": image.node, "image": below}
     if image.request_alignment is not None:
         options["align"] = image.request_alignment
+    if image.max_transfer is not None:
+        options["max-transfer"] = image.max_transfer
     if image.faults:
         options["inject-error"] = [_injection(fault) for fault in image.faults]
     return options

@@ -36,7 +36,7 @@ from harness.systems.observation import bitmaps_by_node, bitmaps_of, cluster_siz
 from harness.systems.readers import ThroughNbd, ThroughQemuIo
 from harness.systems.requests import by_nbd, by_qemu_io
 from harness.systems.spelling import spelled
-from harness.systems.verdicts import translated
+from harness.systems.verdicts import translated, unrefused
 from model import operations as ops
 from model.configuration import Configuration, Protocol
 from model.errors import Errno, QmpError
@@ -125,7 +125,7 @@ class QmpSystem:
     def observe(self, named: Collection[BitmapRef]) -> Observation:
         """All bitmaps, the digests of the ``named`` ones that there are, all jobs and what they
         told since the last time, the guest's device."""
-        with self._verdicts("observation"):
+        with self._verdicts("observation"), unrefused():
             qmp = self.process.qmp
             # All at once: to wait for each answer before the next question costs more than both.
             nodes = qmp.submit(_QUERY)

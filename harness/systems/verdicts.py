@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from harness.clients.errors import PeerGone, PeerNonsense, PeerSilent
+from harness.clients.qmp import CHANNEL, QmpRefused
 from harness.storage.monitored import END_TIMEOUT, Monitored
 from harness.systems.failure import SystemCrashed, SystemGarbled, SystemHung, SystemHungUp
 
@@ -29,3 +30,13 @@ def translated(process: Callable[[], Monitored], asked: str) -> Iterator[None]:
         raise SystemHung(why.asked or asked, why.seconds) from why
     except PeerNonsense as why:
         raise SystemGarbled(why.channel, why.asked or asked, why.detail) from why
+
+
+@contextmanager
+def unrefused() -> Iterator[None]:
+    """For questions that no QEMU refuses, but one that has lost an image: it calls a qcow2 image
+    "ejected" whose tables make no sense to it."""
+    try:
+        yield
+    except QmpRefused as why:
+        raise SystemGarbled(CHANNEL, why.command, f"{why.error_class}: {why.desc}") from why

@@ -11,6 +11,7 @@ from contextlib import closing
 import pytest
 
 from harness.builds import STORAGE_DAEMON, Build
+from harness.clients.qmp import QmpRefused
 from harness.exploration.subjects import subject_of
 from harness.lockstep.explain import explain
 from harness.lockstep.replay import Stand
@@ -21,10 +22,11 @@ from harness.lockstep.verdict import Conforms, Failed
 from harness.storage.images import ImageStore
 from harness.systems.concurrent import Awaited
 from harness.systems.daemon import QsdSystem
-from harness.systems.failure import SystemCrashed, SystemHung
+from harness.systems.failure import SystemCrashed, SystemGarbled, SystemHung
 from harness.systems.held_daemon import HeldDaemon
 from harness.systems.qmp_system import QmpSystem
 from harness.systems.simulated import Simulated
+from harness.systems.verdicts import unrefused
 from model.configuration import KIB, Configuration, Image, Protocol
 from model.machine import Machine
 from model.operations import AddFilter, Discard, Export, Operation, Read, Write
@@ -54,6 +56,11 @@ class Leaky(Simulated):
         """End, or do not."""
         if self._leaks:
             raise SystemHung("quit", 30.0)
+
+
+def test_a_look_that_is_refused_is_a_verdict() -> None:
+    with pytest.raises(SystemGarbled, match="Block device src is ejected"), unrefused():
+        raise QmpRefused("query-named-block-nodes", "GenericError", "Block device src is ejected")
 
 
 def test_a_leaked_request_is_a_hang_at_the_end_and_is_shrunk_like_others() -> None:

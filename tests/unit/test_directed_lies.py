@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 
 from harness.exploration.building import Plan
-from harness.exploration.directed import devices, failing, others, tasks, telling
+from harness.exploration.directed import devices, failing, others, serialising, tasks, telling
 from harness.exploration.directed.catalogue import checks
 from harness.lockstep.replay import Stand, replay
 from harness.lockstep.trace import SystemKind, Trace
@@ -34,6 +34,7 @@ from model import (
     reopening,
     requests,
     successors,
+    tracking,
     turns,
 )
 from model.backup_job import BackupJob
@@ -43,7 +44,7 @@ from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine, machine_for
 from model.configuration import GIB, KIB, MIB, Configuration, RequestKind
 from model.content import Content, zeroes
-from model.copy_before_write import CopyBeforeWrite
+from model.copy_before_write import CopyBeforeWrite, Timer
 from model.copy_on_read import CopyOnRead
 from model.errors import CommandRefused, Errno, RequestFailed
 from model.graph import Graph
@@ -61,8 +62,9 @@ from model.permissions import Permission
 from model.program import Program, Wait
 from model.qcow2 import Qcow2
 from model.qcow2_cells import Cell
-from model.readings import _has_ended
+from model.readings import Reading, _has_ended
 from model.snapshot_access import SnapshotAccess
+from model.tracking import Filling, Tracked
 
 CHECKS = {check.name: check for check in (*checks(SystemKind.QSD), *devices.checks())}
 
@@ -110,6 +112,10 @@ _begin = BlockCopy._begin
 _copy_dirty = BlockCopy._copy_dirty
 _copy_in_time = CopyBeforeWrite._copy_in_time
 _write = Node.write
+_alone = Node.alone
+_keep = CopyOnRead._keep
+_blocks_beside = Node._blocks_beside
+_flush = Image._flush
 _merge = DirtyBitmap.merge
 _zero_in_parts = Node._zero_in_parts
 _bitmap = Graph.bitmap
@@ -383,6 +389,25 @@ def _frees_nothing(image: Image, start: int, end: int) -> Program[None]:
     return image._write_zeroes(start, end, Zeroing())
 
 
+def _repeats_the_first_piece(image: Image, start: int, content: Content) -> Program[None]:
+    most = image.spec.max_transfer or content.size
+    for place in range(0, content.size, most):
+        image.content.paste(start + place, content.slice(0, min(most, content.size - place)))
+    return
+    yield  # makes this a program
+
+
+def _fails_too_late(filling: Filling, filled: Reading, error: Errno) -> None:
+    filling._fails = None
+
+
+def _keeps_if_it_can(node: CopyOnRead, start: int, end: int) -> Program[Content]:
+    try:
+        return (yield from _keep(node, start, end))
+    except RequestFailed:
+        return (yield from node.file.read_now(start, end))
+
+
 CASES = (
     *(("an overlay of a snapshot, " + name, Lacking(Qcow2, *lacking)) for name, *lacking in (
         ("clusters of 64 KiB", "_store", _stores_what_it_can),
@@ -444,6 +469,13 @@ CASES = (
      Lacking(reopening, "_cannot", lambda node: CommandRefused("no"))),
     ("images of every format reopened",
      Lacking(reopening, "_make_writable", _always_writable)),
+    ("data that an image cannot write to its file", Lacking(Filling, "_fail", _fails_too_late)),
+    ("data that an image cannot write to its file",
+     Lacking(CopyOnRead, "_keep", _keeps_if_it_can)),
+    ("images reopened to discard, or not",
+     Lacking(reopening, "_take_on", lambda image, command: None)),
+    ("requests longer than the storage takes at a time",
+     Lacking(Image, "_write", _repeats_the_first_piece)),
     ("names that exports may have",
      Lacking(Graph, "_check_called", lambda graph, name, description: None)),
     ("names that exports may have", Lacking(
@@ -598,7 +630,51 @@ def _is_only_advised(number: int, request: Request, export: NbdExport) -> Progra
                    else request, export)
 
 
+def _alone_in_its_bytes(node: Node, start: int, end: int, unit: int,
+                        program: Program[Any]) -> Program[Any]:
+    return _alone(node, start, end, 1, program)
+
+
+def _in_the_way_of_all(requests: Sequence[Tracked], tracked: Tracked) -> Tracked | None:
+    return next((each for each in requests if each is not tracked
+                 and (each.alone or tracked.alone)
+                 and each.start < tracked.end and tracked.start < each.end), None)
+
+
+def _block_by_block(node: Node, start: int, end: int) -> Program[dict[int, Content]]:
+    unit, blocks = node.request_alignment, {}
+    for edge in (start, end):
+        if edge % unit:
+            blocks |= yield from _blocks_beside(node, edge, edge + 1)
+    return blocks
+
+
+def _flushes_what_ends_meanwhile(image: Image) -> Program[None]:
+    yield from _flush(image)
+    image._flushed = image.changes
+
+
+def _in_time_once(node: CopyBeforeWrite, start: int, end: int) -> Program[None]:
+    if start == 0:
+        yield from _copy_in_time(node, start, end)
+        return
+    timer = Timer(start, end)
+    node.timers.append(timer)
+    yield from node.block_copy.copy(start, end, CopyCall())
+    node.timers.remove(timer)
+
+
 HELD = (
+    (serialising.blocks, Lacking(Node, "alone", lambda node, start, end, unit, program: program)),
+    (serialising.blocks, Lacking(Node, "alone", _alone_in_its_bytes)),
+    (serialising.blocks, Lacking(tracking, "_in_the_way", _in_the_way_of_all)),
+    (serialising.blocks, Lacking(Node, "_blocks_beside", _block_by_block)),
+    (serialising.kept, Lacking(Node, "alone", lambda node, start, end, unit, program: program)),
+    (serialising.kept, Lacking(Node, "alone", _alone_in_its_bytes)),
+    (serialising.filled, Lacking(Filling, "wait", lambda filling, start, end: iter(()))),
+    (serialising.overtaken, Lacking(Image, "_flush", _flushes_what_ends_meanwhile)),
+    (serialising.overtaken, Lacking(HeldImage, "_flush_through", lambda image: _flush(image))),
+    (serialising.again, Lacking(CopyBeforeWrite, "_copy_in_time", _in_time_once)),
     (CHECKS["schedule: guest writes and fleecing reads"].make,
      Lacking(Node, "write_zeroes", _not_durable)),
     (telling.failing, Lacking(BlockCopy, "_failed", BlockCopy._end)),

@@ -27,6 +27,7 @@ from harness.exploration.directed import (
     reopening,
     requests,
     schedules,
+    serialising,
     sizes,
     speeds,
     unchanged,
@@ -46,7 +47,8 @@ def checks(system: SystemKind) -> list[Check]:
     if system is SystemKind.QEMU_SYSTEM:
         return _in_turn([*own, (30, devices.checks())])
     return _in_turn([
-        (30, schedules.checks()), (10, jobs.checks()), (20, speeds.checks()),
+        (30, schedules.checks()), (60, serialising.checks()), (10, jobs.checks()),
+        (20, speeds.checks()),
         (40, compression.checks()), (20, extents.checks()), (30, faults.checks()),
         (50, requests.edges()), *own,
         (40, bitmaps.checks()), (60, merging.checks()), (100, lengths.checks()),

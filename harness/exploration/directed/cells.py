@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Make, Plan
-from harness.exploration.directed.fleecing import CLUSTER, GRAPH
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, Fault, Format, Image, RequestKind
 from model.job_operations import Backup, BitmapMode, Sync
-from model.operations import Context, Operation, Via
+from model.operations import Context, OnCbwError, Operation, Via
 
 _FINE: Final = CLUSTER // 32
 """Bytes of a subcluster."""
@@ -181,6 +181,41 @@ def _failing(plan: Plan) -> Trace:
     look = ops.Status("snap", 6 * CLUSTER, CLUSTER)
     builder.add_all((ops.Inspect("src"), ops.Unexport("src"), ops.AddFilter("cbw", "src", "tmp"),
                      ops.AddSnapshot("snap", "cbw"), ops.Export("snap"), look, look))
+    return builder.trace()
+
+
+def unwritten(plan: Plan) -> Trace:
+    """Of a write that fails below the image nothing is there afterwards; so it is of one of a
+    filter, and of one that keeps what is read, which then has failed, too."""
+    size = 4 * CLUSTER
+    part = (512, 4 * KIB)
+    changes: tuple[Operation, ...] = (
+        ops.Write("disk", *part), ops.Write("disk", 0, CLUSTER), ops.Zero("disk", *part),
+        ops.Write("disk", CLUSTER, CLUSTER), ops.Write("disk", CLUSTER + 512, 512))
+    names = [f"disk{index}" for index in range(len(changes))]
+    builder = Builder(plan, Configuration((
+        Image("base", size, filled=((0, size),)), Image("src", size, filled=((0, size),)),
+        *(Image(name, size, Format.QCOW2, backing="base", filled=((CLUSTER, CLUSTER),),
+                fails_first="EIO") for name in names),
+        Image("kept", size, Format.QCOW2, backing="base", fails_first="ENOSPC"),
+        *(Image(f"tmp-{policy}", size, Format.QCOW2, fails_first="EIO")
+          for policy in OnCbwError))))
+    for name, change in zip(names, changes, strict=True):
+        assert isinstance(change, ops.Request)
+        builder.add_all((ops.BitmapAdd(name, "dirty", 4 * KIB),
+                         ops.Export(name, allocation_depth=True)))
+        for _ in range(2):
+            builder.add_all((replace(change, node=name), *_statuses(name, 2 * CLUSTER),
+                             ops.Read(name, 0, 2 * CLUSTER, Via.NBD_DF)))
+        builder.add_all((ops.Unexport(name), ops.Inspect(name)))
+    builder.add_all((ops.AddCopyOnRead("cor", "kept"), ops.Export("cor")))
+    for place in (0, 0, 2 * CLUSTER):
+        builder.add_all((ops.Read("cor", place + 512, 512, Via.NBD_DF),
+                         ops.Status("cor", 0, size)))
+    for policy in OnCbwError:
+        builder.add_all((ops.AddFilter("cbw", "src", f"tmp-{policy}", on_cbw_error=policy),
+                         *GRAPH[1:], *(ops.Write("cbw", CLUSTER, 512),) * 2,
+                         ops.Read("snap", CLUSTER, CLUSTER, Via.NBD_DF), *TAKE_DOWN))
     return builder.trace()
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Make, Plan
+from harness.exploration.directed import cells
 from harness.exploration.directed.fleecing import CLUSTER, GRAPH, disks
 from harness.lockstep.trace import Trace
 from model import operations as ops
@@ -49,6 +50,7 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "zeroes of parts of blocks are recorded up to what fails", _recorded)
     yield Check("faults", "backing files are read beside what fails", _read_beside)
     yield Check("faults", "the next copy is looked up beside one that fails", _looked_up)
+    yield Check("faults", "data that an image cannot write to its file", cells.unwritten)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:

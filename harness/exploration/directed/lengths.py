@@ -11,6 +11,7 @@ from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN, dis
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import GIB, KIB, MIB, Configuration, Format, Image
+from model.job_operations import Backup, Sync
 from model.operations import Operation, Via
 
 LENGTHS = (15 * CLUSTER + 1, 1 * MIB, 1 * MIB + 1, 2 * MIB - CLUSTER, 5 * MIB + 512,
@@ -23,6 +24,7 @@ LONGEST = max(LENGTHS)
 def checks() -> Iterator[Check]:
     """Each kind of request that changes something, in every length."""
     yield Check("access", "requests of gibibytes", _gibibytes)
+    yield Check("formats", "requests longer than the storage takes at a time", _pieces)
     for target in (Format.RAW, Format.QCOW2):
         for name, change in _changes().items():
             yield Check("access", f"long {name}, copied to {target}", _long(change, target))
@@ -67,6 +69,30 @@ def _looks(length: int) -> Iterator[Operation]:
     yield ops.Read("snap", CLUSTER, length - CLUSTER, Via.NBD)
     yield ops.Status("snap", 0, end)
     yield ops.Inspect("snap")
+
+
+def _pieces(plan: Plan) -> Trace:
+    """Reads and writes longer than the storage takes are done in pieces, each of its own data."""
+    size = 8 * CLUSTER
+    nodes = {"src": Format.RAW, "qcow": Format.QCOW2, "tmp": Format.RAW}
+    builder = Builder(plan, Configuration(tuple(
+        Image(node, size, wanted, filled=((CLUSTER, CLUSTER),), discard=False,
+              request_alignment=512, max_transfer=CLUSTER // 2)
+        for node, wanted in nodes.items())))
+    for node in nodes:
+        builder.add(ops.Export(node))
+        for offset, length in ((0, CLUSTER), (512, CLUSTER), (2 * CLUSTER - 1, 3 * CLUSTER)):
+            builder.add_all((ops.Write(node, offset, length), ops.Inspect(node),
+                             ops.Write(node, offset + CLUSTER, length, fua=True),
+                             ops.Read(node, offset, length + CLUSTER, Via.NBD_DF)))
+        builder.add_all((ops.Zero(node, 4 * CLUSTER + 1, 2 * CLUSTER), ops.Inspect(node),
+                         ops.Unexport(node)))
+    for source, target in (("src", "qcow"), ("qcow", "tmp")):
+        builder.add_all((ops.AddFilter("cbw", source, target), *GRAPH[1:],
+                         ops.Write("cbw", CLUSTER + 512, 3 * CLUSTER), ops.Inspect("snap"),
+                         *TAKE_DOWN, Backup("job", source, target, Sync.FULL),
+                         ops.Inspect(target)))
+    return builder.trace()
 
 
 def _gibibytes(plan: Plan) -> Trace:

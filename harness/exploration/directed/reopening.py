@@ -35,6 +35,7 @@ def checks() -> Iterator[Check]:
     yield Check("options", "filters and snapshots that cannot be reopened", _filters)
     yield Check("jobs", "images of a job reopened", _jobs)
     yield Check("formats", "images of every format reopened", _formats)
+    yield Check("discard", "images reopened to discard, or not", _discards)
 
 
 def _disks() -> Configuration:
@@ -237,4 +238,21 @@ def _formats(plan: Plan) -> Trace:
     builder.add_all(ops.Reopen(image.node, read_only=read_only) for image in images
                     for read_only in (True, False))
     builder.add_all(ops.Inspect(image.node) for image in images)
+    return builder.trace()
+
+
+def _discards(plan: Plan) -> Trace:
+    """What discards and zeroes free, in the image and for who uses it, is up to the last
+    command."""
+    nodes = ("src", "tmp", "tmp2")
+    builder = Builder(plan, _disks())
+    for discard in (False, True, False, None):
+        for node in nodes:
+            builder.add_all((
+                ops.Reopen(node, discard=discard), ops.Export(node), ops.Write(node, 0, SIZE),
+                ops.Discard(node, 0, 2 * CLUSTER),
+                ops.Zero(node, 3 * CLUSTER, CLUSTER, unmap=True), ops.Status(node, 0, SIZE),
+                ops.Read(node, 0, SIZE, Via.NBD_DF), ops.Unexport(node),
+                ops.Reopen(node, read_only=True, discard=discard)))
+        builder.add_all(ops.Inspect(node) for node in nodes)
     return builder.trace()

@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from harness.exploration import schedules
 from harness.exploration.building import Check, Plan
 from harness.exploration.directed import (
     failing,
@@ -27,6 +26,7 @@ from harness.exploration.directed.script import (
     ROOM,
     Script,
     disks,
+    if_possible,
     look,
     side_by_side,
 )
@@ -92,7 +92,7 @@ def checks() -> Iterator[Check]:
             ("concurrency", "a job and a guest that wait for memory", tasks.memory_of_a_job),
             ("concurrency", "copies of several tasks", tasks.several),
             ("concurrency", "a copy of more tasks than go at a time", tasks.many)):
-        yield Check(area, f"schedule: {name}", functools.partial(_if_possible, make))
+        yield Check(area, f"schedule: {name}", functools.partial(if_possible, make))
     for area, name, make in (
             ("concurrency", "guest writes and fleecing reads", _locking),
             ("failures", "copies that fail, snapshot broken", failing.breaking),
@@ -102,19 +102,13 @@ def checks() -> Iterator[Check]:
         yield Check(area, f"schedule in an I/O thread: {name}",
                     functools.partial(_in_thread, make))
     yield Check("concurrency", "schedule: flushes that wait for their turn",
-                functools.partial(_if_possible, tasks.flushes))
-
-
-def _if_possible(make: Callable[[Plan], Trace], plan: Plan) -> Trace:
-    """A build without snapshot-access has no filters but those of jobs."""
-    possible = schedules.possible(plan) and plan.capabilities.snapshot_access
-    return make(plan) if possible else Script(plan, Configuration()).trace()
+                functools.partial(if_possible, tasks.flushes))
 
 
 def _in_thread(make: Callable[[Plan], Trace], plan: Plan) -> Trace:
     if plan.capabilities.threaded_client_aborts:
         return Script(plan, Configuration()).trace()
-    trace = _if_possible(make, plan)
+    trace = if_possible(make, plan)
     return with_configuration(trace, replace(trace.configuration, iothread=True))
 
 

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from harness.exploration.building import Plan
 from harness.exploration.images import SOURCE, TARGET
 from harness.exploration.openings import FILTER, SNAPSHOT
-from harness.exploration.schedules import Schedule
+from harness.exploration.schedules import Schedule, possible
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, Format, Image, Protocol, RequestKind
@@ -200,6 +200,12 @@ def side_by_side(plan: Plan, plays: Sequence[Play], images: Configuration | None
         script.finish()
     look(script)
     return script.trace()
+
+
+def if_possible(make: Callable[[Plan], Trace], plan: Plan) -> Trace:
+    """A build without snapshot-access has no filters but those of jobs."""
+    fits = possible(plan) and plan.capabilities.snapshot_access
+    return make(plan) if fits else Script(plan, Configuration()).trace()
 
 
 def look(script: Script) -> None:

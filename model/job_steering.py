@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable
 from typing import Final
 
-from . import backup_commands, unsaid
+from . import backup_commands, unsaid_jobs
 from .backup_job import BackupJob
 from .copy_before_write import CopyBeforeWrite
 from .errors import CommandRefused
@@ -86,7 +86,7 @@ def check(graph: Graph, command: JobOperation) -> None:
     if isinstance(command, JobSetSpeed) and 0 < command.speed < UNLIMITED:
         raise Impossible("what a limit of speed does depends on time")
     if isinstance(command, JobCancel):
-        unsaid.check_cancel(graph)
+        unsaid_jobs.check_cancel(graph)
     if isinstance(command, (JobCancel, JobFinalize)):
         _check_end(graph, *graph.under_way.values())
 

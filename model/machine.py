@@ -28,6 +28,7 @@ from . import (
     restart,
     transactions,
     unsaid,
+    unsaid_jobs,
 )
 from . import job_operations as jobs
 from . import operations as ops
@@ -145,7 +146,7 @@ class Machine:
                 self.graph.remove(node)
             case ops.Restart(read_only):
                 unsaid.check_close(*self.graph.nodes.values())
-                unsaid.check_cancel(self.graph)
+                unsaid_jobs.check_cancel(self.graph)
                 with self._all_or_nothing():
                     self._answer(restart.quit_well(self.graph))
                 self._begin(read_only)
@@ -184,15 +185,15 @@ class Machine:
     def _job_command(self, command: jobs.JobOperation) -> None:
         job = backup_commands.find(self.graph, command)
         if isinstance(command, jobs.JobSetSpeed):
-            unsaid.check_speed(job, command.speed)
+            unsaid_jobs.check_speed(job, command.speed)
         elif isinstance(command, jobs.JobCancel):
-            unsaid.check_cancel(self.graph)
+            unsaid_jobs.check_cancel(self.graph)
         with self._all_or_nothing():
             self._answer(job_steering.obey(job, command, self._going_on))
-            unsaid.check_held(self.graph)
+            unsaid_jobs.check_held(self.graph)
 
     def _going_on(self, job: BackupJob) -> Program[None]:
-        unsaid.check_jobs(self.graph, [job], self._faults)
+        unsaid_jobs.check_jobs(self.graph, [job], self._faults)
         return job.run()
 
     def _attach(self, command: ops.Attach) -> None:
@@ -214,11 +215,11 @@ class Machine:
 
     def _run(self, *started: BackupJob) -> None:
         """Run jobs to where they rest, one after the other."""
-        unsaid.check_jobs(self.graph, started, self._faults)
+        unsaid_jobs.check_jobs(self.graph, started, self._faults)
         for job in sorted(started, key=lambda job: job.copies):
             self._answer(job.run())
-            unsaid.check_failure(job, started)
-        unsaid.check_held(self.graph)
+            unsaid_jobs.check_failure(job, started)
+        unsaid_jobs.check_held(self.graph)
 
     @contextmanager
     def _all_or_nothing(self, scar: Callable[[Graph], None] = lambda graph: None,
@@ -265,7 +266,7 @@ class Machine:
                     for each in self.graph.nodes.values())
         with self._all_or_nothing() if doubtful else nullcontext():
             outcome = self._answer(requests.program(number, request, export))
-            unsaid.check_held(self.graph)
+            unsaid_jobs.check_held(self.graph)
             return outcome
 
     def _export(self, request: Request) -> NbdExport:

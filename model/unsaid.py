@@ -6,16 +6,13 @@ Its outcome depends on what cannot be seen, or no client could send it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection
 from typing import Final
 
 from . import operations as ops
 from . import resizing
-from .backup_job import BackupJob
-from .bitmap import align_down, align_up
 from .capabilities import Capabilities
-from .configuration import MIB, Configuration, Fault, Format, Image, Protocol, RequestKind
+from .configuration import MIB, Configuration, Format, Image, Protocol, RequestKind
 from .content import ZERO
 from .copy_before_write import CopyBeforeWrite
 from .copy_on_read import CopyOnRead
@@ -23,14 +20,12 @@ from .errors import CommandRefused, RequestFailed
 from .graph import Graph
 from .held_image import HeldImage
 from .image import Image as ImageNode
-from .job_operations import FAST, SLOWEST, Sync
-from .jobs import JobStatus
 from .links import shown_filter
-from .node import ANYTHING_ZERO, DATA_OR_ZERO, PERHAPS_HOLE, Node
+from .node import Node
 from .operations import Context, Request, Via
 from .overlays import copies_snapshot, shows_snapshot
 from .permissions import parents_first
-from .program import look, run_to_end
+from .program import look
 from .qcow2 import Qcow2
 from .qcow2_cells import DEFAULT_CLUSTER
 from .requests import CHANGES
@@ -139,16 +134,16 @@ def check_order(node: Node, request: Request, *, failing: bool) -> None:
         raise Impossible("what an overlay reads of its backing file before it writes is up to the "
                          "storage below")
     if isinstance(request, CHANGES):
-        _check_copies(node, request.offset, request.offset + request.length, failing=failing)
+        check_copies(node, request.offset, request.offset + request.length, failing=failing)
 
 
-def _check_copies(node: Node, start: int, end: int, *, failing: bool) -> None:
+def check_copies(node: Node, start: int, end: int, *, failing: bool) -> None:
     """Refuse the copies before a change of the range, filter after filter, and those that these
     make in their turn where a target is a filter."""
     end = min(end, node.size)
     kept = shown_filter(node)
     if kept is not None:
-        _check_copies(kept.target, start, end, failing=failing)
+        check_copies(kept.target, start, end, failing=failing)
     while isinstance(node, CopyBeforeWrite) and start < end:
         copied = node.block_copy.to_copy(start, end) if (
             failing or isinstance(node.target, SnapshotAccess)) else []
@@ -157,7 +152,7 @@ def _check_copies(node: Node, start: int, end: int, *, failing: bool) -> None:
         if any(_has_zeroes(node.source, low, high) for low, high in copied):
             raise Impossible("copies what may be told to be zero, over failing storage")
         for low, high in copied:
-            _check_copies(node.target, low, high, failing=failing)
+            check_copies(node.target, low, high, failing=failing)
         node = node.source
 
 
@@ -167,121 +162,6 @@ def _has_zeroes(node: Node, start: int, end: int) -> bool:
     except RequestFailed:
         return True
     return any(run.value == ZERO for run in content.runs())
-
-
-def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
-               faults: Mapping[str, Sequence[Fault]]) -> None:
-    """Refuse jobs over storage that fails whose requests can come in more than one order."""
-    failing = any(faults.values()) or any(
-        isinstance(job.filter.target, SnapshotAccess) for job in jobs)
-    copying = [job for job in jobs if job.copies]
-    if failing and len(copying) > 1:
-        raise Impossible("several jobs run beside each other over failing storage")
-    if len(copying) > 1 and any(job.command.discard_source for job in copying):
-        raise Impossible("several jobs run beside each other, and one discards what it has copied")
-    if failing and any(job.workers != 1 for job in jobs):
-        raise Impossible("a job with several requests at a time over failing storage")
-    if any(_touches_any(job, faults) and _is_undecided(job) for job in copying):
-        raise Impossible("copies what may be told to be zero, over failing storage")
-    for job in copying:
-        if _touches_any(job, faults):
-            _check_copies(job.filter.target, 0, job.filter.target.size, failing=True)
-        check_speed(job, job.speed)
-        if job.is_slow and (failing or job.piece != job.filter.cluster_size):
-            raise Impossible("how much a slow job copies before it waits is up to the storage")
-        if job.is_slow and any(isinstance(each, ImageNode) and each.spec.protocol is Protocol.NBD
-                               for each in parents_first([job.filter.source])):
-            raise Impossible("a slow job that is drained asks for block status anew before it "
-                             "waits, and meanwhile a piece counts as copied")
-    for job in jobs:
-        if job.command.discard_source and any(
-                _discard_unit(each) > job.filter.cluster_size
-                for each in parents_first([job.filter.source])):
-            raise Impossible("what can be discarded depends on how block status cuts copies up")
-        target = job.filter.target
-        if job.command.use_copy_range and isinstance(target, Qcow2) and any(
-                isinstance(each, Qcow2) for each in parents_first([job.filter.source])):
-            raise Impossible("how many zero clusters storage keeps that copies qcow2 to qcow2")
-        if job.may_take_more and _is_left_to_storage(job) and _may_fail_below(job, faults):
-            raise Impossible("how much fails together where storage has copied by itself")
-        if job.command.use_copy_range and isinstance(target, ImageNode) and target.detects:
-            raise Impossible("whether storage copies by itself, in which nobody detects zeroes")
-        if job.command.compress and not isinstance(target, Qcow2):
-            raise Impossible("compressed data in anything but qcow2 images")
-
-
-def check_speed(job: BackupJob, speed: int) -> None:
-    """Refuse a limit that lets the job copy a little, or that comes when it has begun."""
-    if SLOWEST < speed < FAST:
-        raise Impossible("what a limit of speed does depends on time")
-    if 0 < speed <= SLOWEST and not job.is_slow and job.copies:
-        raise Impossible("whether a job that has copied without a limit may go on is not known")
-
-
-def check_held(graph: Graph) -> None:
-    """Refuse to leave nothing to copy to a slow job that waits: when it notices depends on when
-    QEMU next drains it, for whatever reason."""
-    if any(job.is_held and job.status in (JobStatus.RUNNING, JobStatus.PAUSED)
-           and not job.filter.block_copy.copy_bitmap.count for job in graph.jobs.values()):
-        raise Impossible("when a job that waits notices that nothing is left is not known")
-
-
-def _is_left_to_storage(job: BackupJob) -> bool:
-    """Whether storage may copy by itself, which it may not from or to a ``blkdebug``."""
-    return all(isinstance(each, ImageNode) and each.format_node == each.name
-               for each in (job.filter.source, job.filter.target))
-
-
-def _touches_any(job: BackupJob, faults: Mapping[str, Sequence[Fault]]) -> bool:
-    """Whether the job reads or writes an image that fails."""
-    return any(faults.get(node.name) for node in parents_first([job.filter]))
-
-
-def _may_fail_below(job: BackupJob, faults: Mapping[str, Sequence[Fault]]) -> bool:
-    """Whether there is an image that fails, or a snapshot, below the job's filter."""
-    return _touches_any(job, faults) or any(
-        isinstance(each, SnapshotAccess) for each in parents_first([job.filter]))
-
-
-def _is_undecided(job: BackupJob) -> bool:
-    """Whether it is up to the storage what block status says of what the job copies, and so in
-    which pieces it is copied."""
-    copy, source = job.filter.block_copy, job.filter.source
-    undecided = {PERHAPS_HOLE.flags, ANYTHING_ZERO.flags, DATA_OR_ZERO.flags}
-    wanted = copy.copy_bitmap
-    if job.sync is Sync.BITMAP and job.sync_bitmap is not None:
-        wanted = job.sync_bitmap.bitmap
-    for start, end in wanted.dirty_ranges():
-        place = align_down(start, copy.cluster_size)
-        stop = min(align_up(end, copy.cluster_size), source.size)
-        while place < stop:
-            # What is denied is copied, or not, as data; of a run that is denied in part, the rest
-            # may be asked about by itself.  A snapshot with a defect tells otherwise of a part.
-            for length in (stop - place, job.piece, copy.cluster_size):
-                found = min(place + length, stop)
-                with suppress(RequestFailed):
-                    found, status = run_to_end(source.block_status(place, found),
-                                               lambda request: None)
-                    if status.flags in undecided or (
-                            status.is_zero and 0 < status.pieces < copy.cluster_size):
-                        return True
-            place = found
-    return False
-
-
-def check_failure(job: BackupJob, jobs: Sequence[BackupJob]) -> None:
-    """Refuse that a job fails while others of its group copy: how far they are is not known."""
-    if job.error is not None and any(
-            each.copies and each is not job and each.ends_with(job) for each in jobs):
-        raise Impossible("a job of a group fails while another one copies")
-
-
-def _discard_unit(node: Node) -> int:
-    """The bytes of the unit that the node discards only whole, and aligned."""
-    kept = shown_filter(node)
-    if kept is not None:
-        return kept.cluster_size
-    return node.cluster if isinstance(node, Qcow2) else 1
 
 
 def check_export(graph: Graph, command: ops.Export) -> None:
@@ -389,17 +269,6 @@ def check_attach(graph: Graph, command: ops.Attach) -> None:
     node = graph.nodes.get(command.node)
     if graph.device is None and node is not None and node.read_only:
         raise Impossible(f"a disk on the read-only node {command.node!r} cannot be written to")
-
-
-def check_cancel(graph: Graph) -> None:
-    """Refuse to cancel a job stopped by an error if its last copies may need no time, as zeroes
-    do that only change an image's tables, or have to wait for a limit of speed: how many there are
-    then depends on that."""
-    for job in graph.jobs.values():
-        target = job.filter.target
-        if job.stopped_copying and (job.speed or not (
-                isinstance(target, ImageNode) and target.spec.format is Format.RAW)):
-            raise Impossible("how much a stopped job copies on its way out is not known")
 
 
 def check_close(*nodes: Node) -> None:

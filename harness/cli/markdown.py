@@ -24,12 +24,12 @@ CHAPTERS: Final = (
     "channels", "graph", "permissions", "flushing", "resizing", "reopening", "arguments",
     "bitmap_commands", "bitmap_directory", "backup_job", "backup_commands", "drive_backup", "jobs",
     "successors", "transactions", "restart", "program", "small_steps", "concurrent_machine",
-    "turns", "unsaid",
+    "turns", "unsaid", "unsaid_jobs",
 )
 """The modules of the specification in the order in which they are best read."""
 _TOLD: Final = {"arguments": "", "bitmap": "DirtyBitmap", "permissions": "",
                 "bitmap_commands": "", "bitmap_directory": "", "drive_backup": "", "overlays": "",
-                "successors": "", "restart": "", "unsaid": ""}
+                "successors": "", "restart": "", "unsaid": "", "unsaid_jobs": ""}
 """Modules whose functions, or the methods of the class named, say what QEMU does too."""
 
 _WIDTH: Final = 99

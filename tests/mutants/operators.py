@@ -17,7 +17,7 @@ _ARITHMETIC: Final[dict[type[ast.operator], type[ast.operator]]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult,
     ast.Mod: ast.FloorDiv, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr}
 
-_NOTHING_SAID: Final = ("unsaid.", *(f"raise {name}" for name in (
+_NOTHING_SAID: Final = ("unsaid.", "unsaid_jobs.", *(f"raise {name}" for name in (
     "Impossible", "Undetermined", "NotImplementedError", "ValueError", "TypeError", "IndexError",
     "KeyError", "Deadlock")))
 """How statements begin that look for operations which no trace has, or end what cannot be."""

@@ -205,6 +205,24 @@ def test_preallocated_zeroes_are_not_copied_over_failing_storage(filled: int) ->
         machine.apply(1, backup)
 
 
+@pytest.mark.parametrize(("fails", "known"), [
+    (0, True), (CLUSTER, False), (2 * CLUSTER - 512, False), (2 * CLUSTER, True)])
+def test_zeroes_in_data_may_cut_what_is_copied_at_once(fails: int, known: bool) -> None:
+    """They are told to be data or a hole, so two clusters are one task or two: it matters if the
+    second one fails.  A third one, which lies deeper, is another task in any case."""
+    machine = Machine(Configuration((
+        Image("base", 3 * CLUSTER, filled=((0, 3 * CLUSTER),)),
+        Image("src", 3 * CLUSTER, Format.QCOW2, backing="base",
+              filled=((0, 512), (CLUSTER, CLUSTER)), faults=(Fault(RequestKind.READ, fails),)),
+        Image("tmp", 3 * CLUSTER))), Capabilities())
+    backup = Backup("job", "src", "tmp", Sync.FULL, max_workers=1)
+    if known:
+        assert machine.apply(1, backup).refused is None
+    else:
+        with pytest.raises(Impossible, match="may be told to be zero"):
+            machine.apply(1, backup)
+
+
 def test_copies_to_a_filter_make_it_copy() -> None:
     """What that copies of zeroes, to storage that fails, is data or zeroes as the storage says."""
     images = (Image("src", CLUSTER, filled=((0, CLUSTER),)), Image("low", CLUSTER),

@@ -193,13 +193,8 @@ class ConcurrentMachine(Machine):
                 self.graph, self._started[pending.thread.owner], pending.request, error):
             raise Impossible("who asks the same storage again at once may go before those who "
                              "wait for their turn, or notice the answer late: docs/defects.md")
-        self._end(pending, error)
-        return Outcome()
-
-    def _end(self, pending: Pending, error: Errno | None = None) -> None:
         self._steps.complete(pending, error)
-        if pending.request.kind is RequestKind.FLUSH:
-            turns.begin_next_flush(self._steps.pending, pending.request.node)
+        return Outcome()
 
     def _complete_all(self, operation: CompleteAll) -> Outcome:
         if not self.silent:
@@ -209,12 +204,12 @@ class ConcurrentMachine(Machine):
             raise Impossible(f"nothing is pending to {operation.node}")
         error = _errno(operation.error)
         for pending in sent:
-            self._end(pending, error)
+            self._steps.complete(pending, error)
         while passing := [each for each in self._sent() if each.request.node == operation.node
                           and isinstance(self._started[each.thread.owner], Request)]:
             for pending in passing:
                 self._passed.append(pending.request)
-                self._end(pending)
+                self._steps.complete(pending)
         return Outcome()
 
     def _is_full(self, node: str) -> bool:
@@ -313,8 +308,7 @@ class ConcurrentMachine(Machine):
         """The storage requests that QEMU has sent, oldest first."""
         pending = [each for each in self._steps.pending if each.request.node not in self._away]
         nodes = Counter(each.request.node for each in pending)
-        flushes = sum(each.request.kind is RequestKind.FLUSH for each in pending)
-        if flushes > 1 or any(count > MOST_IN_FLIGHT for count in nodes.values()):
+        if any(count > MOST_IN_FLIGHT for count in nodes.values()):
             return list(turns.in_turn(self.graph, pending))
         return pending
 

@@ -30,6 +30,7 @@ from .operations import OnCbwError
 from .program import Program, Task, Wait, collecting
 from .readings import Reading, until_read
 from .rules import rule
+from .tracking import in_order
 
 Result = TypeVar("Result")
 
@@ -136,8 +137,8 @@ class CopyBeforeWrite(Node):
 
     @rule("cbw.flush-source-only", source="the temporary image need not survive (experiment)")
     def _flush(self) -> Program[None]:
-        """A flush goes to the source, not to the target."""
-        return self.source.flush()
+        """A flush goes to the source, not to the target, and when those before it have ended."""
+        return in_order(self.flushes, self.source.flush())
 
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """The source's."""

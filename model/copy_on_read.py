@@ -22,6 +22,7 @@ from .node import DATA, Node, Status, Zeroing, filtered
 from .program import Program
 from .qcow2_cells import Cells
 from .rules import rule
+from .tracking import in_order
 
 MOST_KEPT: Final = 16 * MIB
 """Bytes: no more is kept at once."""
@@ -128,7 +129,7 @@ class CopyOnRead(Node):
         return self.file.write_zeroes(start, end, how)
 
     def _flush(self) -> Program[None]:
-        return self.file.flush()
+        return in_order(self.flushes, self.file.flush())
 
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:
         """The file's; what is not the image's own is kept when it is read."""

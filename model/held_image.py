@@ -18,6 +18,7 @@ from .outcome import Allocation
 from .program import Program
 from .rules import rule
 from .runs import RunMap
+from .tracking import in_order
 
 ZERO_DATA = Status(frozenset({Allocation.ZERO}))
 """Reads as zero and takes space."""
@@ -98,12 +99,20 @@ class HeldImage(Image):
     @rule("image.flushed-through-blkdebug", source="the driver nbd; experiment")
     def _flush_through(self) -> Program[None]:
         """A flush reaches the storage below a ``blkdebug`` twice, by way of it and then by itself;
-        but once, by itself, if nothing has changed since the last flush that succeeded."""
-        yield from super()._flush()
+        but once, by itself, if nothing had changed between the last flush that succeeded and when
+        it came.  Only then the next one has its turn."""
+        return in_order(self.flushes, self._flush_twice(self.changes))
+
+    def _flush_twice(self, changes: int) -> Program[None]:
+        if self._flushed != changes:
+            yield self._request(RequestKind.FLUSH, 0, 0)
         yield self._request(RequestKind.FLUSH, 0, 0)
+        self._flushed = changes
 
     def _flush(self) -> Program[None]:
-        return super()._flush() if self.format_node == self.name else self._flush_through()
+        if self.format_node != self.name:
+            return self._flush_through()
+        return in_order(self.flushes, super()._flush())
 
     def _discard(self, start: int, end: int) -> Program[None]:
         self._forget(start, end)

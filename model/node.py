@@ -21,7 +21,7 @@ from .outcome import Allocation, agreed
 from .program import Program, Step
 from .readings import Reading
 from .rules import rule
-from .tracking import TakesRequests, Tracked
+from .tracking import TakesRequests
 
 SECTOR: Final = 512
 """The unit of a node's size."""
@@ -109,7 +109,7 @@ class Node(TakesRequests):
         self.discard_enabled = discard
         self.reading: list[Reading] = []
         """The reads under way, latest first."""
-        self.requests: list[Tracked] = []
+        super().__init__()
         self.changes = 0
         """How many requests that change the node have ended."""
         self.fired = fired

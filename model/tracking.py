@@ -53,6 +53,18 @@ def in_turn(requests: list[Tracked], tracked: Tracked,
         requests.remove(tracked)
 
 
+def in_order(turns: list[object], program: Program[None]) -> Program[None]:
+    """Do the program, of which nothing is done before, when those that came earlier have ended."""
+    turn = object()
+    turns.append(turn)
+    try:
+        if turns[0] is not turn:
+            yield Wait(lambda: turns[0] is turn, "the flushes before it to end")
+        yield from program
+    finally:
+        turns.remove(turn)
+
+
 def _in_the_way(requests: Sequence[Tracked], tracked: Tracked) -> Tracked | None:
     return next((each for each in requests if each is not tracked and not each.waits
                  and (each.alone or tracked.alone)
@@ -68,8 +80,12 @@ class TakesRequests:
 
     request_alignment: int
     fired: Counter[str]
-    requests: list[Tracked]
-    """Reads, and all that change it, the latest first."""
+
+    def __init__(self) -> None:
+        self.requests: list[Tracked] = []
+        """Reads, and all that change it, the latest first."""
+        self.flushes: list[object] = []
+        """In the order in which they have their turns."""
 
     def read(self, start: int, end: int) -> Program[Content]:
         """Read; fails with the errno of the driver, EIO past the end of the node."""

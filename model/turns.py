@@ -22,29 +22,15 @@ MOST_IN_FLIGHT: Final = 16
 """Requests that QEMU sends to one NBD server before it waits for an answer (experiment)."""
 
 
-@rule("storage.sixteen-at-a-time", source="QEMU's NBD client; flushes of a node come one "
-      "after the other (experiment)")
+@rule("storage.sixteen-at-a-time", source="QEMU's NBD client (experiment)")
 def in_turn(_: Graph, pending: Iterable[Pending]) -> Iterator[Pending]:
-    """QEMU sends an image's storage at most 16 requests at a time, and of flushes one; others
-    wait for their turn.  A flush queues for it only when the flush before it has ended."""
+    """QEMU sends an image's storage at most 16 requests at a time; others wait for their turn."""
     in_flight: Counter[str] = Counter()
-    flushed: set[str] = set()
     for each in pending:
         node = each.request.node
-        if each.request.kind is RequestKind.FLUSH:
-            if node in flushed:
-                continue
-            flushed.add(node)
         in_flight[node] += 1
         if in_flight[node] <= MOST_IN_FLIGHT:
             yield each
-
-
-def begin_next_flush(pending: list[Pending], node: str) -> None:
-    """Have the flushes that have waited for another one of their node be its latest requests: only
-    now the first of them gets as far as to the storage, where it may have to wait for its turn."""
-    pending.sort(key=lambda each: (each.request.kind, each.request.node)
-                 == (RequestKind.FLUSH, node))
 
 
 def asks_again(graph: Graph, client: Operation, request: StorageRequest,

@@ -13,6 +13,7 @@ from harness.lockstep.trace import Header, Step, SystemKind, Trace
 from harness.systems.base import sent_as
 from model.capabilities import Capabilities
 from model.configuration import Configuration
+from model.errors import Undetermined
 from model.job_operations import Backup, JobOperation, Transaction
 from model.machine import Impossible, Machine
 from model.operations import (
@@ -53,7 +54,7 @@ class Builder:
     def __init__(self, plan: Plan, configuration: Configuration) -> None:
         self.plan = plan
         self.configuration = configuration
-        self.machine = Machine(configuration, plan.capabilities)
+        self.machine = self._fresh_machine()
         self.scene = Scene.of(configuration)
         self.steps: list[Step] = []
 
@@ -66,7 +67,9 @@ class Builder:
         number = number or len(self.steps) + 1
         try:
             outcome = self.machine.apply(number, operation)
-        except Impossible:
+        except Impossible as why:
+            if isinstance(why.__cause__, Undetermined):
+                self._follow_anew()
             return False
         self.steps.append(Step(number, operation))
         if outcome.refused is None and outcome.error is None:
@@ -74,6 +77,16 @@ class Builder:
             if isinstance(operation, _SWEEPING):
                 self.scene.follow(self.machine)
         return True
+
+    def _fresh_machine(self) -> Machine:
+        return Machine(self.configuration, self.plan.capabilities)
+
+    def _follow_anew(self) -> None:
+        """What turns out in the middle of an operation not to be foretold may have changed the
+        model: it is done anew up to there, as it is when the trace is run."""
+        self.machine = self._fresh_machine()
+        for step in self.steps:
+            self.machine.apply(step.number, step.operation)
 
     def _can_send(self, operation: Operation) -> bool:
         """Whether some client here can: without libnbd there is only qemu-io, which tells nothing

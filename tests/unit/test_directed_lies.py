@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -15,6 +16,8 @@ import pytest
 from harness.exploration.building import Plan
 from harness.exploration.directed import devices, failing, others, serialising, tasks, telling
 from harness.exploration.directed.catalogue import checks
+from harness.exploration.images import SOURCE
+from harness.exploration.openings import FILTER
 from harness.lockstep.replay import Stand, replay
 from harness.lockstep.trace import SystemKind, Trace
 from harness.lockstep.verdict import Conforms, Diverges
@@ -28,6 +31,7 @@ from model import (
     filters,
     flushing,
     guest_device,
+    held_image,
     links,
     permissions,
     qcow2,
@@ -35,7 +39,6 @@ from model import (
     requests,
     successors,
     tracking,
-    turns,
 )
 from model.backup_job import BackupJob
 from model.bitmap import DirtyBitmap, align_down, align_up, divide_up, split
@@ -116,6 +119,7 @@ _alone = Node.alone
 _keep = CopyOnRead._keep
 _blocks_beside = Node._blocks_beside
 _flush = Image._flush
+_flush_twice = HeldImage._flush_twice
 _merge = DirtyBitmap.merge
 _zero_in_parts = Node._zero_in_parts
 _bitmap = Graph.bitmap
@@ -649,8 +653,8 @@ def _block_by_block(node: Node, start: int, end: int) -> Program[dict[int, Conte
     return blocks
 
 
-def _flushes_what_ends_meanwhile(image: Image) -> Program[None]:
-    yield from _flush(image)
+def _flushes_what_ends_meanwhile(image: HeldImage, changes: int) -> Program[None]:
+    yield from _flush_twice(image, changes)
     image._flushed = image.changes
 
 
@@ -672,7 +676,11 @@ HELD = (
     (serialising.kept, Lacking(Node, "alone", lambda node, start, end, unit, program: program)),
     (serialising.kept, Lacking(Node, "alone", _alone_in_its_bytes)),
     (serialising.filled, Lacking(Filling, "wait", lambda filling, start, end: iter(()))),
-    (serialising.overtaken, Lacking(Image, "_flush", _flushes_what_ends_meanwhile)),
+    (serialising.overtaken, Lacking(HeldImage, "_flush_twice", _flushes_what_ends_meanwhile)),
+    (partial(serialising.ordered, SOURCE),
+     Lacking(held_image, "in_order", lambda turns, program: program)),
+    (partial(serialising.ordered, FILTER),
+     Lacking(CopyBeforeWrite, "_flush", lambda node: node.source.flush())),
     (serialising.overtaken, Lacking(HeldImage, "_flush_through", lambda image: _flush(image))),
     (serialising.again, Lacking(CopyBeforeWrite, "_copy_in_time", _in_time_once)),
     (CHECKS["schedule: guest writes and fleecing reads"].make,
@@ -721,7 +729,8 @@ HELD = (
       for name in ("filters over filters", "a job and a guest that wait for memory")),
     (CHECKS["schedule: filters over filters, none out of time"].make,
      Lacking(copy_before_write, "Wait", _in_turn)),
-    (tasks.flushes, Lacking(turns, "begin_next_flush", lambda pending, node: None)),
+    (tasks.flushes, Lacking(tracking, "Wait", lambda condition, reason: Wait(
+        lambda: True, reason))),
 )
 
 

@@ -10,14 +10,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from harness.exploration.areas import AREAS, EVERYTHING, Scheme, UnknownArea, chosen, named
-from harness.exploration.building import Plan
+from harness.exploration.building import Builder, Plan
 from harness.exploration.traces import TraceSource, traces
 from harness.lockstep.trace import SystemKind, Trace, header_line, parse, step_line
 from model import operations as ops
 from model.capabilities import Capabilities
 from model.concurrent_machine import machine_for
+from model.configuration import Configuration, Image
+from model.content import Content
+from model.errors import Undetermined
+from model.image import Image as ImageNode
 from model.job_operations import DriveBackup
 from model.operations import Via
+from model.program import Program
 from model.rules import RULES
 from model.schedule import Start, request_of
 
@@ -28,9 +33,11 @@ OLD = Capabilities(
     unaligned_snapshot_discard_aborts=True)
 
 _NOT_YET_DRAWN = ("backup.", "job.", "storage.", "block-copy.memory",
-                  "block-copy.past-a-shrunk-end", "drive-backup.")
+                  "block-copy.past-a-shrunk-end", "drive-backup.",
+                  "qcow2.failed-writes-allocate-nothing")
 """So many large copies at a time, and copies of a cluster that was whole before, are not drawn
-within a few traces; drive-backup only where there is a qemu-system."""
+within a few traces; drive-backup only where there is a qemu-system; files of qcow2 images fail in
+directed checks alone."""
 
 
 def _drawn(area: str, count: int, plan: Plan | None = None, seed: int = 1) -> list[Trace]:
@@ -146,3 +153,23 @@ def test_unknown_area() -> None:
 def test_the_strategy_serves_property_tests_too(trace: Trace) -> None:
     numbers = [step.number for step in trace.steps]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_what_cannot_be_foretold_leaves_nothing_in_the_model(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even of a request that is not rolled back: its bitmaps have recorded it already."""
+    builder = Builder(Plan(), Configuration((Image("src", 65536),)))
+    builder.add_all((ops.BitmapAdd("src", "b0"), ops.Export("src")))
+    before = builder.machine.observe().bitmaps
+    with monkeypatch.context() as undetermined:
+        undetermined.setattr(ImageNode, "_write", _undetermined)
+        assert not builder.add(ops.Write("src", 0, 512))
+    assert builder.machine.observe().bitmaps == before
+    assert builder.add(ops.Write("src", 0, 512))
+    assert builder.machine.observe().bitmaps != before
+    assert len(builder.steps) == 3
+
+
+def _undetermined(image: ImageNode, start: int, content: Content) -> Program[None]:
+    raise Undetermined("what is written")
+    yield

@@ -22,6 +22,7 @@ from harness.exploration.directed.script import (
     overlays,
 )
 from harness.exploration.images import SOURCE, TARGET
+from harness.exploration.openings import FILTER
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, RequestKind
@@ -39,7 +40,10 @@ def checks() -> Iterator[Check]:
             ("concurrency", "reads that are kept and writes into their clusters", kept),
             ("concurrency", "writes that fill one cluster", filled),
             ("failures", "flushes that writes overtake", overtaken),
-            ("timeouts", "one time-out after the other", again)):
+            ("timeouts", "one time-out after the other", again),
+            ("failures", "flushes in their order, of a disk", functools.partial(ordered, SOURCE)),
+            ("failures", "flushes in their order, below a filter",
+             functools.partial(ordered, FILTER))):
         yield Check(area, f"schedule: {name}", functools.partial(if_possible, make))
 
 
@@ -233,6 +237,30 @@ def overtaken(plan: Plan) -> Trace:
         script.flush()
         script.finish()
         script.flush()
+    return script.trace()
+
+
+def ordered(guest: str, plan: Plan) -> Trace:
+    """Of durable writes that wait for one flush, each has its own then: of a disk behind a
+    ``blkdebug`` as of when it came; below a filter as of when it has its turn there, when all that
+    wait are durable with the first of them."""
+    script = Script(plan, _in_blocks(ROOM, 512))
+    script.guest = guest
+    if guest == FILTER:
+        script.fleecing()
+    else:
+        script.must(ops.Export(guest))
+    clusters = range(3)
+    for cluster in clusters:
+        script.write(cluster)
+        script.finish()
+    for error in (None, "EIO"):
+        for cluster in clusters:
+            script.write(cluster, fua=True)
+            script.done(WRITE, SOURCE, cluster)
+        script.done(FLUSH, SOURCE, error=error)
+        script.finish()
+    script.flush()
     return script.trace()
 
 

@@ -104,7 +104,7 @@ class HeldImage(Image):
         return in_order(self.flushes, self._flush_twice(self.changes))
 
     def _flush_twice(self, changes: int) -> Program[None]:
-        if self._flushed != changes:
+        if not self._is_flushed(changes):
             yield self._request(RequestKind.FLUSH, 0, 0)
         yield self._request(RequestKind.FLUSH, 0, 0)
         self._flushed = changes

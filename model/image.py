@@ -155,16 +155,17 @@ class Image(Node):
 
     def _flush(self) -> Program[None]:
         changes = self.changes
-        if not self._is_flushed():
+        if not self._is_flushed(changes):
             yield self._request(RequestKind.FLUSH, 0, 0)
         self._flushed = changes
 
     @rule("image.flushed-already", source="experiment: no flush reaches a blkdebug that was not "
           "written to")
-    def _is_flushed(self) -> bool:
-        """A flush reaches a ``blkdebug`` on top of an image only if something has changed since
-        the last flush that succeeded; a write or a discard of no bytes counts as a change."""
-        return self.format_node != self.name and self._flushed == self.changes
+    def _is_flushed(self, changes: int) -> bool:
+        """A flush reaches a ``blkdebug`` on top of an image only if something had changed since
+        the last flush that succeeded; a write or a discard of no bytes counts as a change.
+        ``changes``: how many there were when the flush came."""
+        return self.format_node != self.name and self._flushed == changes
 
     @rule("image.status-tells-no-lie", source="block status of files is the file system's")
     def _block_status(self, start: int, end: int) -> Program[tuple[int, Status]]:

@@ -223,7 +223,7 @@ def _stays_paused(job: JobLife) -> None:
 
 
 def _has_flushed(image: Image) -> Program[None]:
-    was, image._flushed = image._is_flushed(), image.changes
+    was, image._flushed = image._is_flushed(image.changes), image.changes
     if not was:
         yield image._request(RequestKind.FLUSH, 0, 0)
 

@@ -17,6 +17,7 @@ from harness.errors import EnvironmentProblem
 from harness.exploration.areas import named
 from harness.exploration.building import Plan
 from harness.exploration.campaign import Budget, explore
+from harness.exploration.directed import catalogue as catalogue_of_checks
 from harness.exploration.explorer import DRAWN, Explorer, Mission, turns
 from harness.exploration.grounds import Ground, SimulatedGround
 from harness.exploration.tally import Tally
@@ -200,6 +201,11 @@ def test_directed_checks_take_turns_with_exploration() -> None:
         assert not tally.finds
     finally:
         explorer.close()
+
+
+def test_checks_that_come_soon_are_there_and_do() -> None:
+    due = {check.name: check.due for check in catalogue_of_checks.checks(SystemKind.QSD)}
+    assert {due[name] for name in catalogue_of_checks._ALONE} == {catalogue_of_checks._SOON}
 
 
 def test_directed_checks_are_those_of_the_chosen_areas() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from harness.exploration.building import Check
 from harness.exploration.directed import (
@@ -35,6 +36,11 @@ from harness.exploration.directed import (
 )
 from harness.lockstep.trace import SystemKind
 
+_SOON: Final = 400
+_ALONE: Final = frozenset({
+    "schedule: tasks that wait for memory", "data that an image cannot write to its file"})
+"""Checks that are the first of all to fire some rule, and would come late in their families."""
+
 
 def checks(system: SystemKind) -> list[Check]:
     """All of them, in the order in which they are done.
@@ -64,6 +70,7 @@ def _in_turn(families: Sequence[tuple[int, Iterable[Check]]]) -> list[Check]:
     """The checks of all families, of each of which it is said how many steps a check may take:
     as many as it has, about, or fewer if much is found by it.  At any time all families have had
     the same number of these: a short run has some of all, and of what takes few steps much."""
-    checks = [replace(check, due=number * steps)
+    checks = [replace(check, due=min(number * steps, _SOON) if check.name in _ALONE
+                      else number * steps)
               for steps, family in families for number, check in enumerate(family, start=1)]
     return sorted(checks, key=lambda check: check.due)

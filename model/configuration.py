@@ -105,6 +105,12 @@ class Image:
     tells_status: bool = False
     """For held storage: whether it offers block status.  If not, QEMU takes all for data."""
 
+    @property
+    def is_instrumented(self) -> bool:
+        """Whether a ``blkdebug`` that injects faults, asks for alignment or takes no larger
+        requests is on top, and has the node's name."""
+        return bool(self.faults or self.request_alignment or self.max_transfer)
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:

@@ -70,8 +70,8 @@ def _format(command: DriveBackup, device: Image) -> str:
 
 def _is_plain(image: Image) -> bool:
     spec = image.spec
-    odd = (spec.faults, spec.request_alignment, spec.max_transfer, spec.fails_first, spec.backing,
-           spec.read_only, spec.subclusters, spec.preallocation)
+    odd = (spec.is_instrumented, spec.fails_first, spec.backing, spec.read_only, spec.subclusters,
+           spec.preallocation)
     return (spec.protocol is Protocol.FILE and not any(odd)
             and spec.format in (Format.RAW, Format.QCOW2)
             and not (isinstance(image, Qcow2) and image.directory))

@@ -99,10 +99,9 @@ class Image(Node):
 
     @property
     def format_node(self) -> str:
-        """The name of the node that has the format: not the image's own if a ``blkdebug`` that
-        injects faults, asks for alignment or takes no larger requests is on top."""
-        on_top = self.spec.faults or self.spec.request_alignment or self.spec.max_transfer
-        return f"{self.name}-format" if on_top else self.name
+        """The name of the node that has the format: not the image's own if a ``blkdebug`` is on
+        top."""
+        return f"{self.name}-format" if self.spec.is_instrumented else self.name
 
     @rule("image.cannot-discard", source="experiment, format by format")
     def _heeds_discard(self) -> bool:

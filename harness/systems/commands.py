@@ -119,13 +119,10 @@ def needs_secret(images: tuple[Image, ...]) -> bool:
 
 def image_nodes(image: Image, place: Place) -> tuple[Arguments, ...]:
     """The ``blockdev-add`` options of an image's nodes, lowest first: protocol, format, and,
-    with faults, an alignment or a largest request, a ``blkdebug`` on top that takes the image's
-    name."""
-    instrumented = (bool(image.faults) or image.request_alignment is not None
-                    or image.max_transfer is not None)
-    top = f"{image.node}-format" if instrumented else image.node
+    if it is instrumented, a ``blkdebug`` on top that takes the image's name."""
+    top = f"{image.node}-format" if image.is_instrumented else image.node
     nodes = [_protocol(image, place), *_failing(image), _format(image, top)]
-    if instrumented:
+    if image.is_instrumented:
         nodes.append(_blkdebug(image, top))
     general: Arguments = {"discard": "unmap"} if image.discard else {}
     if image.read_only:

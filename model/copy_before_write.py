@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn, TypeVar
 
 from .bitmap import DirtyBitmap, align_down, align_up, split
@@ -27,7 +28,7 @@ from .content import Content, zeroes
 from .errors import Errno, RequestFailed
 from .node import SECTOR, Node, Status, Zeroing, filtered
 from .operations import OnCbwError
-from .program import Program, Task, Wait, collecting
+from .program import Program, Task, Wait, collecting, ending
 from .readings import Reading, until_read
 from .rules import rule
 from .tracking import in_order
@@ -280,10 +281,7 @@ class CopyBeforeWrite(Node):
         it.  A request that looks at the target holds up nobody."""
         frozen = Reading(start, end)
         self.frozen.insert(0, frozen)
-        try:
-            return (yield from look)
-        finally:
-            self.frozen.remove(frozen)
+        return (yield from ending(look, partial(self.frozen.remove, frozen)))
 
     def snapshot_discard(self, start: int, end: int) -> Program[None]:
         """The client is done with the range: it gives up access, nothing of it need be copied

@@ -52,6 +52,12 @@ class Wait:
     last: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Something has ended for which others wait: they are woken before those whom what the program
+    does next wakes."""
+
+
 @dataclass(slots=True)
 class Task:
     """A program that runs beside the one that spawned it."""
@@ -63,8 +69,22 @@ class Task:
     spawned it goes on before it ends."""
 
 
-Step: TypeAlias = StorageRequest | Wait | Task
+Step: TypeAlias = StorageRequest | Wait | Ended | Task
 Program: TypeAlias = Generator[Step, None, Result]
+
+
+def ending(program: Program[Result], end: Callable[[], None]) -> Program[Result]:
+    """The program and then, whatever comes of it, ``end()``, for which others may wait."""
+    try:
+        try:
+            result = yield from program
+        finally:
+            end()
+    except RequestFailed:
+        yield Ended()
+        raise
+    yield Ended()
+    return result
 
 
 def collecting(program: Program[None], failures: list[Errno]) -> Program[None]:
@@ -122,7 +142,7 @@ def run_to_end(program: Program[Result], complete: Callable[[StorageRequest], No
         elif isinstance(step, Task):
             run_to_end(step.program, partial(_complete_for, step, complete))
             step.finished = True
-        elif not step.condition():
+        elif isinstance(step, Wait) and not step.condition():
             raise Deadlock(step.reason)
 
 

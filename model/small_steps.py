@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from .errors import Errno, RequestFailed
-from .program import Program, StorageRequest, Task, Wait
+from .program import Ended, Program, StorageRequest, Task, Wait
 
 Result = TypeVar("Result")
 Key = TypeVar("Key", bound=Hashable)
@@ -118,6 +118,8 @@ class SmallSteps(Generic[Key, Result]):
                     return
             elif isinstance(step, Task):
                 self._spawn(thread.owner, step)
+            elif isinstance(step, Ended):
+                self._waiting[:0] = self._woken()
             elif not step.condition():
                 thread.wait = step
                 self._waiting.append(thread)

@@ -13,7 +13,7 @@ from typing import NoReturn
 from .bitmap import align_down, align_up
 from .content import Content
 from .errors import Errno, RequestFailed, Undetermined
-from .program import OnlyLooking, Program, Result, Wait
+from .program import OnlyLooking, Program, Result, Wait, ending
 from .readings import Reading, until_read
 from .rules import rule
 
@@ -39,30 +39,34 @@ def in_turn(requests: list[Tracked], tracked: Tracked,
     """Do the request when it has its turn among those under way, the latest of which come first.
     Whoever waits already is not waited for: it would wait for ever."""
     requests.insert(0, tracked)
-    try:
-        while (other := _in_the_way(requests, tracked)) is not None:
-            tracked.waits = True
-            try:
-                yield Wait(partial(_has_ended, other, requests),
-                           "a request in the same blocks to end")
-            except OnlyLooking:
-                break
-            tracked.waits = False
-        return (yield from program)
-    finally:
-        requests.remove(tracked)
+    return (yield from ending(_after_others(requests, tracked, program),
+                              partial(requests.remove, tracked)))
+
+
+def _after_others(requests: Sequence[Tracked], tracked: Tracked,
+                  program: Program[Result]) -> Program[Result]:
+    while (other := _in_the_way(requests, tracked)) is not None:
+        tracked.waits = True
+        try:
+            yield Wait(partial(_has_ended, other, requests),
+                       "a request in the same blocks to end")
+        except OnlyLooking:
+            break
+        tracked.waits = False
+    return (yield from program)
 
 
 def in_order(turns: list[object], program: Program[None]) -> Program[None]:
     """Do the program, of which nothing is done before, when those that came earlier have ended."""
     turn = object()
     turns.append(turn)
-    try:
-        if turns[0] is not turn:
-            yield Wait(lambda: turns[0] is turn, "the flushes before it to end")
-        yield from program
-    finally:
-        turns.remove(turn)
+    yield from ending(_as_the_first(turns, turn, program), partial(turns.remove, turn))
+
+
+def _as_the_first(turns: Sequence[object], turn: object, program: Program[None]) -> Program[None]:
+    if turns[0] is not turn:
+        yield Wait(lambda: turns[0] is turn, "the flushes before it to end")
+    yield from program
 
 
 def _in_the_way(requests: Sequence[Tracked], tracked: Tracked) -> Tracked | None:
@@ -127,10 +131,7 @@ class Filling:
         if self._fails is not None:
             self._fail(filled, Errno[self._fails])
         self._under_way.insert(0, filled)
-        try:
-            yield from write
-        finally:
-            self._under_way.remove(filled)
+        yield from ending(write, partial(self._under_way.remove, filled))
 
     @rule("qcow2.clusters-filled-in-turn", source="docs/interop/qcow2.txt; experiment")
     def wait(self, start: int, end: int) -> Program[None]:

@@ -65,6 +65,7 @@ def _in_thread(export: Command) -> Command:
 class HeldDaemon(QsdSystem):
     """A storage daemon; its images of protocol ``held`` complete requests as they are told."""
 
+    _asks_status = False  # QEMU would remember what storage says to that
     _silence: QmpPending | None
     """A command that QEMU must not answer for now."""
     _timed: Collection[int]

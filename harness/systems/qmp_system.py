@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, TypeAlias, cast
 
 from harness.builds import Build
 from harness.clients.deadline import Deadline
@@ -51,6 +51,7 @@ _QUERY: Final = "query-named-block-nodes"
 _JOB_QUERIES: Final = ("query-jobs", "query-block-jobs")
 # QEMU reads a command byte by byte, 5 us each: what is not needed is left out, "flat" for one.
 _DIGEST: Final = "x-debug-block-dirty-bitmap-sha256"
+_Objects: TypeAlias = list[Mapping[str, Any]]
 _INSPECTION: Final = "inspection"
 """The id of the export through which a node is inspected that has none of its own."""
 
@@ -60,6 +61,8 @@ class QmpSystem:
 
     _has_device = False
     """Whether there is a guest's device to be asked about."""
+    _asks_status = True
+    """Whether an inspection may ask where there is data."""
     output: ClassVar[int | None] = None
     """Bytes of QEMU's standard output that are kept, as a terminal has it; None: unimportant."""
 
@@ -87,8 +90,7 @@ class QmpSystem:
         try:
             self.workspace = self._cleanup.enter_context(Workspace())
             socket = self.workspace.socket("nbd")
-            tools = build.tools
-            self._clients = Connections(socket, tools.get("qemu-io"), timeout)
+            self._clients = Connections(socket, build.tools.get("qemu-io"), timeout)
             self._image_places = self._places(
                 configuration, store.make(configuration, self.workspace.path))
             # First the process is killed, so that no client waits for a server that hangs.
@@ -133,20 +135,18 @@ class QmpSystem:
                 _DIGEST, {"node": bitmap.node, "name": bitmap.name}) for bitmap in named}
             jobs = [qmp.submit(query) for query in _JOB_QUERIES if self._jobs.any_started]
             devices = qmp.submit("query-block") if self._has_device else None
-            bitmaps = {self._names.of(node): bitmaps
-                       for node, bitmaps in bitmaps_by_node(
-                           cast(list[Mapping[str, Any]], qmp.result(nodes))).items()}
+            bitmaps = {self._names.of(node): found for node, found in bitmaps_by_node(
+                cast(_Objects, qmp.result(nodes))).items()}
             digests = {}
             for key, pending in asked.items():
                 with contextlib.suppress(QmpRefused):
                     digests[key] = cast(Mapping[str, str], qmp.result(pending))["sha256"]
             seen = Observation(bitmaps, digests)
             if devices is not None:
-                shown = cast(list[Mapping[str, Any]], qmp.result(devices))
-                seen = dataclasses.replace(seen, device=device_view(shown, self._names.of))
+                seen = dataclasses.replace(seen, device=device_view(
+                    cast(_Objects, qmp.result(devices)), self._names.of))
             if jobs:
-                views = job_views(*(cast(list[Mapping[str, Any]], qmp.result(each))
-                                    for each in jobs))
+                views = job_views(*(cast(_Objects, qmp.result(each)) for each in jobs))
                 self._hear_of_jobs()
                 seen = dataclasses.replace(seen, jobs=views, events=self._jobs.take_events())
             return seen
@@ -395,7 +395,7 @@ class QmpSystem:
             kept = child_of(self._block_graph(), node, "file")
         cluster = cluster_size(bitmaps_of(seen.get(kept, {})))
         if Via.NBD in self._channels:
-            reader: Reader = ThroughNbd(self._clients, export)
+            reader: Reader = ThroughNbd(self._clients, export, asks_status=self._asks_status)
         else:
             reader = ThroughQemuIo(self._clients, export, seen[node]["image"]["virtual-size"])
         return inspect(reader, None if cluster is None else Snapshot(cluster), self._touched)

@@ -11,9 +11,10 @@ from model.operations import Context
 class ThroughNbd:
     """Through one of the node's exports, by libnbd: each read is one plain read of the node."""
 
-    def __init__(self, clients: Connections, export: str) -> None:
+    def __init__(self, clients: Connections, export: str, *, asks_status: bool) -> None:
         self._clients = clients
         self._export = export
+        self._asks_status = asks_status
         self._client = clients.nbd(Key(export))
 
     @property
@@ -26,7 +27,9 @@ class ThroughNbd:
         return self._client.read(start, end - start, df=True)
 
     def nonzero(self, start: int, end: int) -> list[tuple[int, int]]:
-        """Where block status does not say that the range reads as zero."""
+        """Where block status, if it may be asked, does not say that the range reads as zero."""
+        if not self._asks_status:
+            return [(start, end)]
         client = self._clients.nbd(Key(self._export, contexts=(Context.ALLOCATION,)))
         found = []
         while start < end:

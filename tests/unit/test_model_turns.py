@@ -39,10 +39,11 @@ class Busy:
     """A source, with a first request under way, of which more is asked than is sent at a time."""
 
     def __init__(self, first: Operation, *until: Complete, tells: bool = False,
-                 put_up: AddFilter = KEEPS) -> None:
+                 alignment: int | None = None, put_up: AddFilter = KEEPS) -> None:
         self.number = 0
         self.machine = ConcurrentMachine(Configuration((
-            Image("src", SIZE, protocol=Protocol.HELD, filled=((0, SIZE),), tells_status=tells),
+            Image("src", SIZE, protocol=Protocol.HELD, filled=((0, SIZE),), tells_status=tells,
+                  request_alignment=alignment),
             Image("tmp", SIZE, protocol=Protocol.HELD))))
         self.do(put_up, AddSnapshot("snap", "cbw"), Export("cbw"), Export("snap"), Start(first),
                 *until)
@@ -70,9 +71,12 @@ COPIED = (done(RequestKind.READ), done(RequestKind.WRITE, "tmp"))
     (Busy(Write("cbw", 0, CLUSTER, fua=True), *COPIED), done(RequestKind.WRITE)),
     (Busy(Zero("cbw", 0, CLUSTER, fua=True), *COPIED), done(RequestKind.ZERO)),
     (Busy(Discard("cbw", 0, CLUSTER, fua=True), *COPIED), done(RequestKind.DISCARD)),
-    (Busy(Write("cbw", 0, CLUSTER), put_up=BREAKS), done(RequestKind.READ, error="EIO"))],
+    (Busy(Write("cbw", 0, CLUSTER), put_up=BREAKS), done(RequestKind.READ, error="EIO")),
+    (Busy(Write("cbw", 0, 1), *COPIED, alignment=512), done(RequestKind.READ, length=512)),
+    (Busy(Flush("cbw"), alignment=512), done(RequestKind.FLUSH, length=0))],
     ids=["reader", "status of a reader", "status of a copy", "durable write", "durable zeroes",
-         "durable discard", "copy that breaks the snapshot"])
+         "durable discard", "copy that breaks the snapshot", "write that is widened",
+         "flush through blkdebug"])
 def test_who_asks_again_at_once_may_go_before_those_who_wait(
         busy: Busy, complete: Complete) -> None:
     with pytest.raises(Impossible, match="asks the same storage again"):

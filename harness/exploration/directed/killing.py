@@ -13,11 +13,12 @@ from itertools import count
 from harness.exploration.building import Plan
 from harness.exploration.directed.script import CLUSTER, JOB, ROOM, Play, Script, disks, overlays
 from harness.exploration.images import SOURCE, TARGET
-from harness.exploration.openings import FILTER
+from harness.exploration.openings import FILTER, SNAPSHOT
 from harness.lockstep.trace import Trace
+from harness.systems.base import WHOLE
 from model import operations as ops
 from model.configuration import RequestKind
-from model.operations import Operation
+from model.operations import Operation, Via
 from model.schedule import Start
 
 READ, WRITE = RequestKind.READ, RequestKind.WRITE
@@ -119,6 +120,23 @@ def bitmaps(plan: Plan) -> Trace:
                     ops.BitmapRemove(TARGET, "p0"), kept, ops.Restart())
     _over(script)
     script.must(ops.Restart(), ops.Inspect(TARGET))
+    return script.trace()
+
+
+def large(plan: Plan) -> Trace:
+    """A disk too large to be read whole where that is not needed: looking at it must not tell QEMU
+    where there is data, as it would remember that."""
+    script = Script(plan, disks(WHOLE // CLUSTER + ROOM))
+    script.must(ops.Export(SOURCE))
+    script.guest = SOURCE
+    script.write(0, 2)
+    script.must(ops.Kill(landed=True), ops.Inspect(SOURCE))
+    script.guest = FILTER
+    script.fleecing()
+    script.read(0, node=FILTER, via=Via.NBD)
+    script.write(0, 2)
+    script.finish()
+    script.must(ops.Inspect(SOURCE), ops.Inspect(SNAPSHOT))
     return script.trace()
 
 

@@ -101,8 +101,10 @@ def checks() -> Iterator[Check]:
             ("concurrency", "a job and guest writes", _jobs)):
         yield Check(area, f"schedule in an I/O thread: {name}",
                     functools.partial(_in_thread, make))
-    yield Check("concurrency", "schedule: flushes that wait for their turn",
-                functools.partial(if_possible, tasks.flushes))
+    for area, name, make in (
+            ("concurrency", "flushes that wait for their turn", tasks.flushes),
+            ("failures", "QEMU killed beside a large disk", killing.large)):
+        yield Check(area, f"schedule: {name}", functools.partial(if_possible, make))
 
 
 def _in_thread(make: Callable[[Plan], Trace], plan: Plan) -> Trace:

@@ -43,7 +43,8 @@ def checks() -> Iterator[Check]:
             ("timeouts", "one time-out after the other", again),
             ("failures", "flushes in their order, of a disk", functools.partial(ordered, SOURCE)),
             ("failures", "flushes in their order, below a filter",
-             functools.partial(ordered, FILTER))):
+             functools.partial(ordered, FILTER)),
+            ("concurrency", "two that wait for one fleecing read, in source and filter", woken)):
         yield Check(area, f"schedule: {name}", functools.partial(if_possible, make))
 
 
@@ -142,6 +143,23 @@ def _zeroed_part(script: Script) -> None:
     script.start(ops.Zero(script.guest, 512, _BLOCK))
     script.start(ops.Write(script.guest, _BLOCK, _BLOCK, fua=True))
     script.flush()
+
+
+def woken(plan: Plan) -> Trace:
+    """A fleecing read ends in the source before it does in the filter: who waits for it there,
+    since a broken snapshot holds up nobody, goes first, although it came last."""
+    script = Script(plan, _in_blocks(ROOM, 1 * KIB))
+    script.fleecing(breaks=True)
+    _put(script, 0, 512)
+    script.read(0)
+    script.write(1)
+    script.copy(0)
+    script.done(READ, SOURCE, 1, error="EIO")
+    _put(script, 0, _BLOCK + 512)
+    script.done(READ, SOURCE, 0)
+    script.finish()
+    look(script)
+    return script.trace()
 
 
 # Clusters

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from harness.exploration.building import Check, Plan
+from harness.exploration.directed.script import if_possible
 from harness.exploration.images import SOURCE, TARGET
 from harness.exploration.openings import FILTER, SNAPSHOT
 from harness.exploration.schedules import Schedule
@@ -206,11 +207,8 @@ def checks() -> Iterator[Check]:
     for number, small in sorted(numbered, key=lambda each: (each[0], each[1].count)):
         area = "failures" if small.failures else "concurrency"
         yield Check(area, f"every interleaving of {small.name}, {number + 1} of "
-                    f"{bundles(small)}", functools.partial(_check, small, number))
-
-
-def _check(small: Small, number: int, plan: Plan) -> Trace:
-    return bundle(small, plan, number)
+                    f"{bundles(small)}", functools.partial(
+                        if_possible, functools.partial(bundle, small, number=number)))
 
 
 def _moved(step: Operation, distance: int) -> Operation:

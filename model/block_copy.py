@@ -23,6 +23,7 @@ from .program import Program, Task, Wait
 from .qcow2 import Qcow2
 from .readings import until_read
 from .rules import rule
+from .tracking import least
 
 LEAST_CLUSTER: Final = 64 * KIB
 """Bytes: no unit of copying is smaller."""
@@ -138,11 +139,11 @@ class BlockCopy:
     @rule("block-copy.tasks", source="block-copy splits a request into tasks of at most 1 MiB "
           "or one cluster; x-perf of backup jobs")
     def _copy_dirty(self, start: int, end: int, call: CopyCall) -> Program[bool]:
-        """Each run of clusters to be copied, at most 1 MiB (or one cluster) of it, becomes a task;
-        tasks run beside each other, at most 64 at a time; after the first failure no new one
-        starts, though its block status may have been asked for, and the errno of the first failure
-        is the answer once all have ended.  A single task that is all of the request is run by the
-        request itself."""
+        """Each run of clusters to be copied, at most 1 MiB or what both storages take at once (or
+        one cluster) of it, becomes a task; tasks run beside each other, at most 64 at a time;
+        after the first failure no new one starts, though its block status may have been asked for,
+        and the errno of the first failure is the answer once all have ended.  A single task that
+        is all of the request is run by the request itself."""
         tasks: list[Task] = []
         place = start
         found_any = False
@@ -186,10 +187,14 @@ class BlockCopy:
             self.in_flight.remove(copy)
 
     def chunk(self, limits: CopyLimits) -> int:
-        """The most that one task copies, in bytes."""
+        """The most that one task copies, in bytes: whole clusters, as far as source and target
+        take so much at once, or else one."""
         if self.compressing:
             return self.cluster_size
         chunk = max(self.cluster_size, BUFFER)
+        most = least(self.source.most_at_once, self.target.most_at_once)
+        if most is not None:
+            chunk = min(chunk, max(align_down(most, self.cluster_size), self.cluster_size))
         return min(chunk, limits.chunk) if limits.chunk else chunk
 
     def _take_memory(self, copy: CopyTask) -> Program[None]:

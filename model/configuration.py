@@ -96,6 +96,8 @@ class Image:
     max_transfer: int | None = None
     """The largest read or write that a ``blkdebug`` above the image takes; None: no such node for
     that."""
+    max_discard: int | None = None
+    """The same of a discard: of a longer one the rest is another one."""
     fails_first: str | None = None
     """The errno (a name such as ``EIO``) with which the first write of data to the file of a qcow2
     image fails, by a ``blkdebug`` below it."""
@@ -109,7 +111,8 @@ class Image:
     def is_instrumented(self) -> bool:
         """Whether a ``blkdebug`` that injects faults, asks for alignment or takes no larger
         requests is on top, and has the node's name."""
-        return bool(self.faults or self.request_alignment or self.max_transfer)
+        return bool(self.faults or self.request_alignment or self.max_transfer
+                    or self.max_discard)
 
 
 @dataclass(frozen=True, slots=True)

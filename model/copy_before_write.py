@@ -31,7 +31,7 @@ from .operations import OnCbwError
 from .program import Program, Task, Wait, collecting, ending
 from .readings import Reading, until_read
 from .rules import rule
-from .tracking import in_order
+from .tracking import in_order, least
 
 Result = TypeVar("Result")
 
@@ -72,6 +72,7 @@ class CopyBeforeWrite(Node):
         self.reported_cluster_size = source.reported_cluster_size
         self.subcluster_size = source.subcluster_size
         self.zeroes_fast = source.zeroes_fast
+        self.most_at_once = least(source.most_at_once, target.most_at_once)
         self._discard_alignment = max(source.discard_alignment, target.discard_alignment)
         self.frozen: list[Reading] = []
         """Fleecing reads of the source under way, latest first: the guest must not change what

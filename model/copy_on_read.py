@@ -42,6 +42,7 @@ class CopyOnRead(Node):
         self.subcluster_size = file.subcluster_size
         self._by_subclusters = by_subclusters
         self.zeroes_fast = file.zeroes_fast
+        self.most_at_once = file.most_at_once
         self._discard_alignment = file.discard_alignment
 
     @property

@@ -322,6 +322,8 @@ class Graph:
         node = self.node(command.node)
         if node.read_only and command.writable:
             raise CommandRefused("Cannot export read-only node as writable")
+        if command.iothread is not None:
+            raise CommandRefused(f'iothread "{command.iothread}" not found')
         self.check_export(node, writable=command.writable)
         called = command.node if command.called is None else command.called
         self._check_called(called, command.description or "")

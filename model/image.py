@@ -65,7 +65,8 @@ class Image(Node):
 
     def __init__(self, spec: configuration.Image, index: int, fired: Counter[str]) -> None:
         super().__init__(spec.node, size_of(spec), discard=spec.discard, fired=fired)
-        if spec.max_transfer and (spec.faults or spec.protocol is configuration.Protocol.HELD):
+        if (spec.max_transfer or spec.max_discard) and (
+                spec.faults or spec.protocol is configuration.Protocol.HELD):
             raise Undetermined("which of the pieces of a request fails or is held")
         self.driver = spec.format
         self.spec = spec
@@ -75,6 +76,7 @@ class Image(Node):
             self.traits.request_alignment if self.format_node == self.name
             else spec.request_alignment or 1)
         self.reported_cluster_size = spec.cluster_size or self.traits.cluster
+        self.most_at_once = spec.max_transfer
         self.detects = spec.detect_zeroes
         """``detect-zeroes`` as the image is open now."""
         self.was_target = False

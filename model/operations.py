@@ -241,6 +241,8 @@ class Export(Operation):
     """What it says of itself to clients."""
     writethrough: bool = False
     """Each write is durable when answered, whether the client asks for that or not."""
+    iothread: str | None = None
+    """The I/O thread that it is to run in, by its name; None: what the configuration says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from .program import Program, beside, run_to_end
 from .qcow2_cells import MOST_BESIDE, SPACE, ZEROED, Cell, Cells
 from .qcow2_compressed import COMPRESSIBLE, run_of_compressed
 from .rules import rule
-from .tracking import Filling
+from .tracking import Filling, least
 
 LITTLE: Final = 16 * KIB
 """Bytes: around a write of no more, what is kept before and after it is read at once."""
@@ -46,6 +46,8 @@ class Qcow2(Cells):
                  fired: Counter[str]) -> None:
         super().__init__(spec, index, fired)
         self.backing = backing
+        if backing is not None:
+            self.most_at_once = least(self.most_at_once, backing.most_at_once)
         self.compressed: dict[int, bool] = {}
         """The clusters, by number, that hold compressed data; False: perhaps."""
         self.directory: list[StoredBitmap] = []

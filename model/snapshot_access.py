@@ -27,6 +27,7 @@ class SnapshotAccess(Node):
         super().__init__(name, file.size, discard=discard, fired=fired)
         self.file = file
         self.reported_cluster_size = None
+        self.most_at_once = file.most_at_once
         self._discard_alignment = file.discard_alignment
 
     @property

@@ -79,11 +79,18 @@ def _has_ended(other: Tracked, requests: Sequence[Tracked]) -> bool:
     return other not in requests
 
 
+def least(*limits: int | None) -> int | None:
+    """The least of limits, each of which there may be or not."""
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 class TakesRequests:
     """What has requests under way."""
 
     request_alignment: int
     fired: Counter[str]
+    most_at_once: int | None = None
+    """Bytes that a read or write may have, as far as a ``blkdebug`` here or below limits it."""
 
     def __init__(self) -> None:
         self.requests: list[Tracked] = []

@@ -165,11 +165,13 @@ def _has_zeroes(node: Node, start: int, end: int) -> bool:
 
 
 def check_export(graph: Graph, command: ops.Export) -> None:
-    """Refuse names of their own for the exports of a schedule, and durable writes where flushes
-    fail."""
-    if command.called is not None and any(
-            isinstance(each, HeldImage) for each in graph.nodes.values()):
-        raise Impossible("the clients of a schedule ask for an export by its node's name")
+    """Refuse names and I/O threads of their own for the exports of a schedule, and durable writes
+    where flushes fail."""
+    if any(isinstance(each, HeldImage) for each in graph.nodes.values()):
+        if command.called is not None:
+            raise Impossible("the clients of a schedule ask for an export by its node's name")
+        if command.iothread is not None:
+            raise Impossible("the exports of a schedule all run in one thread")
     if command.writethrough and any(
             fault.kind is RequestKind.FLUSH for node in graph.nodes.values()
             if isinstance(node, ImageNode) for fault in node.spec.faults):

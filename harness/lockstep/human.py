@@ -192,6 +192,8 @@ def image(what: Image) -> str:
         words.append(f"request-alignment={size(what.request_alignment)}")
     if what.max_transfer is not None:
         words.append(f"max-transfer={size(what.max_transfer)}")
+    if what.max_discard is not None:
+        words.append(f"max-discard={size(what.max_discard)}")
     if what.fails_first is not None:
         words.append(f"first write of data fails with {what.fails_first}")
     if what.detect_zeroes is not None:

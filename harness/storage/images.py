@@ -208,8 +208,8 @@ def creation_options(image: Image) -> list[str]:
 def _key(image: Image, index: int) -> tuple[object, ...]:
     """What tells templates apart: not the node, its discards or its faults."""
     plain = dataclasses.replace(image, node="", backing=None, discard=True, faults=(),
-                                request_alignment=None, max_transfer=None, fails_first=None,
-                                detect_zeroes=None)
+                                request_alignment=None, max_transfer=None, max_discard=None,
+                                fails_first=None, detect_zeroes=None)
     return plain, index if image.filled else None
 
 

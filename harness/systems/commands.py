@@ -172,6 +172,8 @@ def _blkdebug(image: Image, below: str) -> Arguments:
         options["align"] = image.request_alignment
     if image.max_transfer is not None:
         options["max-transfer"] = image.max_transfer
+    if image.max_discard is not None:
+        options["max-discard"] = image.max_discard
     if image.faults:
         options["inject-error"] = [_injection(fault) for fault in image.faults]
     return options
@@ -251,6 +253,8 @@ def _export(operation: ops.Export) -> Command:
         options["description"] = operation.description
     if operation.writethrough:
         options["writethrough"] = True
+    if operation.iothread is not None:
+        options["iothread"] = operation.iothread
     return Command("block-export-add", options)
 
 

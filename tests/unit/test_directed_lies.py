@@ -37,6 +37,7 @@ from model import (
     qcow2,
     reopening,
     requests,
+    restart,
     successors,
     tracking,
 )
@@ -51,16 +52,16 @@ from model.copy_before_write import CopyBeforeWrite, Timer
 from model.copy_on_read import CopyOnRead
 from model.errors import CommandRefused, Errno, RequestFailed
 from model.graph import Graph
-from model.held_image import HeldImage
+from model.held_image import ZERO_DATA, HeldImage
 from model.image import Image
 from model.job_life import JobLife
 from model.job_operations import OnError
 from model.jobs import JobStatus
 from model.machine import Machine
 from model.nbd_export import NbdExport
-from model.node import Node, Status, Zeroing
-from model.operations import Attach, BitmapRef, Discard, Operation, Request, Via
-from model.outcome import Outcome
+from model.node import DATA, ZERO_HOLE, Node, Status, Zeroing
+from model.operations import Attach, BitmapRef, Discard, Export, Operation, Request, Via
+from model.outcome import Extent, Outcome
 from model.permissions import Permission
 from model.program import Program, Wait
 from model.qcow2 import Qcow2
@@ -143,6 +144,11 @@ _may_access = CopyBeforeWrite._may_access
 _zero = Node.write_zeroes
 _status = BlockCopy._status
 _choose_clusters = BackupJob._choose_clusters
+_discard_at_once = Image._discard
+_own_status = Qcow2.own_status
+_add_export = Graph.add_export
+_tell = NbdExport._status
+_told = HeldImage._told
 
 
 def _keeps_zeroes(copy: BlockCopy, task: CopyTask, is_zero: bool | None,
@@ -401,6 +407,35 @@ def _repeats_the_first_piece(image: Image, start: int, content: Content) -> Prog
     yield  # makes this a program
 
 
+def _frees_the_first_piece(image: Image, start: int, end: int) -> Program[None]:
+    return _discard_at_once(image, start, min(end, start + (image.spec.max_discard or end)))
+
+
+def _is_what_was_asked_for(target: Node, smallest: int) -> int:
+    return smallest or _cluster_size_of(target, smallest)
+
+
+def _zero_as_a_whole(image: Qcow2, start: int, end: int) -> Program[tuple[int, Status]]:
+    stop, cell = image._run_of_cells(start, end)
+    if cell is Cell.UNALLOCATED and image.backing is not None and stop > image.backing.size:
+        return stop, ZERO_HOLE
+    return (yield from _own_status(image, start, end))
+
+
+def _takes_one_more(copy: BlockCopy, start: int, end: int) -> CopyTask:
+    return _begin(copy, start, min(end + copy.cluster_size, copy.copy_bitmap.size))
+
+
+def _asks_no_thread(graph: Graph, command: Export) -> None:
+    _add_export(graph, replace(command, iothread=None))
+
+
+def _begins_alike(export: NbdExport, start: int, end: int, context: str, *,
+                  one: bool) -> Program[tuple[Extent, ...]]:
+    alike = (each for each in export.contexts if each.startswith(context))
+    return _tell(export, start, end, next(alike), one=one)
+
+
 def _fails_too_late(filling: Filling, filled: Reading, error: Errno) -> None:
     filling._fails = None
 
@@ -543,6 +578,24 @@ CASES = (
      Lacking(Node, "is_allocated", _allocated_at_the_end)),
     ("clusters of the copy that are holes in part",
      Lacking(BlockCopy, "_status", _goes_by_the_first_byte)),
+    ("discards longer than the storage takes at a time",
+     Lacking(Image, "_discard", _frees_the_first_piece)),
+    ("targets whose clusters are larger than what is asked for",
+     Lacking(filters, "cluster_size_of", _is_what_was_asked_for)),
+    ("a snapshot over the end of a backing file", Lacking(Qcow2, "own_status", _zero_as_a_whole)),
+    ("copies compressed by a job that may leave copying to storage",
+     Lacking(Qcow2, "compress", lambda image, start, content: None)),
+    ("bitmaps of an image that has grown when it is killed",
+     Lacking(bitmap_directory, "load", lambda image: None)),
+    ("durable changes outlive a kill",
+     Lacking(restart, "_take_over", lambda node, before: None)),
+    ("a write that fails where there is space already",
+     Lacking(Filling, "_fail", _fails_too_late)),
+    ("a slow job over disks that take little at a time",
+     Lacking(BlockCopy, "_begin", _takes_one_more)),
+    ("bitmaps whose names begin alike, shown by one export",
+     Lacking(NbdExport, "_status", _begins_alike)),
+    ("exports in I/O threads that are not there", Lacking(Graph, "add_export", _asks_no_thread)),
     ("a cluster that a smaller size has cut",
      Lacking(BlockCopy, "_pad", lambda copy, content, length: None)),
 )
@@ -668,6 +721,11 @@ def _in_time_once(node: CopyBeforeWrite, start: int, end: int) -> Program[None]:
     node.timers.remove(timer)
 
 
+def _tells_space(image: HeldImage, start: int, end: int) -> tuple[int, Status]:
+    stop, status = _told(image, start, end)
+    return stop, DATA if status == ZERO_DATA else status
+
+
 HELD = (
     (serialising.blocks, Lacking(Node, "alone", lambda node, start, end, unit, program: program)),
     (serialising.blocks, Lacking(Node, "alone", _alone_in_its_bytes)),
@@ -729,6 +787,7 @@ HELD = (
       for name in ("filters over filters", "a job and a guest that wait for memory")),
     (CHECKS["schedule: filters over filters, none out of time"].make,
      Lacking(copy_before_write, "Wait", _in_turn)),
+    (telling.spaced, Lacking(HeldImage, "_told", _tells_space)),
     (tasks.flushes, Lacking(tracking, "Wait", lambda condition, reason: Wait(
         lambda: True, reason))),
 )

@@ -40,6 +40,8 @@ def checks() -> Iterator[Check]:
     yield Check("bitmaps", "names and granularities that bitmaps may have", _bitmaps)
     yield Check("bitmaps", "names that exports may have", _exports)
     yield Check("jobs", "numbers that a job may be given", _job_numbers)
+    yield Check("bitmaps", "bitmaps whose names begin alike, shown by one export", _alike)
+    yield Check("options", "exports in I/O threads that are not there", _threads)
 
 
 def _disks() -> tuple[Image, ...]:
@@ -158,4 +160,32 @@ def _job_numbers(plan: Plan) -> Trace:
             replace(usual, sync="some", bitmap_mode="some"), replace(usual, bitmap_mode="some"),
             replace(usual, on_cbw_error="some"), replace(usual, discard_source=True)):
         builder.add_all((command, Transaction((command,))))
+    return builder.trace()
+
+
+def _alike(plan: Plan) -> Trace:
+    """Each is asked for by its whole name."""
+    names = ("b", "bb", "bbb")
+    builder = Builder(plan, Configuration((Image("src", SIZE),)))
+    builder.add(ops.Export("src"))
+    for place, name in enumerate(names):
+        builder.add_all((ops.BitmapAdd("src", name, 4 * KIB),
+                         ops.Write("src", place * 64 * KIB, 512)))
+    for order in (names, names[::-1]):
+        builder.add_all((ops.Unexport("src"), ops.Export("src", bitmaps=tuple(
+            BitmapRef("src", name) for name in order))))
+        builder.add_all(ops.Status("src", 0, SIZE, context=f"qemu:dirty-bitmap:{name}")
+                        for name in names)
+    return builder.trace()
+
+
+def _threads(plan: Plan) -> Trace:
+    """A name that no thread has is refused, but not before that of a node that is not there."""
+    builder = Builder(plan, Configuration((
+        Image("src", SIZE), Image("shown", SIZE, read_only=True))))
+    builder.add_all((
+        ops.Export("src", iothread="nope"), ops.Export("nope", iothread="nope"),
+        ops.Export("shown", iothread="nope"),
+        ops.Export("shown", writable=False, iothread="nope"), ops.Export("src"),
+        ops.Export("src", iothread="nope"), ops.Write("src", 0, 512)))
     return builder.trace()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Plan
-from harness.exploration.directed.keeping import kept
+from harness.exploration.directed.keeping import durable, grown, kept
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import (
@@ -61,6 +61,8 @@ def checks() -> Iterator[Check]:
     yield Check("transactions", "jobs and bitmaps at once", _jobs_at_once)
     yield Check("transactions", "actions that build on one another", _building)
     yield Check("persistence", "bitmaps kept in storage that does not grow", _behind_nbd)
+    yield Check("persistence", "bitmaps of an image that has grown when it is killed", grown)
+    yield Check("persistence", "durable changes outlive a kill", durable)
 
 
 def _disks(size: int = SIZE) -> Configuration:

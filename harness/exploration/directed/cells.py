@@ -37,6 +37,7 @@ def checks() -> Iterator[Check]:
     yield Check("zeroes", "copies of zero clusters and such as are perhaps zero", _perhaps)
     yield Check("zeroes", "who may free the space of clusters", _whose_space)
     yield Check("zeroes", "zeroes of parts of clusters whose data are zeroes", _zero_data)
+    yield Check("faults", "a write that fails where there is space already", _space_kept)
 
 
 def _statuses(node: str, size: int, unit: int = CLUSTER) -> Iterator[Operation]:
@@ -334,4 +335,21 @@ def _zero_data(plan: Plan) -> Trace:
                 ops.Write(node, place, cell, zeroes=True),
                 ops.Zero(node, place + 512, cell - 512, fast=fast), *_statuses(node, 2 * cell),
                 ops.Zero(node, place, cell, fast=True), *_statuses(node, 2 * cell)))
+    return builder.trace()
+
+
+def _space_kept(plan: Plan) -> Trace:
+    """What a cluster of zeroes has of space stays its own when data cannot be written there:
+    nobody else is given it."""
+    size = 4 * CLUSTER
+    sizes = (512, CLUSTER)
+    builder = Builder(plan, Configuration(tuple(
+        Image(f"src{length}", size, Format.QCOW2, filled=((0, CLUSTER),), fails_first="EIO")
+        for length in sizes)))
+    for length in sizes:
+        node = f"src{length}"
+        builder.add_all((
+            ops.Export(node), ops.Zero(node, 0, CLUSTER), ops.Write(node, 0, length),
+            ops.Write(node, 2 * CLUSTER, CLUSTER), ops.Write(node, 0, CLUSTER),
+            *_statuses(node, size), ops.Inspect(node)))
     return builder.trace()

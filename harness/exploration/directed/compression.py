@@ -36,6 +36,7 @@ def checks() -> Iterator[Check]:
     yield Check("jobs", "copies before writes compressed", _before_writes)
     yield Check("jobs", "copies of a raw disk compressed", _raw)
     yield Check("jobs", "copies compressed beside another's data", _beside)
+    yield Check("jobs", "copies compressed by a job that may leave copying to storage", _left)
 
 
 def _builder(plan: Plan, source: Image, *targets: Image) -> Builder:
@@ -97,4 +98,11 @@ def _beside(plan: Plan) -> Trace:
         ops.Write("src", CLUSTER, 512), ops.Write("cbw", 0, 512), ops.Write("tmp", CLUSTER, 512),
         ops.Write("src", 4 * CLUSTER, 512), JobCancel("job"), ops.Inspect("tmp"),
         ops.Restart(), ops.Inspect("tmp")))
+    return builder.trace()
+
+
+def _left(plan: Plan) -> Trace:
+    """Storage does not compress."""
+    builder = _builder(plan, _source(Format.RAW), Image("tmp", _SIZE, Format.QCOW2))
+    builder.add_all((replace(_JOB, use_copy_range=True), ops.Restart(), ops.Inspect("tmp")))
     return builder.trace()

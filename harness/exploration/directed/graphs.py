@@ -168,6 +168,8 @@ def formats() -> Iterator[Check]:
     yield Check("status", "how deep images of every format are allocated", _depths)
     yield Check("options", "clusters of more bytes than a request over NBD may have",
                 _large_clusters)
+    yield Check("options", "targets whose clusters are larger than what is asked for",
+                _larger_than_asked)
 
 
 def _temporary(wanted: Format, protocol: Protocol) -> Make:
@@ -212,6 +214,21 @@ def _large_clusters(plan: Plan) -> Trace:
             Backup("job", "src", target, Sync.FULL, min_cluster_size=cluster,
                    max_chunk=cluster)))
     builder.add_all(sweep(builder))
+    return builder.trace()
+
+
+def _larger_than_asked(plan: Plan) -> Trace:
+    """They are never copied in part, whatever the least is to be."""
+    size = 9 * CLUSTER + 512
+    builder = Builder(plan, disks(size, target=Image(
+        "tmp", size, Format.QCOW2, cluster_size=4 * CLUSTER)))
+    for least in (CLUSTER, 2 * CLUSTER, 4 * CLUSTER, 8 * CLUSTER):
+        builder.add_all((
+            ops.AddFilter("cbw", "src", "tmp", min_cluster_size=least), *GRAPH[1:],
+            ops.Write("cbw", 5 * CLUSTER, 512), ops.Discard("snap", 0, 3 * CLUSTER),
+            ops.Inspect("snap"), *TAKE_DOWN,
+            Backup("job", "src", "tmp", Sync.FULL, min_cluster_size=least, max_chunk=2 * CLUSTER),
+            Backup("job", "src", "tmp", Sync.FULL, min_cluster_size=least)))
     return builder.trace()
 
 

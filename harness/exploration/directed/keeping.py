@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Directed checks of the bitmaps that an image keeps, however QEMU ends."""
+"""Directed checks of what an image keeps, above all bitmaps, however QEMU ends."""
 
 from __future__ import annotations
 
@@ -48,3 +48,31 @@ def kept(cluster: int) -> Callable[[Plan], Trace]:
         return builder.trace()
 
     return make
+
+
+def grown(plan: Plan) -> Trace:
+    """An image that has grown beyond what it has stored of a bitmap can be opened after a kill,
+    though the bitmap is of no use then."""
+    builder = Builder(plan, Configuration((
+        Image("src", 1 * MIB, Format.QCOW2, cluster_size=512),)))
+    builder.add_all((
+        ops.BitmapAdd("src", "p0", 512, persistent=True), ops.Export("src"),
+        ops.Write("src", 0, 512), ops.Restart(), ops.Resize("src", 5 * MIB), ops.Flush("src"),
+        ops.Kill(), ops.BitmapClear("src", "p0"), ops.Resize("src", 6 * MIB),
+        ops.BitmapRemove("src", "p0"), ops.Resize("src", 6 * MIB),
+        ops.BitmapAdd("src", "p0", 512, persistent=True), ops.Restart(), ops.Inspect("src")))
+    return builder.trace()
+
+
+def durable(plan: Plan) -> Trace:
+    """A durable change of any kind outlives a kill, with what the image notes of it."""
+    size = 4 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("base", size, filled=((0, size),)),
+        Image("src", size, Format.QCOW2, backing="base"))))
+    for change in (ops.Zero("src", 512, 4 * KIB, fua=True), ops.Write("src", 0, 512, fua=True),
+                   ops.Zero("src", CLUSTER, CLUSTER, fua=True),
+                   ops.Discard("src", 0, CLUSTER, fua=True),
+                   ops.Zero("src", 2 * CLUSTER - 512, CLUSTER, unmap=True, fua=True)):
+        builder.add_all((ops.Export("src"), change, ops.Kill(), ops.Inspect("src")))
+    return builder.trace()

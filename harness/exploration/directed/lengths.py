@@ -25,6 +25,7 @@ def checks() -> Iterator[Check]:
     """Each kind of request that changes something, in every length."""
     yield Check("access", "requests of gibibytes", _gibibytes)
     yield Check("formats", "requests longer than the storage takes at a time", _pieces)
+    yield Check("formats", "discards longer than the storage takes at a time", _in_pieces)
     for target in (Format.RAW, Format.QCOW2):
         for name, change in _changes().items():
             yield Check("access", f"long {name}, copied to {target}", _long(change, target))
@@ -116,4 +117,20 @@ def _gibibytes(plan: Plan) -> Trace:
         builder.add_all((ops.Status(node, 0, 4 * GIB - 512), *(
             ops.Read(node, place, 2 * CLUSTER, Via.NBD_DF)
             for place in (0, 2 * GIB - CLUSTER, 4 * GIB - CLUSTER))))
+    return builder.trace()
+
+
+def _in_pieces(plan: Plan) -> Trace:
+    """All of it is discarded, piece by piece."""
+    size = 8 * CLUSTER
+    nodes = {"src": Format.RAW, "qcow": Format.QCOW2}
+    builder = Builder(plan, Configuration(tuple(
+        Image(node, size, wanted, filled=((0, size),), request_alignment=512,
+              max_discard=CLUSTER) for node, wanted in nodes.items())))
+    for node in nodes:
+        builder.add_all((
+            ops.BitmapAdd(node, "dirty", CLUSTER), ops.Export(node),
+            ops.Discard(node, CLUSTER, 3 * CLUSTER), ops.Status(node, 0, size),
+            ops.Discard(node, 5 * CLUSTER - 512, 2 * CLUSTER), ops.Status(node, 0, size),
+            ops.Inspect(node)))
     return builder.trace()

@@ -103,7 +103,8 @@ def checks() -> Iterator[Check]:
                     functools.partial(_in_thread, make))
     for area, name, make in (
             ("concurrency", "flushes that wait for their turn", tasks.flushes),
-            ("failures", "QEMU killed beside a large disk", killing.large)):
+            ("failures", "QEMU killed beside a large disk", killing.large),
+            ("concurrency", "copies of zeroes that take space", telling.spaced)):
         yield Check(area, f"schedule: {name}", functools.partial(if_possible, make))
 
 

@@ -46,6 +46,7 @@ def checks() -> Iterator[Check]:
         yield Check("graph", f"resize of an image in {each}", _image(each))
     yield Check("graph", "resize of images in formats that cannot be", _formats)
     yield Check("tails", "a cluster that a smaller size has cut", _cut)
+    yield Check("tails", "a snapshot over the end of a backing file", _over_the_end)
 
 
 # Sizes that differ
@@ -278,4 +279,21 @@ def _overlay(plan: Plan) -> Trace:
                                 for context in (ops.Context.ALLOCATION, ops.Context.DEPTH)
                                 if each)
                 builder.add(ops.Unexport(name))
+    return builder.trace()
+
+
+def _over_the_end(plan: Plan) -> Trace:
+    """What nobody has written to an overlay is, up to the end of its backing file, what that
+    has."""
+    sizes = (CLUSTER, SIZE // 2, SIZE - 512)
+    builder = Builder(plan, Configuration((Image("tmp", SIZE), *(
+        image for size in sizes for image in (
+            Image(f"base{size}", size, filled=((0, size),)),
+            Image(f"src{size}", SIZE, Format.QCOW2, backing=f"base{size}"))))))
+    for size in sizes:
+        builder.add_all((
+            ops.AddFilter("cbw", f"src{size}", "tmp"), *GRAPH[1:],
+            *(ops.Status("snap", start, SIZE - start, context=context)
+              for context in ops.Context for start in (0, 512, size - 512)),
+            *(ops.Read("snap", start, SIZE - start) for start in (0, size - 512)), *TAKE_DOWN))
     return builder.trace()

@@ -12,6 +12,7 @@ from harness.exploration.building import Builder, Check, Make, Plan
 from harness.exploration.directed.fleecing import CLUSTER, disks
 from harness.lockstep.trace import Trace
 from model import operations as ops
+from model.configuration import Configuration, Format, Image
 from model.job_operations import (
     FAST,
     SLOWEST,
@@ -47,6 +48,7 @@ def checks() -> Iterator[Check]:
     for sync, (name, end) in itertools.product(_BITMAP_MODES, _ENDS.items()):
         yield Check("jobs", f"a slow job, {sync}, {name}", _slow(sync, end))
     yield Check("jobs", "speeds in every state of a job", _states)
+    yield Check("jobs", "a slow job over disks that take little at a time", _pieces)
 
 
 def _begun(plan: Plan) -> Builder:
@@ -96,4 +98,26 @@ def _states(plan: Plan) -> Trace:
                     for speed in (-1, 0, FAST, (1 << 63) - 1, -(1 << 63)))
     # Only a build without x-perf copies no more than a cluster at a time unasked.
     builder.add_all((replace(usual, max_chunk=None, speed=1), ops.Inspect("tmp")))
+    return builder.trace()
+
+
+def _pieces(plan: Plan) -> Trace:
+    """It copies whole clusters, and no more of them than source and target take at once, with all
+    that is below them: here one, whether they take a little more or not even that."""
+    size = 8 * CLUSTER
+    most = {"half": CLUSTER // 2, "some": CLUSTER + CLUSTER // 2}
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),)), Image("tmp", size), Image("tmp2", size),
+        *(Image(f"{kind}-{name}", size, filled=((0, size),) if kind == "src" else (),
+                request_alignment=512, max_transfer=limit)
+          for name, limit in most.items() for kind in ("src", "tmp")),
+        Image("over", size, Format.QCOW2, backing="src-some", filled=((0, size),)))))
+    builder.add_all((
+        ops.AddFilter("cbw", "src", "tmp-some"), ops.AddFilter("cbw2", "src-some", "tmp2"),
+        ops.AddSnapshot("snap", "cbw2"), ops.AddCopyOnRead("cor", "over")))
+    for pair in (*((f"src-{name}", "tmp") for name in most),
+                 *(("src", f"tmp-{name}") for name in most),
+                 *((node, "tmp") for node in ("over", "cor", "snap", "cbw", "cbw2"))):
+        builder.add_all((Backup("job", *pair, Sync.FULL, filter_node="jf", speed=1),
+                         JobCancel("job")))
     return builder.trace()

@@ -342,3 +342,23 @@ def jobs(plan: Plan) -> Trace:
         script.must(ops.Zero(SOURCE, CLUSTER, CLUSTER, unmap=True))
     script.add_all((ops.Inspect(SOURCE), ops.Inspect(TARGET)))
     return script.trace()
+
+
+def spaced(plan: Plan) -> Trace:
+    """Zeroes are copied as such, be there space for them or not."""
+    script = Script(plan, _disks(1))
+    script.guest = SOURCE
+    script.must(ops.Export(SOURCE))
+    script.zero(0, 2)
+    script.finish()
+    script.must(ops.Unexport(SOURCE))
+    script.guest = FILTER
+    script.fleecing()
+    script.write(0, 0.5)
+    script.done(STATUS, SOURCE, 0)
+    script.done(ZERO, TARGET, 0)
+    script.finish()
+    script.discard(1, 2)
+    script.finish()
+    look(script)
+    return script.trace()

@@ -52,7 +52,7 @@ def open_target(graph: Graph, command: DriveBackup, device: Node) -> Node:
         _make(graph, command, device, image)
     elif command.sync == Sync.NONE:
         raise Undetermined("a target that has its source as backing file")
-    image.open_for_job(opened=True)
+    image.open_for_job()
     graph.open_target(image, command.job)
     return image
 

@@ -229,7 +229,6 @@ class Graph:
         image = self.nodes.pop(name)
         assert isinstance(image, Image)
         image.name = self.targets.pop(name)
-        image.open_for_job(opened=False)
         self.closed[image.name] = image
 
     def check_unblocked(self, node: Node, *, by_jobs: bool = True,

@@ -105,8 +105,8 @@ class HeldImage(Image):
 
     def _flush_twice(self, changes: int) -> Program[None]:
         if not self._is_flushed(changes):
-            yield self._request(RequestKind.FLUSH, 0, 0)
-        yield self._request(RequestKind.FLUSH, 0, 0)
+            yield self._flush_request()
+        yield self._flush_request()
         self._flushed = changes
 
     def _flush(self) -> Program[None]:

@@ -88,11 +88,10 @@ class Image(Node):
         for offset, length in spec.filled:
             self.content.set(offset, min(offset + length, self.size), initial_stamp(index))
 
-    def open_for_job(self, *, opened: bool) -> None:
-        """A job opens the image by itself, and so that it frees space; or that is over."""
-        self.was_target = True
-        self.detects = "unmap" if opened else self.spec.detect_zeroes
-        self.discard_enabled = opened or self.spec.discard
+    def open_for_job(self) -> None:
+        """A job opens the image by itself, and so that it frees space."""
+        self.was_target = self.discard_enabled = True
+        self.detects = "unmap"
 
     def forget_content(self) -> None:
         """The image is made anew, empty."""
@@ -117,6 +116,9 @@ class Image(Node):
         start = align_down(start, self.request_alignment)
         end = align_up(end, self.request_alignment)
         return StorageRequest(self.name, kind, start, end - start, unmap)
+
+    def _flush_request(self) -> StorageRequest:
+        return StorageRequest(self.name, RequestKind.FLUSH, 0, 0)
 
     def _may_unmap(self, how: Zeroing) -> bool:
         """An image is two nodes, format and protocol, with the same ``discard``: if the upper one
@@ -157,7 +159,7 @@ class Image(Node):
     def _flush(self) -> Program[None]:
         changes = self.changes
         if not self._is_flushed(changes):
-            yield self._request(RequestKind.FLUSH, 0, 0)
+            yield self._flush_request()
         self._flushed = changes
 
     @rule("image.flushed-already", source="experiment: no flush reaches a blkdebug that was not "

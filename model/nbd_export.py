@@ -107,7 +107,7 @@ class NbdExport:
     @rule("nbd.contexts", source="NBD protocol: a block status request is answered in each "
           "metadata context that was negotiated; experiment")
     def statuses(self, start: int, end: int, asked: tuple[str, ...],
-                 *, one: bool = False) -> Program[dict[str, tuple[Extent, ...]]]:
+                 *, one: bool) -> Program[dict[str, tuple[Extent, ...]]]:
         """The extents of a block status request in each of the contexts asked for that is on
         offer; EINVAL if none is, or if the range is empty.  If one fails, all do: the client
         gets the first error.  What a build that has the defect makes of the connection then is

@@ -42,6 +42,8 @@ def checks() -> Iterator[Check]:
     yield Check("graph", "a new disk that is refused, looked at or not", _refused_disk)
     yield Check("jobs", "a drive-backup whose copies a client gives up", _given_up)
     yield Check("jobs", "drive-backups of one name, to files of two formats", _one_name)
+    yield Check("jobs", "a new disk on a job's filter", _on_a_filter)
+    yield Check("jobs", "drive-backups of zeroes in parts, and of a backing file", _zeroes)
 
 
 def _below_the_device(plan: Plan) -> Trace:
@@ -180,6 +182,35 @@ def _one_name(plan: Plan) -> Trace:
         *(ops.RemoveNode(node) for node in ("qcow", "raw", "short")), first, second,
         replace(second, target="short"), replace(second, mode=None), JobFinalize("job"),
         ops.Restart(), *(ops.Inspect(node) for node in ("qcow", "raw"))))
+    return builder.trace()
+
+
+def _on_a_filter(plan: Plan) -> Trace:
+    """It may be where others used the job's disk before, but not on the job's target."""
+    builder = Builder(plan, Configuration((
+        Image("src", SIZE, filled=((0, SIZE),)), Image("tmp", SIZE))))
+    builder.add_all((
+        Backup("job", "src", "tmp", Sync.NONE, filter_node="filter"), ops.Attach("tmp"),
+        ops.Attach("filter"), ops.Write("filter", CLUSTER, 512, Via.DEVICE), JobCancel("job"),
+        ops.Write("filter", 2 * CLUSTER, 512, Via.DEVICE), ops.Inspect("tmp")))
+    return builder.trace()
+
+
+def _zeroes(plan: Plan) -> Trace:
+    """What is copied as data since block status tells of less than a cluster is written as zeroes
+    to a target that the command opens, if it is.  An overlay of the disk is no hindrance."""
+    builder = Builder(plan, Configuration((
+        Image("base", SIZE, filled=((0, CLUSTER),)),
+        Image("src", SIZE, Format.QCOW2, cluster_size=4 * KIB, backing="base"),
+        Image("qcow", SIZE, Format.QCOW2), Image("raw", SIZE))))
+    usual = DriveBackup("job", "src", "qcow", Sync.FULL, format="qcow2", mode="existing")
+    builder.add_all((
+        ops.Export("src"), ops.Zero("src", 2 * CLUSTER, 4 * KIB),
+        *map(ops.RemoveNode, ("qcow", "raw")), usual,
+        replace(usual, device="base", target="raw", format="raw"), ops.Restart(),
+        ops.Inspect("raw"), ops.Export("qcow", allocation_depth=True),
+        *(ops.Status("qcow", 0, SIZE, context=context)
+          for context in (ops.Context.ALLOCATION, ops.Context.DEPTH)), ops.Inspect("qcow")))
     return builder.trace()
 
 

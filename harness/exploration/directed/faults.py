@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Make, Plan
-from harness.exploration.directed import cells
+from harness.exploration.directed import cells, choosing
 from harness.exploration.directed.fleecing import CLUSTER, GRAPH, disks
 from harness.lockstep.trace import Trace
 from model import operations as ops
@@ -19,8 +19,6 @@ from model.job_operations import (
     Abort,
     Backup,
     JobCancel,
-    JobResume,
-    OnError,
     Sync,
     Transaction,
 )
@@ -49,8 +47,11 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "a change of nothing is yet to be flushed", _nothing)
     yield Check("faults", "zeroes of parts of blocks are recorded up to what fails", _recorded)
     yield Check("faults", "backing files are read beside what fails", _read_beside)
-    yield Check("faults", "the next copy is looked up beside one that fails", _looked_up)
+    yield Check("faults", "the next copy is looked up beside one that fails", choosing.looked_up)
     yield Check("faults", "data that an image cannot write to its file", cells.unwritten)
+    yield Check("faults", "a write of nothing is yet to be flushed, by where it is", _nowhere)
+    yield Check("faults", "block status of what a job may copy fails", choosing.unchosen)
+    yield Check("faults", "block status of what follows what is denied", choosing.denied)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:
@@ -136,6 +137,19 @@ def _nothing(plan: Plan) -> Trace:
     return builder.trace()
 
 
+def _nowhere(plan: Plan) -> Trace:
+    """A write of nothing counts where a block begins, and not inside one."""
+    places = (0, _BLOCK, CLUSTER, 1, _BLOCK + 1)
+    builder = Builder(plan, Configuration(tuple(
+        Image(f"disk{place}", 2 * CLUSTER, request_alignment=_BLOCK,
+              faults=(Fault(RequestKind.FLUSH, 0, once=True),)) for place in places)))
+    for place in places:
+        disk = f"disk{place}"
+        builder.add_all((ops.Export(disk), ops.Write(disk, place), ops.Flush(disk),
+                         ops.Flush(disk)))
+    return builder.trace()
+
+
 def _read_beside(plan: Plan) -> Trace:
     """Of several pieces that a backing file shows, one that fails stops none; each fails once."""
     size = 12 * CLUSTER
@@ -148,26 +162,6 @@ def _read_beside(plan: Plan) -> Trace:
     builder.add(ops.Export("src"))
     builder.add_all(ops.Read("src", first * CLUSTER, (end - first) * CLUSTER, Via.NBD_DF)
                     for first, end in ((0, 4), (0, 1), (2, 3), (1, 6), (4, 5)))
-    return builder.trace()
-
-
-def _looked_up(plan: Plan) -> Trace:
-    """A job of one request at a time has asked for block status of the next cluster, which fails
-    once, before the copy of one has failed."""
-    status = Fault(RequestKind.STATUS, CLUSTER, "ENOSPC", once=True)
-    size = 4 * CLUSTER
-    builder = Builder(plan, Configuration((
-        Image("src", size, filled=((0, size),), faults=(
-            Fault(RequestKind.READ, 0, once=True), status)),
-        Image("src2", size, filled=((0, size),), faults=(status,)),
-        Image("tmp", size, faults=(Fault(RequestKind.WRITE, 0, once=True),)))))
-    for disk in ("src", "src2"):
-        builder.add_all((
-            ops.Export(disk), Backup("job", disk, "tmp", Sync.FULL, max_workers=1,
-                                     max_chunk=CLUSTER, on_source_error=OnError.STOP,
-                                     on_target_error=OnError.STOP),
-            ops.Status(disk, CLUSTER, CLUSTER), ops.Status(disk, CLUSTER, CLUSTER),
-            JobResume("job"), ops.Inspect("tmp")))
     return builder.trace()
 
 

@@ -44,7 +44,10 @@ def checks() -> Iterator[Check]:
             ("failures", "flushes in their order, of a disk", functools.partial(ordered, SOURCE)),
             ("failures", "flushes in their order, below a filter",
              functools.partial(ordered, FILTER)),
-            ("concurrency", "two that wait for one fleecing read, in source and filter", woken)):
+            ("concurrency", "two that wait for one fleecing read, in source and filter", woken),
+            ("concurrency", "reads that copy-on-read has nothing to keep of", unkept),
+            ("failures", "two that wait for one fleecing read that fails",
+             functools.partial(woken, error="EIO"))):
         yield Check(area, f"schedule: {name}", functools.partial(if_possible, make))
 
 
@@ -145,9 +148,9 @@ def _zeroed_part(script: Script) -> None:
     script.flush()
 
 
-def woken(plan: Plan) -> Trace:
-    """A fleecing read ends in the source before it does in the filter: who waits for it there,
-    since a broken snapshot holds up nobody, goes first, although it came last."""
+def woken(plan: Plan, error: str | None = None) -> Trace:
+    """A fleecing read ends, or fails, in the source before it does in the filter: who waits for it
+    there, since a broken snapshot holds up nobody, goes first, although it came last."""
     script = Script(plan, _in_blocks(ROOM, 1 * KIB))
     script.fleecing(breaks=True)
     _put(script, 0, 512)
@@ -156,7 +159,7 @@ def woken(plan: Plan) -> Trace:
     script.copy(0)
     script.done(READ, SOURCE, 1, error="EIO")
     _put(script, 0, _BLOCK + 512)
-    script.done(READ, SOURCE, 0)
+    script.done(READ, SOURCE, 0, error=error)
     script.finish()
     look(script)
     return script.trace()
@@ -203,6 +206,17 @@ def _kept_before(script: Script) -> None:
     _put(script, 0, 512)
     _put(script, 2 * CLUSTER, CLUSTER)
     script.finish()
+
+
+def unkept(plan: Plan) -> Trace:
+    """Over storage that has no clusters, a read has its bytes to itself, and none beside."""
+    script = Script(plan, disks(ROOM))
+    script.must(ops.AddCopyOnRead("cor", SOURCE), ops.Export("cor"))
+    script.guest = "cor"
+    for offset, length in ((0, 513), (513, 511), (512, 2)):
+        _get(script, offset, length)
+    script.finish(latest=True)
+    return script.trace()
 
 
 def filled(plan: Plan) -> Trace:

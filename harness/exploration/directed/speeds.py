@@ -49,6 +49,7 @@ def checks() -> Iterator[Check]:
         yield Check("jobs", f"a slow job, {sync}, {name}", _slow(sync, end))
     yield Check("jobs", "speeds in every state of a job", _states)
     yield Check("jobs", "a slow job over disks that take little at a time", _pieces)
+    yield Check("jobs", "slow jobs that have one cluster to copy, or none", _little)
 
 
 def _begun(plan: Plan) -> Builder:
@@ -120,4 +121,16 @@ def _pieces(plan: Plan) -> Trace:
                  *((node, "tmp") for node in ("over", "cor", "snap", "cbw", "cbw2"))):
         builder.add_all((Backup("job", *pair, Sync.FULL, filter_node="jf", speed=1),
                          JobCancel("job")))
+    return builder.trace()
+
+
+def _little(plan: Plan) -> Trace:
+    """A slow job that has copied all there is with its first piece need not wait."""
+    builder = Builder(plan, disks(CLUSTER + 512))
+    builder.add_all((ops.BitmapAdd("src", "b0"), ops.Export("src")))
+    slow = Backup("job", "src", "tmp", Sync.INCREMENTAL, "b0", max_chunk=CLUSTER, speed=1)
+    for command in (slow, replace(slow, auto_finalize=False)):
+        for written in (0, 512):
+            builder.add_all((ops.Write("src", CLUSTER, written), command, JobFinalize("job"),
+                             ops.Inspect("tmp")))
     return builder.trace()

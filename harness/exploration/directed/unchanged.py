@@ -27,6 +27,7 @@ def checks() -> Iterator[Check]:
     yield Check("access", "what copy-on-read keeps of a look at all of it", _looked_at)
     yield Check("access", "levels below copy-on-read, and how much it keeps at once", _levels)
     yield Check("access", "what copy-on-read keeps of clusters with space and without", _spaced)
+    yield Check("access", "copy-on-read of more than it keeps at once", _more)
 
 
 def _above_a_filter(plan: Plan) -> Trace:
@@ -79,6 +80,17 @@ def _levels(plan: Plan) -> Trace:
                          ops.Status(node, MOST_KEPT, 2 * CLUSTER, context=Context.DEPTH)))
     builder.add_all((_read(2 * CLUSTER - 1, MOST_KEPT + 1), ops.Status("cor", 0, size),
                      ops.Status("cor", 0, size, context=Context.DEPTH)))
+    return builder.trace()
+
+
+def _more(plan: Plan) -> Trace:
+    """Data behind what is kept at once as zeroes are not kept with it."""
+    size = MOST_KEPT + 4 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("base", size, filled=((size - CLUSTER, CLUSTER),)),
+        Image("src", size, Format.QCOW2, backing="base"))))
+    builder.add_all((ops.AddCopyOnRead("cor", "src"), ops.Export("cor"), _read(0, size),
+                     ops.Status("cor", 0, size), ops.Inspect("src")))
     return builder.trace()
 
 

@@ -353,3 +353,25 @@ def _space_kept(plan: Plan) -> Trace:
             ops.Write(node, 2 * CLUSTER, CLUSTER), ops.Write(node, 0, CLUSTER),
             *_statuses(node, size), ops.Inspect(node)))
     return builder.trace()
+
+
+def beside(plan: Plan) -> Trace:
+    """What a small write keeps of its clusters is read below by itself, and not what is written:
+    what fails there does not matter.  So it is at one end only; and at both, if one cluster has
+    space in the file, and the other one has none."""
+    size = 8 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("base", size, filled=((0, size),), faults=tuple(
+            Fault(RequestKind.READ, place) for place in (
+                CLUSTER - 512, 2 * CLUSTER, 5 * CLUSTER, 7 * CLUSTER - 512))),
+        Image("src", size, Format.QCOW2, backing="base"),
+        Image("fine", size, Format.QCOW2, backing="base", subclusters=True))))
+    for node in ("src", "fine"):
+        builder.add_all((
+            ops.Export(node), ops.Write(node, CLUSTER - 1024, 1024),
+            ops.Write(node, 2 * CLUSTER, 1024), ops.Write(node, 4 * CLUSTER, CLUSTER),
+            ops.Zero(node, 4 * CLUSTER, CLUSTER), ops.Write(node, 5 * CLUSTER - 512, 1024),
+            ops.Write(node, 7 * CLUSTER, CLUSTER), ops.Zero(node, 7 * CLUSTER, CLUSTER),
+            ops.Write(node, 7 * CLUSTER - 512, 1024)))
+        builder.add_all(ops.Read(node, place * CLUSTER, CLUSTER) for place in range(8))
+    return builder.trace()

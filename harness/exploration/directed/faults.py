@@ -52,6 +52,7 @@ def checks() -> Iterator[Check]:
     yield Check("faults", "a write of nothing is yet to be flushed, by where it is", _nowhere)
     yield Check("faults", "block status of what a job may copy fails", choosing.unchosen)
     yield Check("faults", "block status of what follows what is denied", choosing.denied)
+    yield Check("faults", "a backing file fails where nothing is kept of it", cells.beside)
 
 
 def _fault(node: str, kind: RequestKind, policy: OnCbwError) -> Make:

@@ -209,12 +209,16 @@ def _kept_before(script: Script) -> None:
 
 
 def unkept(plan: Plan) -> Trace:
-    """Over storage that has no clusters, a read has its bytes to itself, and none beside."""
+    """Over storage that has no clusters, a read has its bytes to itself, and none beside, be it
+    read or written."""
     script = Script(plan, disks(ROOM))
     script.must(ops.AddCopyOnRead("cor", SOURCE), ops.Export("cor"))
     script.guest = "cor"
     for offset, length in ((0, 513), (513, 511), (512, 2)):
         _get(script, offset, length)
+    script.finish(latest=True)
+    _get(script, 0, 513)
+    _put(script, 513, 511)
     script.finish(latest=True)
     return script.trace()
 

@@ -28,6 +28,7 @@ from model import (
     bitmap_directory,
     block_copy,
     copy_before_write,
+    copy_on_read,
     filters,
     flushing,
     guest_device,
@@ -63,7 +64,7 @@ from model.node import DATA, ZERO_HOLE, Node, Status, Zeroing
 from model.operations import Attach, BitmapRef, Discard, Export, Operation, Request, Via
 from model.outcome import Extent, Outcome
 from model.permissions import Permission
-from model.program import Program, Wait
+from model.program import Ended, Program, Task, Wait
 from model.qcow2 import Qcow2
 from model.qcow2_cells import Cell
 from model.readings import Reading, _has_ended
@@ -113,6 +114,7 @@ _change = requests._change
 _check_called = Graph._check_called
 _run = BlockCopy._run
 _begin = BlockCopy._begin
+_check_unblocked = Graph.check_unblocked
 _copy_dirty = BlockCopy._copy_dirty
 _copy_in_time = CopyBeforeWrite._copy_in_time
 _write = Node.write
@@ -598,6 +600,21 @@ CASES = (
     ("exports in I/O threads that are not there", Lacking(Graph, "add_export", _asks_no_thread)),
     ("a cluster that a smaller size has cut",
      Lacking(BlockCopy, "_pad", lambda copy, content, length: None)),
+    ("slow jobs that have one cluster to copy, or none",
+     Lacking(BackupJob, "_copy_slowly", lambda job: iter(()))),
+    ("drive-backups of zeroes in parts, and of a backing file",
+     Lacking(Image, "open_for_job", lambda image: None)),
+    ("copy-on-read of more than it keeps at once",
+     Lacking(copy_on_read, "MOST_KEPT", 17 * MIB)),
+    ("a write of nothing is yet to be flushed, by where it is",
+     Lacking(Node, "_nothing_changed", lambda node: None)),
+    ("block status of what a job may copy fails",
+     Lacking(BackupJob, "_choose_clusters", lambda job: iter(()))),
+    ("block status of what follows what is denied",
+     Lacking(block_copy, "Task", partial(Task, outlives_its_start=True))),
+    *(("a backing file fails where nothing is kept of it", Lacking(Qcow2, *lacking))
+      for lacking in (("_shown_beside", _all_of_its_cells),
+                      ("_is_one_write", lambda image, start, end: True))),
 )
 
 
@@ -616,12 +633,17 @@ def test_who_lacks_the_rule_is_caught(name: str, lacking: Lacking) -> None:
 
 
 @pytest.mark.parametrize(("name", "lacking"), [
-    ("written across clusters", Lacking(Qcow2, "_is_one_write", lambda image, start, end: True)),
-    ("some of its clusters with space",
-     Lacking(Qcow2, "_has_space", lambda image, place: False))])
+    ("an overlay of a snapshot, written across clusters",
+     Lacking(Qcow2, "_is_one_write", lambda image, start, end: True)),
+    ("an overlay of a snapshot, some of its clusters with space",
+     Lacking(Qcow2, "_has_space", lambda image, place: False)),
+    *(("a new disk on a job's filter", Lacking(Graph, "check_unblocked", check))
+      for check in (lambda graph, node, **by: None, lambda graph, node, **by: (
+          _check_unblocked(graph, node))))])
 def test_who_lacks_what_shows_on_an_older_build_is_caught(name: str, lacking: Lacking) -> None:
-    older = Capabilities(snapshot_reads_source_before_done_run_ends=True)
-    trace = CHECKS[f"an overlay of a snapshot, {name}"].make(replace(_PLAN, capabilities=older))
+    older = Capabilities(snapshot_reads_source_before_done_run_ends=True,
+                         disk_on_backing_file=False)
+    trace = CHECKS[name].make(replace(_PLAN, capabilities=older))
     verdict = replay(trace, Stand(
         lambda images: Simulated(_forgetful(_Forgetful, lacking, images, older)),
         lambda images: Machine(images, older)))
@@ -690,6 +712,21 @@ def _is_only_advised(number: int, request: Request, export: NbdExport) -> Progra
 def _alone_in_its_bytes(node: Node, start: int, end: int, unit: int,
                         program: Program[Any]) -> Program[Any]:
     return _alone(node, start, end, 1, program)
+
+
+def _alone_in_pairs_of_bytes(node: Node, start: int, end: int, unit: int,
+                             program: Program[Any]) -> Program[Any]:
+    return _alone(node, start, end, max(unit, 2), program)
+
+
+def _ends_in_silence(program: Program[Any], end: Callable[[], None]) -> Program[Any]:
+    """If it fails, nobody is woken for that alone."""
+    try:
+        result = yield from program
+    finally:
+        end()
+    yield Ended()
+    return result
 
 
 def _in_the_way_of_all(requests: Sequence[Tracked], tracked: Tracked) -> Tracked | None:
@@ -788,6 +825,9 @@ HELD = (
     (CHECKS["schedule: filters over filters, none out of time"].make,
      Lacking(copy_before_write, "Wait", _in_turn)),
     (telling.spaced, Lacking(HeldImage, "_told", _tells_space)),
+    (serialising.unkept, Lacking(Node, "alone", _alone_in_pairs_of_bytes)),
+    (CHECKS["schedule: two that wait for one fleecing read that fails"].make,
+     Lacking(tracking, "ending", _ends_in_silence)),
     (tasks.flushes, Lacking(tracking, "Wait", lambda condition, reason: Wait(
         lambda: True, reason))),
 )

@@ -186,7 +186,8 @@ def _one_name(plan: Plan) -> Trace:
 
 
 def _on_a_filter(plan: Plan) -> Trace:
-    """It may be where others used the job's disk before, but not on the job's target."""
+    """It may be where others used the job's disk before; but older builds put it on no target of
+    a job."""
     builder = Builder(plan, Configuration((
         Image("src", SIZE, filled=((0, SIZE),)), Image("tmp", SIZE))))
     builder.add_all((

@@ -88,7 +88,7 @@ class Qcow2(Cells):
         written = (Cell.DATA,) if self.detects else (Cell.DATA, Cell.PERHAPS_ZERO)
         for low in range(start, start + content.size, self.cluster):
             state = self.cells.at(low // self.cell)
-            held = content.slice(low - start, min(low - start + self.cluster, content.size))
+            held = content.slice(low - start, content.size)
             held.resize(self.cluster, ZERO)
             longest = max((run.length for run in held.runs() if run.value == ZERO), default=0)
             if not longest or state not in written:

@@ -109,8 +109,7 @@ class Cells(Image):
         spaces = {self._has_space(cluster) for cluster in range(start, end, self.cluster)}
         if spaces == {False}:
             return align_up(end, self.table) - align_down(start, self.table) == self.table
-        mixed = True in spaces and (False in spaces or not self.spec.subclusters)
-        return False if mixed else None
+        return False if {True, False} <= spaces else None
 
     def _run_of_cells(self, start: int, end: int) -> tuple[int, Cell]:
         """Where in ``(start, end]`` the run of like cells stops that begins at ``start``, as far

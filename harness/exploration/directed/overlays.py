@@ -40,6 +40,8 @@ def checks() -> Iterator[Check]:
     yield Check("overlays", "an overlay of a snapshot, some of its clusters with space", _spaced)
     yield Check("overlays", "an overlay of a snapshot, written to beside zeroes", _beside_zeroes)
     yield Check("overlays", "an overlay of a snapshot, written across clusters", _across)
+    yield Check("overlays", "an overlay of a snapshot, written to up to the end of a cell", _up_to)
+    yield Check("overlays", "an overlay of a snapshot, zeroes over zeroes", _over_zeroes)
 
 
 def _denied(cluster: int, subclusters: bool, *changes: type[ops.Request]) -> Make:
@@ -149,6 +151,46 @@ def _across(plan: Plan) -> Trace:
         builder.add(ops.Write("cbw", start, CLUSTER))
         builder.add_all(ops.Write(over, start + place, CLUSTER + 256 - place) for over in overlays)
     builder.add_all(map(ops.Inspect, overlays))
+    return builder.trace()
+
+
+def _up_to(plan: Plan) -> Trace:
+    """A write that leaves nothing out of its first or its last cell reads, be it small, only what
+    it leaves out of the other one, though the snapshot denies what is beside that.  One across two
+    clusters that have space keeps the same in whichever way it reads."""
+    cluster, fine = 2 * CLUSTER, 4 * KIB
+    size = 4 * cluster
+    spans = ((CLUSTER - fine + 512, 2 * fine - 512), (CLUSTER - fine, 2 * fine - 512))
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),)), Image("tmp", size),
+        Image("over", size, Format.QCOW2, cluster_size=cluster, subclusters=True))))
+    builder.add_all((*GRAPH, *_OPENED))
+    for number, (offset, length) in enumerate(spans):
+        start = number * cluster
+        builder.add_all((
+            ops.Discard("snap", start + (not number) * CLUSTER, CLUSTER),
+            ops.Write("over", start + offset, length), ops.Status("over", start, cluster)))
+    middle = 3 * cluster
+    builder.add_all((
+        ops.Write("over", middle - cluster, fine), ops.Write("over", middle + cluster - fine, fine),
+        ops.Write("over", middle - 512, 1 * KIB), ops.Inspect("over")))
+    return builder.trace()
+
+
+def _over_zeroes(plan: Plan) -> Trace:
+    """Zeroes of a part of a cluster are data if what the snapshot has there is, be it all zero, to
+    the storage below it."""
+    small = 4 * KIB
+    builder = Builder(plan, Configuration((
+        Image("src", 2 * CLUSTER, filled=((0, CLUSTER),)), Image("tmp", 2 * CLUSTER),
+        Image("over", 2 * CLUSTER, Format.QCOW2, cluster_size=small))))
+    builder.add(ops.Export("src"))
+    builder.add_all(ops.Zero("src", place, 512) for place in range(0, small, 512))
+    builder.add(ops.Unexport("src"))
+    builder.add_all((*GRAPH, *_OPENED))
+    builder.add_all(ops.Zero("over", place, 512) for place in (512, small + 512, CLUSTER + 512))
+    builder.add_all((*(ops.Status("over", 0, 2 * CLUSTER, context=context)
+                       for context in (Context.ALLOCATION, Context.DEPTH)), ops.Inspect("over")))
     return builder.trace()
 
 

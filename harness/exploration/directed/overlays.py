@@ -172,7 +172,8 @@ def _up_to(plan: Plan) -> Trace:
             ops.Write("over", start + offset, length), ops.Status("over", start, cluster)))
     middle = 3 * cluster
     builder.add_all((
-        ops.Write("over", middle - cluster, fine), ops.Write("over", middle + cluster - fine, fine),
+        ops.Write("over", middle - cluster, fine),
+        ops.Write("over", middle + cluster - fine, fine),
         ops.Write("over", middle - 512, 1 * KIB), ops.Inspect("over")))
     return builder.trace()
 

@@ -47,7 +47,10 @@ def checks() -> Iterator[Check]:
             ("concurrency", "two that wait for one fleecing read, in source and filter", woken),
             ("concurrency", "reads that copy-on-read has nothing to keep of", unkept),
             ("failures", "two that wait for one fleecing read that fails",
-             functools.partial(woken, error="EIO"))):
+             functools.partial(woken, error="EIO")),
+            ("concurrency", "a part of a block that waits for two reads", again_in_turn),
+            ("concurrency", "a write that waits for who fills its second cluster",
+             filled_later)):
         yield Check(area, f"schedule: {name}", functools.partial(if_possible, make))
 
 
@@ -250,6 +253,37 @@ def _fill_neighbours(script: Script) -> None:
     _put(script, CLUSTER + 8 * _BLOCK, _BLOCK)
     _put(script, 2 * CLUSTER + _BLOCK, _BLOCK)
     script.finish(latest=True)
+
+
+def again_in_turn(plan: Plan) -> Trace:
+    """A part of two blocks waits for the latest of two reads first, then for the other one, and so
+    comes after who has waited for that one all the time, though later."""
+    script = Script(plan, _in_blocks(ROOM, _BLOCK))
+    script.must(ops.Export(SOURCE))
+    script.guest = SOURCE
+    _get(script, 0, 512)
+    _get(script, _BLOCK, 512)
+    _put(script, _BLOCK - 512, 1024)
+    _put(script, 512, 512)
+    script.finish(latest=True)
+    script.add(ops.Inspect(SOURCE))
+    return script.trace()
+
+
+def filled_later(plan: Plan) -> Trace:
+    """A write that has waited, and then only writes to the first of its clusters, waits for who
+    fills the second one before it writes anything."""
+    script = Script(plan, overlays(ROOM))
+    script.must(ops.Export(TARGET))
+    script.guest = TARGET
+    _put(script, _BLOCK, _BLOCK)
+    _put(script, 4 * _BLOCK, CLUSTER)
+    _put(script, CLUSTER + 8 * _BLOCK, _BLOCK)
+    script.done(READ, SOURCE, 0)
+    _get(script, 4 * _BLOCK, _BLOCK)
+    script.finish(latest=True)
+    script.add(ops.Inspect(TARGET))
+    return script.trace()
 
 
 # Flushes, and time-outs

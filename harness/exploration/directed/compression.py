@@ -37,6 +37,7 @@ def checks() -> Iterator[Check]:
     yield Check("jobs", "copies of a raw disk compressed", _raw)
     yield Check("jobs", "copies compressed beside another's data", _beside)
     yield Check("jobs", "copies compressed by a job that may leave copying to storage", _left)
+    yield Check("jobs", "a last cluster that was compressed, and grows", _grown)
 
 
 def _builder(plan: Plan, source: Image, *targets: Image) -> Builder:
@@ -105,4 +106,23 @@ def _left(plan: Plan) -> Trace:
     """Storage does not compress."""
     builder = _builder(plan, _source(Format.RAW), Image("tmp", _SIZE, Format.QCOW2))
     builder.add_all((replace(_JOB, use_copy_range=True), ops.Restart(), ops.Inspect("tmp")))
+    return builder.trace()
+
+
+def _grown(plan: Plan) -> Trace:
+    """All of a cluster is compressed, also what of it is past the end of the disk; so when a part
+    is written to, and the disk then grows, all of it is data."""
+    size = CLUSTER + 20 * KIB
+    builder = _builder(plan, Image("src", size, Format.QCOW2, filled=((0, size - 16 * KIB),)), *(
+        Image(name, size, Format.QCOW2, subclusters=fine)
+        for name, fine in (("tmp", False), ("fine", True))))
+    builder.add_all((ops.Export("src"), ops.Zero("src", CLUSTER + 4 * KIB, 16 * KIB),
+                     ops.Unexport("src"), _JOB, replace(_JOB, target="fine")))
+    for node in ("tmp", "fine"):
+        builder.add_all((
+            ops.Export(node), ops.Write(node, CLUSTER, 512), ops.Unexport(node),
+            ops.Resize(node, 3 * CLUSTER), ops.Export(node, allocation_depth=True),
+            *(ops.Status(node, 0, 3 * CLUSTER, context=context)
+              for context in (ops.Context.ALLOCATION, ops.Context.DEPTH))))
+    builder.add_all((ops.Restart(), *map(ops.Inspect, ("tmp", "fine"))))
     return builder.trace()

@@ -8,6 +8,7 @@ import pytest
 
 from model.capabilities import Capabilities
 from model.configuration import Configuration, Format, Image
+from model.errors import Undetermined
 from model.machine import Impossible, Machine
 from model.operations import (
     AddCopyOnRead,
@@ -79,3 +80,12 @@ def test_what_may_be_told_apart_is_undecided_where_that_shows() -> None:
         _with_space(*changed, look, capabilities=old)
     _with_space(look, capabilities=old)
     _with_space(*changed, look)
+
+
+def test_how_much_is_filled_of_cells_smaller_than_blocks_is_undecided() -> None:
+    images = Configuration((
+        Image("base", CLUSTER),
+        Image("src", CLUSTER, Format.QCOW2, cluster_size=512, request_alignment=4096,
+              backing="base")))
+    with pytest.raises(Undetermined, match="smaller than its blocks"):
+        Machine(images)

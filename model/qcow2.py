@@ -47,8 +47,6 @@ class Qcow2(Cells):
         super().__init__(spec, index, fired)
         self.backing = backing
         if backing is not None:
-            if self.cell < (spec.request_alignment or 1):
-                raise Undetermined("how much a write fills of cells smaller than its blocks")
             self.most_at_once = least(self.most_at_once, backing.most_at_once)
         self.compressed: dict[int, bool] = {}
         """The clusters, by number, that hold compressed data; False: perhaps."""

@@ -27,7 +27,7 @@ from .overlays import copies_snapshot, shows_snapshot
 from .permissions import parents_first
 from .program import look
 from .qcow2 import Qcow2
-from .qcow2_cells import DEFAULT_CLUSTER
+from .qcow2_cells import DEFAULT_CLUSTER, SUBCLUSTERS
 from .requests import CHANGES
 from .snapshot_access import SnapshotAccess
 
@@ -64,6 +64,8 @@ def check_request(configuration: Configuration, request: Request) -> None:
     if isinstance(request, ops.Discard) and any(
             (request.offset | request.length) % alignment for alignment in aligned):
         raise Impossible("an unaligned discard, of which QEMU's blkdebug itself dies")
+    if isinstance(request, CHANGES) and any(map(_has_cells_below_blocks, images)):
+        raise Impossible("how much a write fills of cells smaller than the blocks it goes by")
     if isinstance(request, ops.Discard):
         _check_discard(images, request)
     if isinstance(request, ops.Zero) and request.fast and (
@@ -98,6 +100,13 @@ def monitored(graph: Graph, request: Request) -> Node:
     except CommandRefused as why:
         raise Impossible(f"the human monitor cannot use the node: {why}") from why
     return node
+
+
+def _has_cells_below_blocks(image: Image) -> bool:
+    """Whether an image over a backing file allocates less than a block at a time."""
+    cluster = image.cluster_size or DEFAULT_CLUSTER
+    cell = cluster // SUBCLUSTERS if image.subclusters else cluster
+    return image.backing is not None and cell < (image.request_alignment or 1)
 
 
 def _is_durable(request: Request) -> bool:

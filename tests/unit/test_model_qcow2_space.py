@@ -8,7 +8,6 @@ import pytest
 
 from model.capabilities import Capabilities
 from model.configuration import Configuration, Format, Image
-from model.errors import Undetermined
 from model.machine import Impossible, Machine
 from model.operations import (
     AddCopyOnRead,
@@ -87,5 +86,7 @@ def test_how_much_is_filled_of_cells_smaller_than_blocks_is_undecided() -> None:
         Image("base", CLUSTER),
         Image("src", CLUSTER, Format.QCOW2, cluster_size=512, request_alignment=4096,
               backing="base")))
-    with pytest.raises(Undetermined, match="smaller than its blocks"):
-        Machine(images)
+    machine = Machine(images)
+    machine.apply(1, Export("src"))
+    with pytest.raises(Impossible, match="smaller than the blocks"):
+        machine.apply(2, Write("src", 512, 512))

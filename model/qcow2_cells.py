@@ -48,13 +48,19 @@ ALL_ZERO: Final = ZEROED | {Cell.PERHAPS_ZERO}
 """What reads as zero by itself."""
 
 
+def cell_size(spec: configuration.Image) -> int:
+    """Bytes of a cell of such an image."""
+    cluster = spec.cluster_size or DEFAULT_CLUSTER
+    return cluster // SUBCLUSTERS if spec.subclusters else cluster
+
+
 class Cells(Image):
     """An image that consists of cells."""
 
     def __init__(self, spec: configuration.Image, index: int, fired: Counter[str]) -> None:
         super().__init__(spec, index, fired)
         self.cluster = spec.cluster_size or DEFAULT_CLUSTER
-        self.cell = self.cluster // SUBCLUSTERS if spec.subclusters else self.cluster
+        self.cell = cell_size(spec)
         self.subcluster_size = self.cell
         entry = ENTRY * 2 if spec.subclusters else ENTRY
         self.table = self.cluster // entry * self.cluster

@@ -27,7 +27,7 @@ from .overlays import copies_snapshot, shows_snapshot
 from .permissions import parents_first
 from .program import look
 from .qcow2 import Qcow2
-from .qcow2_cells import DEFAULT_CLUSTER, SUBCLUSTERS
+from .qcow2_cells import DEFAULT_CLUSTER, cell_size
 from .requests import CHANGES
 from .snapshot_access import SnapshotAccess
 
@@ -104,9 +104,7 @@ def monitored(graph: Graph, request: Request) -> Node:
 
 def _has_cells_below_blocks(image: Image) -> bool:
     """Whether an image over a backing file allocates less than a block at a time."""
-    cluster = image.cluster_size or DEFAULT_CLUSTER
-    cell = cluster // SUBCLUSTERS if image.subclusters else cluster
-    return image.backing is not None and cell < (image.request_alignment or 1)
+    return image.backing is not None and cell_size(image) < (image.request_alignment or 1)
 
 
 def _is_durable(request: Request) -> bool:

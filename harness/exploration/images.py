@@ -23,6 +23,7 @@ from model.configuration import (
     RequestKind,
 )
 from model.node import SECTOR
+from model.qcow2_cells import cell_size
 
 SOURCE: Final = "src"
 TARGET: Final = "tmp"
@@ -148,10 +149,7 @@ def _smallest_cell(image: Image) -> int:
 
     With one below the alignment of requests, status is that of some part of what was asked.
     """
-    if image.format is not Format.QCOW2:
-        return 4 * KIB
-    cluster = image.cluster_size or 64 * KIB
-    return cluster // 32 if image.subclusters else cluster
+    return cell_size(image) if image.format is Format.QCOW2 else 4 * KIB
 
 
 def _fault(choices: Choices, shape: _Shape) -> Fault:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Plan
+from harness.exploration.directed.fleecing import statuses
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, Format, Image
@@ -122,7 +123,6 @@ def _grown(plan: Plan) -> Trace:
         builder.add_all((
             ops.Export(node), ops.Write(node, CLUSTER, 512), ops.Unexport(node),
             ops.Resize(node, 3 * CLUSTER), ops.Export(node, allocation_depth=True),
-            *(ops.Status(node, 0, 3 * CLUSTER, context=context)
-              for context in (ops.Context.ALLOCATION, ops.Context.DEPTH))))
+            *statuses(node, 3 * CLUSTER)))
     builder.add_all((ops.Restart(), *map(ops.Inspect, ("tmp", "fine"))))
     return builder.trace()

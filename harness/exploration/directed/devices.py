@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Make, Plan
+from harness.exploration.directed.fleecing import statuses
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, Fault, Format, Image, RequestKind
@@ -210,8 +211,7 @@ def _zeroes(plan: Plan) -> Trace:
         *map(ops.RemoveNode, ("qcow", "raw")), usual,
         replace(usual, device="base", target="raw", format="raw"), ops.Restart(),
         ops.Inspect("raw"), ops.Export("qcow", allocation_depth=True),
-        *(ops.Status("qcow", 0, SIZE, context=context)
-          for context in (ops.Context.ALLOCATION, ops.Context.DEPTH)), ops.Inspect("qcow")))
+        *statuses("qcow", SIZE), ops.Inspect("qcow")))
     return builder.trace()
 
 

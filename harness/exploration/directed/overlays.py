@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Make, Plan
-from harness.exploration.directed.fleecing import CLUSTER, GRAPH
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH, statuses
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.bitmap import align_down
@@ -180,8 +180,7 @@ def _over_zeroes(plan: Plan) -> Trace:
     builder.add(ops.Unexport("src"))
     builder.add_all((*GRAPH, *_OPENED))
     builder.add_all(ops.Zero("over", place, 512) for place in (512, small + 512, CLUSTER + 512))
-    builder.add_all((*(ops.Status("over", 0, 2 * CLUSTER, context=context)
-                       for context in (Context.ALLOCATION, Context.DEPTH)), ops.Inspect("over")))
+    builder.add_all((*statuses("over", 2 * CLUSTER), ops.Inspect("over")))
     return builder.trace()
 
 
@@ -267,9 +266,8 @@ def _life(plan: Plan) -> Trace:
     again = (ops.AddOverlay("over", "snap"), ops.Export("over", allocation_depth=True))
     looks = (*(ops.Read("over", place, CLUSTER, via) for place in range(0, size, 2 * CLUSTER)
                for via in (Via.NBD, Via.NBD_DF)),
-             *(ops.Status("over", place, 2 * CLUSTER, context=context)
-               for place in (0, 2 * CLUSTER, 5 * CLUSTER)
-               for context in (Context.ALLOCATION, Context.DEPTH)))
+             *(status for place in (0, 2 * CLUSTER, 5 * CLUSTER)
+               for status in statuses("over", 2 * CLUSTER, place)))
     builder.add_all((
         ops.BitmapAdd("src", "dirty", CLUSTER), ops.Export("src"),
         ops.Write("src", 2 * CLUSTER, 4 * CLUSTER), ops.Unexport("src"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Make, Plan
-from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN, statuses
 from harness.exploration.sweep import sweep
 from harness.lockstep.trace import Trace
 from model import operations as ops
@@ -275,9 +275,7 @@ def _overlay(plan: Plan) -> Trace:
             for each in (size, size + 1024, SIZE):
                 builder.add_all((ops.Resize(name, each), ops.Inspect(name),
                                  ops.Export(name, allocation_depth=True)))
-                builder.add_all(ops.Status(name, 0, each, context=context)
-                                for context in (ops.Context.ALLOCATION, ops.Context.DEPTH)
-                                if each)
+                builder.add_all(statuses(name, each) if each else ())
                 builder.add(ops.Unexport(name))
     return builder.trace()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Plan
+from harness.exploration.directed.fleecing import statuses
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, Configuration, Format, Image
@@ -58,9 +59,8 @@ def _looked_at(plan: Plan) -> Trace:
         Image("src", size, Format.QCOW2, backing="base"))))
     builder.add_all((ops.AddCopyOnRead("cor", "src"), ops.Inspect("cor"),
                      ops.Export("src", allocation_depth=True)))
-    builder.add_all(ops.Status("src", place, min(PIECE, size - place), context=context)
-                    for place in range(0, size, PIECE)
-                    for context in (Context.ALLOCATION, Context.DEPTH))
+    for place in range(0, size, PIECE):
+        builder.add_all(statuses("src", min(PIECE, size - place), place))
     return builder.trace()
 
 

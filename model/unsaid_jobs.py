@@ -43,6 +43,8 @@ def check_jobs(graph: Graph, jobs: Sequence[BackupJob],
         raise Impossible("a job with several requests at a time over failing storage")
     if any(_touches_any(job, faults) and _is_undecided(job, faults) for job in copying):
         raise Impossible("copies what may be told to be zero, over failing storage")
+    if any(_shows_what_failed(job) and _is_undecided(job, faults) for job in copying):
+        raise Impossible("how much at once is refused by a snapshot, which records it")
     for job in copying:
         if _touches_any(job, faults):
             check_copies(job.filter.target, 0, job.filter.target.size, failing=True)
@@ -115,6 +117,13 @@ def _touches_any(job: BackupJob, faults: Mapping[str, Sequence[Fault]]) -> bool:
     return any(faults.get(node.name) for node in parents_first([job.filter]))
 
 
+def _shows_what_failed(job: BackupJob) -> bool:
+    """Whether bitmaps of a target that takes no data tell how much it was asked to at once."""
+    target = job.filter.target
+    return isinstance(target, SnapshotAccess) and any(
+        bitmap.recording for bitmap in target.bitmaps)
+
+
 def _may_fail_below(job: BackupJob, faults: Mapping[str, Sequence[Fault]]) -> bool:
     """Whether there is an image that fails, or a snapshot, below the job's filter."""
     return _touches_any(job, faults) or any(
@@ -125,8 +134,10 @@ def _is_undecided(job: BackupJob, faults: Mapping[str, Sequence[Fault]]) -> bool
     """Whether it is up to the storage what block status says of what the job copies, and so in
     which pieces it is copied."""
     copy, source = job.filter.block_copy, job.filter.source
-    places = [fault.offset for node in parents_first([job.filter])
-              for fault in faults.get(node.name, ())]
+    places: Sequence[int] = [fault.offset for node in parents_first([job.filter])
+                             for fault in faults.get(node.name, ())]
+    if _shows_what_failed(job):
+        places = range(0, source.size, copy.cluster_size)
     wanted = copy.copy_bitmap
     if job.sync is Sync.BITMAP and job.sync_bitmap is not None:
         wanted = job.sync_bitmap.bitmap

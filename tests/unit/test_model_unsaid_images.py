@@ -206,3 +206,25 @@ def test_a_zero_cluster_and_one_that_shows_what_is_below_are_read_at_once() -> N
         assert machine.apply(number, operation).refused is None
     with pytest.raises(Impossible, match="need not be read"):
         machine.apply(8, Write("over", CLUSTER - 512, 1024))
+
+
+@pytest.mark.parametrize(("zeroes", "bitmap", "possible"), [
+    (4096, "b0", False), (4096, None, True), (0, "b0", True)])
+def test_a_snapshot_may_record_how_much_of_a_job_it_refuses_at_once(
+        zeroes: int, bitmap: str | None, possible: bool) -> None:
+    """What reads as zero may be a hole, by which the first copy is cut, or be copied with more."""
+    machine = Machine(Configuration(tuple(
+        Image(name, 3 * CLUSTER, filled=((0, 3 * CLUSTER),)) for name in ("src", "tmp"))),
+        Capabilities())
+    machine.apply(1, Export("src"))
+    if zeroes:
+        machine.apply(2, Zero("src", 0, zeroes))
+    machine.apply(3, AddSnapshot("snap", "tmp"))
+    if bitmap:
+        machine.apply(4, BitmapAdd("snap", bitmap))
+    job = Backup("job", "src", "snap", Sync.FULL, max_workers=1)
+    if possible:
+        assert machine.apply(5, job).refused is None
+    else:
+        with pytest.raises(Impossible, match="which records it"):
+            machine.apply(5, job)

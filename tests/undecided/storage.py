@@ -20,6 +20,7 @@ from model.operations import Operation
 from model.outcome import Allocation, Outcome
 from model.program import Program
 from model.qcow2 import Qcow2
+from model.qcow2_cells import Cells
 from model.qcow2_compressed import run_of_compressed
 
 ALLOCATED_ZERO: Final = Status(frozenset({Allocation.ZERO}))
@@ -28,6 +29,9 @@ PAGE: Final = 4096
 """Bytes of a block of most file systems."""
 
 _look_up = Qcow2._look_up
+_in_doubt = Cells.in_doubt
+_is_one_write = Cells._is_one_write
+_end_of_alike = Cells._end_of_alike
 
 
 class Storage(StrEnum):
@@ -38,7 +42,8 @@ class Storage(StrEnum):
     SPARSE = "sparse"
     """Each sector of zeroes is a hole; all that may be told at once is."""
     PAGED = "paged"
-    """Some pages of zeroes are holes, others are data; what may be told in pieces is."""
+    """Some pages of zeroes are holes, others are data; what may be told in pieces is, and what
+    may lie apart in the file of an image lies so."""
 
     def _has_hole(self, image: Image, start: int, end: int) -> bool:
         """Whether a block is one."""
@@ -95,6 +100,16 @@ class Storage(StrEnum):
             stop = min(stop, start // status.pieces * status.pieces + status.pieces)
         return stop, replace(status, pieces=0, goes_on=False)
 
+    def is_one_write(self, image: Cells, start: int, end: int) -> bool:
+        """In place of :meth:`model.qcow2_cells.Cells._is_one_write`."""
+        known = _is_one_write(image, start, end)
+        return self is not Storage.PAGED if known is None else known
+
+    def end_of_alike(self, image: Cells, start: int, end: int) -> int:
+        """In place of :meth:`model.qcow2_cells.Cells._end_of_alike`."""
+        stop = _end_of_alike(image, start, end)
+        return min([stop, *(_in_doubt(image, start, stop) if self is Storage.PAGED else ())])
+
     def deciding(self) -> ExitStack:
         """The time in which storage decides so."""
         stack = ExitStack()
@@ -106,7 +121,10 @@ class Storage(StrEnum):
         return (
             (Image, "_block_status", lambda image, *place: self.block_status(image, *place)),
             (Qcow2, "_data_status", lambda image, *place: self.data_status(image, *place)),
-            (Qcow2, "_look_up", lambda image, *place: self.look_up(image, *place)))
+            (Qcow2, "_look_up", lambda image, *place: self.look_up(image, *place)),
+            (Cells, "in_doubt", lambda image, *place: []),
+            (Cells, "_is_one_write", lambda image, *place: self.is_one_write(image, *place)),
+            (Cells, "_end_of_alike", lambda image, *place: self.end_of_alike(image, *place)))
 
 
 _PERHAPS_ZERO: Final = {

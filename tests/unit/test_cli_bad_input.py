@@ -110,7 +110,8 @@ def test_a_second_build_that_does_not_exist(command: str, tmp_path: Path, build:
 
 
 def test_a_folder_without_qemu(tmp_path: Path) -> None:
-    done = harness("verify", "--qemu-build", tmp_path, cwd=tmp_path)
+    done = harness("verify", "--qemu-build", tmp_path, cwd=tmp_path,
+                   XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 2
     assert "no qemu-storage-daemon" in done.stderr
     assert "apt-get install" in done.stderr

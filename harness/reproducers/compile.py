@@ -40,6 +40,7 @@ from harness.reproducers.script import (
     Run,
     Script,
 )
+from harness.reproducers.unheld import is_held
 from harness.storage.held import RECONNECT_DELAY
 from harness.storage.place import FilePlace, NbdPlace, Place
 from harness.systems import commands
@@ -104,7 +105,7 @@ def _system(trace: Trace) -> SystemKind:
 
 
 def _check(trace: Trace, failure: Failure) -> None:
-    if any(image.protocol is Protocol.HELD for image in trace.configuration.images):
+    if is_held(trace):
         raise NoReproducer(
             "requests overlap in an order that only storage of the harness's own can bring "
             "about; replay the trace")

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Final
 
 from harness.errors import EnvironmentProblem
-from harness.exploration.areas import AREAS
-from harness.exploration.building import Check
+from harness.exploration.areas import AREAS, Area
+from harness.exploration.building import Check, Plan
 from harness.exploration.directed.catalogue import checks
 from harness.exploration.grounds import Ground, where
 from harness.exploration.traces import TraceSource
@@ -112,12 +112,17 @@ def traces_of(ground: Ground, seed: int) -> Iterator[tuple[str, Trace]]:
     for check in checks(ground.plan.system):
         if is_wanted(check):
             yield check.name, check.make(ground.plan)
-    sources = [TraceSource(ground.plan, area) for area in AREAS.values()]
+    yield from drawn(ground.plan, seed, AREAS.values())
+
+
+def drawn(plan: Plan, seed: int, areas: Iterable[Area]) -> Iterator[tuple[str, Trace]]:
+    """Traces of the areas in turn, without end; with their names."""
+    sources = [TraceSource(plan, area) for area in areas]
     for index in itertools.count():
         for source in sources:
-            drawn = source.trace(seed, index)
-            if drawn is not None:
-                yield f"{source.area.name} {index} of seed {seed}", drawn
+            trace = source.trace(seed, index)
+            if trace is not None:
+                yield f"{source.area.name} {index} of seed {seed}", trace
 
 
 def is_wanted(check: Check) -> bool:

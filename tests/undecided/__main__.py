@@ -8,46 +8,36 @@ or for a build.  A trace that does not conform is kept; on a real QEMU it may we
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.builds import find
 from harness.exploration.areas import AREAS
 from harness.exploration.building import Plan
 from harness.exploration.directed.catalogue import checks
-from harness.exploration.traces import GROUP, TraceSource
+from harness.exploration.subjects import subject_of
 from harness.lockstep.trace import SystemKind, Trace, save
 from harness.lockstep.verdict import Conforms
-from tests.undecided.judging import overlaps, verdict
+from harness.reproducers.unheld import is_held
+from tests.mutants.recording import drawn
+from tests.undecided.judging import verdict
 from tests.undecided.storage import Storage
 
 
-def directed(plan: Plan) -> Iterator[tuple[str, Trace]]:
-    """The directed checks, each with its name."""
-    for check in checks(plan.system):
-        yield check.name, check.make(plan)
-
-
-def drawn(plan: Plan, seed: int) -> Iterator[tuple[str, Trace]]:
-    """Traces of all areas in turn, each with a name."""
-    sources = [TraceSource(plan, area) for area in AREAS.values() if area.manner is None]
-    for group in itertools.count():
-        for source in sources:
-            for index in range(group * GROUP, (group + 1) * GROUP):
-                trace = source.trace(seed, index)
-                if trace is not None:
-                    yield f"{source.area.name}-{index}", trace
+def traces_for(plan: Plan, seed: int, *, directed: bool) -> Iterator[tuple[str, Trace]]:
+    """The directed checks, if wanted, and drawn traces without end; with their names."""
+    if directed:
+        for check in checks(plan.system):
+            yield check.name, check.make(plan)
+    yield from drawn(plan, seed, [area for area in AREAS.values() if area.manner is None])
 
 
 def plan_for(build: str | None) -> Plan:
     """What traces are drawn for: today's QEMU without defects, or a build."""
     if build is None:
         return Plan(SystemKind.QSD)
-    from harness.builds import find
-    from harness.exploration.subjects import subject_of
-
     return subject_of(find(build)).grounds[0].plan
 
 
@@ -63,11 +53,10 @@ def main() -> int:
     plan = plan_for(options.qemu_build)
     deadline = time.monotonic() + options.seconds
     traces = steps = found = 0
-    for name, trace in itertools.chain(() if options.no_directed else directed(plan),
-                                       drawn(plan, options.seed)):
+    for name, trace in traces_for(plan, options.seed, directed=not options.no_directed):
         if time.monotonic() > deadline:
             break
-        if overlaps(trace):
+        if is_held(trace):  # such storage says itself what block status tells
             continue
         traces += 1
         for storage in Storage:
@@ -76,7 +65,7 @@ def main() -> int:
             if isinstance(judged, Conforms):
                 continue
             found += 1
-            file = options.output / f"{storage}-{name.replace('/', '-')}.jsonl"
+            file = options.output / f"{storage}-{name.replace('/', '-').replace(' ', '-')}.jsonl"
             file.parent.mkdir(parents=True, exist_ok=True)
             save(file, trace)
             print(f"{file}: {judged.summary}", flush=True)

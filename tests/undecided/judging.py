@@ -8,14 +8,8 @@ from harness.lockstep.trace import Trace
 from harness.lockstep.verdict import Verdict
 from harness.systems.simulated import Simulated
 from model.capabilities import Capabilities
-from model.configuration import Protocol
 from model.machine import Machine
 from tests.undecided.storage import Deciding, Storage
-
-
-def overlaps(trace: Trace) -> bool:
-    """Whether requests of the trace overlap: held storage says itself what block status tells."""
-    return any(image.protocol is Protocol.HELD for image in trace.configuration.images)
 
 
 def verdict(trace: Trace, storage: Storage, capabilities: Capabilities) -> Verdict:

@@ -12,10 +12,7 @@ from unittest import mock
 from harness.exploration.building import Plan
 from harness.exploration.directed import devices
 from harness.exploration.directed.catalogue import checks
-from harness.lockstep.replay import Stand, replay
 from harness.lockstep.trace import SystemKind
-from harness.lockstep.verdict import Verdict
-from harness.systems.simulated import Simulated
 from model.capabilities import Capabilities
 from model.concurrent_machine import ConcurrentMachine
 from model.configuration import Configuration
@@ -61,15 +58,3 @@ def forgetful(kind: type[Forgetful], lacking: Lacking, images: Configuration,
     machine = kind(images, capabilities)
     machine.lacking = lacking
     return machine
-
-
-def conforms(name: str) -> Verdict:
-    """The model, asked by a directed check as if it were QEMU."""
-    return replay(CHECKS[name].make(PLAN), Stand(
-        lambda images: Simulated(Machine(images)), Machine))
-
-
-def caught(name: str, lacking: Lacking) -> Verdict:
-    """The model without a rule, asked so."""
-    return replay(CHECKS[name].make(PLAN), Stand(
-        lambda images: Simulated(forgetful(Forgetful, lacking, images)), Machine))

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Directed checks that are about one rule of filters, jobs, bitmaps or the graph catch a system
-without that rule, and no other."""
+"""Directed checks that are about one rule catch a system without that rule, and no other."""
 
 from __future__ import annotations
 
@@ -42,7 +41,8 @@ from model.outcome import Extent
 from model.program import Program, Task
 from model.qcow2 import Qcow2
 from model.snapshot_access import SnapshotAccess
-from tests.unit.lacking_lab import CHECKS, PLAN, Forgetful, Lacking, caught, conforms, forgetful
+from tests.unit import lies_of_images
+from tests.unit.lacking_lab import CHECKS, PLAN, Forgetful, Lacking, forgetful
 
 _check_called = Graph._check_called
 _run = BlockCopy._run
@@ -280,18 +280,21 @@ CASES = (
      Lacking(BackupJob, "_choose_clusters", lambda job: iter(()))),
     ("block status of what follows what is denied",
      Lacking(block_copy, "Task", partial(Task, outlives_its_start=True))),
+    *lies_of_images.CASES,
 )
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
 def test_the_truth_conforms(name: str) -> None:
-    verdict = conforms(name)
+    verdict = replay(CHECKS[name].make(PLAN), Stand(
+        lambda images: Simulated(Machine(images)), Machine))
     assert isinstance(verdict, Conforms), verdict.summary
 
 
 @pytest.mark.parametrize(("name", "lacking"), CASES, ids=lambda each: getattr(each, "name", each))
 def test_who_lacks_the_rule_is_caught(name: str, lacking: Lacking) -> None:
-    verdict = caught(name, lacking)
+    verdict = replay(CHECKS[name].make(PLAN), Stand(
+        lambda images: Simulated(forgetful(Forgetful, lacking, images)), Machine))
     assert isinstance(verdict, Diverges), verdict.summary
 
 

@@ -10,7 +10,6 @@ import pytest
 from harness.exploration.areas import named
 from harness.exploration.building import Plan
 from harness.exploration.traces import GROUP, TraceSource
-from harness.lockstep.trace import Header, Step, Trace
 from harness.lockstep.verdict import Conforms, Diverges
 from model import unsaid_jobs
 from model.capabilities import Capabilities
@@ -20,6 +19,7 @@ from model.operations import AddSnapshot, BitmapAdd, Export, Status, Zero
 from tests.undecided.judging import verdict
 from tests.undecided.storage import Deciding, Storage
 from tests.unit.fleecing import CLUSTER
+from tests.unit.lockstep_lab import trace_of
 
 DISKS = Configuration(tuple(
     Image(name, 3 * CLUSTER, filled=((0, 3 * CLUSTER),)) for name in ("src", "tmp")))
@@ -40,11 +40,9 @@ def test_drawn_traces_conform_over_any_storage(area: str, storage: Storage) -> N
     (Storage.FULL, 512), (Storage.PAGED, 3 * CLUSTER)])
 def test_a_model_that_says_too_much_is_caught(storage: Storage, zeroes: int) -> None:
     """How much of a job a snapshot refuses at once, which its bitmap tells."""
-    operations = (Export("src"), Zero("src", 0, zeroes), AddSnapshot("snap", "tmp"),
-                  BitmapAdd("snap", "b0", 512),
-                  Backup("job", "src", "snap", Sync.FULL, max_workers=1))
-    trace = Trace(Header(DISKS), tuple(
-        Step(number, operation) for number, operation in enumerate(operations, start=1)))
+    trace = trace_of(Export("src"), Zero("src", 0, zeroes), AddSnapshot("snap", "tmp"),
+                     BitmapAdd("snap", "b0", 512),
+                     Backup("job", "src", "snap", Sync.FULL, max_workers=1), configuration=DISKS)
     with mock.patch.object(unsaid_jobs, "_shows_what_failed", return_value=False):
         judged = verdict(trace, storage, Capabilities())
     assert isinstance(judged, Diverges), judged.summary
@@ -52,8 +50,8 @@ def test_a_model_that_says_too_much_is_caught(storage: Storage, zeroes: int) -> 
 
 def test_storage_decides() -> None:
     """What it tells is one of the things that the model allows, and not the same of each."""
-    trace = Trace(Header(DISKS), tuple(Step(number, operation) for number, operation in enumerate((
-        Export("src"), Zero("src", 0, CLUSTER), Status("src", 0, 3 * CLUSTER)), start=1)))
+    trace = trace_of(Export("src"), Zero("src", 0, CLUSTER), Status("src", 0, 3 * CLUSTER),
+                     configuration=DISKS)
     told = set()
     for storage in Storage:
         assert isinstance(verdict(trace, storage, Capabilities()), Conforms)

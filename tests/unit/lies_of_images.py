@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Directed checks that are about one rule of images and of what they keep catch a system without
-that rule, and no other."""
+"""What a system may lack of the rules of images, for test_directed_lies.py."""
 
 from __future__ import annotations
 
-import pytest
-
-from harness.lockstep.verdict import Conforms, Diverges
 from model import bitmap_directory, copy_on_read, qcow2, reopening, restart
 from model.bitmap import align_down, align_up, divide_up, split
 from model.configuration import KIB, MIB, RequestKind
@@ -21,7 +17,7 @@ from model.qcow2 import Qcow2
 from model.qcow2_cells import Cell
 from model.readings import Reading
 from model.tracking import Filling
-from tests.unit.lacking_lab import Lacking, caught, conforms
+from tests.unit.lacking_lab import Lacking
 
 _keep = CopyOnRead._keep
 _zero_in_parts = Node._zero_in_parts
@@ -251,15 +247,3 @@ CASES = (
       for lacking in (("_shown_beside", _all_of_its_cells),
                       ("_is_one_write", lambda image, start, end: True))),
 )
-
-
-@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
-def test_the_truth_conforms(name: str) -> None:
-    verdict = conforms(name)
-    assert isinstance(verdict, Conforms), verdict.summary
-
-
-@pytest.mark.parametrize(("name", "lacking"), CASES, ids=lambda each: getattr(each, "name", each))
-def test_who_lacks_the_rule_is_caught(name: str, lacking: Lacking) -> None:
-    verdict = caught(name, lacking)
-    assert isinstance(verdict, Diverges), verdict.summary

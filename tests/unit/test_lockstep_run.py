@@ -103,7 +103,7 @@ def test_the_system_is_closed_whatever_happens() -> None:
 
     stand = Stand(lambda images: Closes(Machine(images)), Machine)
     replay(lab.fleecing(), stand)
-    with pytest.raises(Impossible):
+    with pytest.raises(Impossible, match="node 'src' has no export"):
         replay(lab.trace_of(Read("src", 0, 512)), stand)
     assert closed == [True, True]
 

@@ -166,7 +166,7 @@ def test_who_asks_storage_again_while_a_job_ends_is_answered() -> None:
     held.do(Start(dataclasses.replace(JOB, sync=Sync.NONE)))
     writer, reader = held.do(guest_write(0)), held.do(Start(Read("src", CLUSTER, 512)))
     held.do(Start(JobCancel("job")))
-    with pytest.raises(Impossible):
+    with pytest.raises(Impossible, match="while QEMU waits for requests to end"):
         held.complete()
     held.do(CompleteAll("src"))
     assert held.answers[reader].error is None
@@ -192,10 +192,10 @@ def test_what_asks_storage_again_passes_once_the_first_has_failed() -> None:
 
 def test_a_job_is_started_when_nothing_is_under_way_and_stays() -> None:
     held = Held(Export("src"))
-    with pytest.raises(Impossible):
+    with pytest.raises(Impossible, match="cannot be started beside requests"):
         held.do(Start(dataclasses.replace(JOB, auto_finalize=True)))
     held.do(guest_write(0))
-    with pytest.raises(Impossible):
+    with pytest.raises(Impossible, match="cannot be started beside requests"):
         held.do(Start(JOB))
 
 
@@ -209,9 +209,11 @@ def test_a_refused_job_is_not_under_way() -> None:
 def test_exports_run_in_a_thread_only_where_requests_overlap() -> None:
     """And where the first client to leave does no harm."""
     image = Image("src", SIZE, protocol=Protocol.HELD)
-    for images, deadly in (((image,), True), ((Image("src", SIZE),), False)):
+    for images, deadly, words in (
+            ((image,), True, "first client to leave"),
+            ((Image("src", SIZE),), False, "exports of a schedule")):
         machine = machine_for(Configuration(images, iothread=True),
                               Capabilities(threaded_client_aborts=deadly))
-        with pytest.raises(Impossible):
+        with pytest.raises(Impossible, match=words):
             machine.apply(1, Export("src"))
     assert ConcurrentMachine(Configuration((image,), iothread=True)).apply(1, Export("src"))

@@ -34,7 +34,7 @@ def test_changes_of_one_place_do_not_land_together() -> None:
     held = Held(Export("src"))
     for _ in range(2):
         held.do(guest_write(0))
-    with pytest.raises(Impossible):
+    with pytest.raises(Impossible, match="changes of one place"):
         held.do(Kill(landed=True))
     assert len(held.pending()) == 2
     held.do(Kill())
@@ -44,18 +44,18 @@ def test_changes_of_one_place_do_not_land_together() -> None:
 def test_a_killed_qemu_does_not_wait_for_a_server_that_is_gone() -> None:
     held = Held()
     held.do(Gone("tmp"))
-    with pytest.raises(Impossible):
+    with pytest.raises(Impossible, match="with nothing pending"):
         held.do(Cut("tmp"))
     held.do(Kill())
     assert held.machine.away == []
-    with pytest.raises(Impossible):
+    with pytest.raises(Impossible, match="is not gone"):
         held.do(Back("tmp"))
 
 
 def test_qemu_starts_anew_over_storage_that_is_held() -> None:
     held = Held()
     held.do(write(0))
-    with pytest.raises(Impossible):
+    with pytest.raises(Impossible, match="while requests are under way"):
         held.do(Restart())
     for _ in range(3):
         held.complete()

@@ -117,7 +117,7 @@ def test_what_is_told_to_be_data_is_not_asked_again() -> None:
 @pytest.mark.parametrize("options", [{"context": Context.DEPTH}, {"one": True}])
 def test_some_status_is_not_for_storage_that_tells_it(options: dict[str, str | bool]) -> None:
     request = Status("snap", 0, CLUSTER, **options)  # type: ignore[arg-type]
-    with pytest.raises(Impossible):
+    with pytest.raises(Impossible, match="nobody has found out"):
         Telling().do(request)
     Held().machine.apply(5, request)
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from harness import user_cache
 from harness.builds import STORAGE_DAEMON, Build, Tool
 from harness.cli import single, verify
 from harness.exploration.building import Plan
@@ -50,10 +52,21 @@ def simulate(monkeypatch: pytest.MonkeyPatch, lie: str | None = None, truthful_f
 
 def harness(*arguments: str | Path, cwd: Path,
             **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m harness`` to its end."""
-    return subprocess.run([sys.executable, "-m", "harness", *map(str, arguments)],
-                          cwd=cwd, env=with_environment(environment), timeout=120, check=False,
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    """Run ``python -m harness`` to its end, with a cache of its own."""
+    with tempfile.TemporaryDirectory() as cache:
+        _share_builds(Path(cache))
+        return subprocess.run([sys.executable, "-m", "harness", *map(str, arguments)],
+                              cwd=cwd, timeout=120, check=False, capture_output=True, text=True,
+                              env=with_environment({"XDG_CACHE_HOME": cache, **environment}),
+                              stdin=subprocess.DEVNULL)
+
+
+def _share_builds(cache: Path) -> None:
+    """What is known of builds is the user's; what runs have left that were killed is not heard."""
+    (cache / "cbw-lockstep").mkdir()
+    for name in ("builds", "luks", "probes"):
+        user_cache.place(name).mkdir(parents=True, exist_ok=True)
+        (cache / "cbw-lockstep" / name).symlink_to(user_cache.place(name))
 
 
 def with_environment(changes: dict[str, str]) -> dict[str, str]:

@@ -91,9 +91,7 @@ def test_every_command_has_help_with_examples(command: str, tmp_path: Path) -> N
 
 
 def test_a_build_that_does_not_exist(tmp_path: Path) -> None:
-    # A cache of its own: a run that was killed may have left a trace in the user's.
-    done = harness("verify", "--qemu-build", "/nowhere/qemu", cwd=tmp_path,
-                   XDG_CACHE_HOME=str(tmp_path))
+    done = harness("verify", "--qemu-build", "/nowhere/qemu", cwd=tmp_path)
     assert done.returncode == 2
     assert "QEMU build /nowhere/qemu does not exist" in done.stderr
     assert is_one_line(done.stderr)
@@ -110,8 +108,7 @@ def test_a_second_build_that_does_not_exist(command: str, tmp_path: Path, build:
 
 
 def test_a_folder_without_qemu(tmp_path: Path) -> None:
-    done = harness("verify", "--qemu-build", tmp_path, cwd=tmp_path,
-                   XDG_CACHE_HOME=str(tmp_path))
+    done = harness("verify", "--qemu-build", tmp_path, cwd=tmp_path)
     assert done.returncode == 2
     assert "no qemu-storage-daemon" in done.stderr
     assert "apt-get install" in done.stderr
@@ -216,8 +213,7 @@ def test_a_place_that_cannot_be_written(option: str, tmp_path: Path) -> None:
 
 
 def test_a_temporary_folder_that_is_not_there(tmp_path: Path, build: Build) -> None:
-    done = harness("verify", "--steps", "10", cwd=tmp_path, TMPDIR="/proc/none",
-                   XDG_CACHE_HOME=str(tmp_path))
+    done = harness("verify", "--steps", "10", cwd=tmp_path, TMPDIR="/proc/none")
     assert done.returncode == 2
     assert done.stderr == "harness: TMPDIR is /proc/none, which is not a folder\n"
 

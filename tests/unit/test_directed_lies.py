@@ -22,7 +22,7 @@ from model import (
     successors,
 )
 from model.backup_job import BackupJob
-from model.bitmap import DirtyBitmap
+from model.bitmap import DirtyBitmap, align_down
 from model.block_copy import BlockCopy, CopyCall, CopyTask
 from model.capabilities import Capabilities
 from model.configuration import GIB, MIB
@@ -53,6 +53,7 @@ _bitmap = Graph.bitmap
 _cluster_size_of = filters.cluster_size_of
 _discard = Node.discard
 _create = successors.create
+_install = successors.install
 _own_bitmap = Graph._own_bitmap
 _resize = DirtyBitmap.resize
 _on_error = BackupJob._on_error
@@ -69,6 +70,20 @@ def _keeps_zeroes(copy: BlockCopy, task: CopyTask, is_zero: bool | None,
         copy.discards_source)
     yield from _run(copy, task, is_zero, call)
     copy.discards_source = discards
+
+
+def _zeroes_whole_clusters(copy: BlockCopy, task: CopyTask, is_zero: bool | None,
+                           call: CopyCall) -> Program[None]:
+    length = copy.length
+    if is_zero:
+        copy.length = max(task.start, align_down(length, copy.cluster_size))
+    yield from _run(copy, task, is_zero, call)
+    copy.length = length
+
+
+def _forgets_that_it_is_kept(node: Node, bitmap: DirtyBitmap) -> DirtyBitmap:
+    bitmap.persistent = False
+    return _install(node, bitmap)
 
 
 def _overwrites(bitmap: DirtyBitmap, source: DirtyBitmap) -> None:
@@ -280,6 +295,10 @@ CASES = (
      Lacking(BackupJob, "_choose_clusters", lambda job: iter(()))),
     ("block status of what follows what is denied",
      Lacking(block_copy, "Task", partial(Task, outlives_its_start=True))),
+    *((f"zeroes up to an uneven end, copied over data in {target}",
+       Lacking(BlockCopy, "_run", _zeroes_whole_clusters)) for target in ("raw", "qcow2")),
+    ("bitmaps kept by an image after jobs",
+     Lacking(successors, "install", _forgets_that_it_is_kept)),
     *lies_of_images.CASES,
 )
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.exploration.building import Builder, Check, Plan
-from harness.exploration.directed.keeping import durable, grown, kept
+from harness.exploration.directed.keeping import after_jobs, durable, grown, kept
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import (
@@ -45,6 +45,7 @@ def checks() -> Iterator[Check]:
     yield Check("bitmaps", "several bitmaps shown by one export", _shown)
     yield Check("bitmaps", "bitmaps in use by an export, a job and a transaction", _in_use)
     yield Check("persistence", "bitmaps kept by an image, cluster 512 bytes", kept(512))
+    yield Check("persistence", "bitmaps kept by an image after jobs", after_jobs)
     yield Check("transactions", "each action done, and undone by each way to fail", _undone)
     yield Check("transactions", "jobs that end together", _groups)
     yield Check("transactions", "jobs over one disk that end together", _over_one_disk)

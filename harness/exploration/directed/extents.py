@@ -7,8 +7,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
-from harness.exploration.building import Builder, Check, Plan
-from harness.exploration.directed.fleecing import GRAPH
+from harness.exploration.building import Builder, Check, Make, Plan
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN, statuses
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration, Format, Image
@@ -25,6 +25,9 @@ CLUSTERS = (64 * KIB, 256 * KIB)
 def checks() -> Iterator[Check]:
     """Every pair of units, after what matters most."""
     yield Check("zeroes", "clusters of the copy that are holes in part", _holes)
+    for target in (Format.RAW, Format.QCOW2):
+        yield Check("tails", f"zeroes up to an uneven end, copied over data in {target}",
+                    _uneven(target))
     for cell, cluster in itertools.product(CELLS, CLUSTERS):
         yield Check("jobs", f"sync top: disk allocates {cell // KIB} KiB, copies are of "
                     f"{cluster // KIB} KiB", _top(cell, cluster))
@@ -49,6 +52,27 @@ def _places(unit: int, cluster: int) -> Iterator[tuple[int, int]]:
 def _size(unit: int, cluster: int) -> int:
     """Ends in the middle of both."""
     return 18 * max(unit, cluster) + 512
+
+
+def _uneven(target: Format) -> Make:
+    """A run of zeroes takes its end with it, which is a part of a cluster, however many clusters
+    come before that: in what a filter copies for one change, and in a job."""
+    size = 5 * CLUSTER + 512
+    before = (ops.Export("src"), ops.Export("tmp"),
+              ops.Zero("src", CLUSTER, size - CLUSTER, unmap=True), ops.Write("tmp", 0, size),
+              ops.Unexport("src"), ops.Unexport("tmp"))
+
+    def make(plan: Plan) -> Trace:
+        builder = Builder(plan, Configuration((
+            Image("src", size, Format.QCOW2), Image("tmp", size, target))))
+        for start in (CLUSTER, 2 * CLUSTER + 512, size - 512 - CLUSTER, size - 512):
+            builder.add_all((
+                *before, *GRAPH, ops.Write("cbw", start, size - start), ops.Inspect("snap"),
+                *statuses("snap", size), *TAKE_DOWN))
+        builder.add_all((*before, Backup("job", "src", "tmp", Sync.FULL), ops.Inspect("tmp")))
+        return builder.trace()
+
+    return make
 
 
 def _top(cell: int, cluster: int) -> Callable[[Plan], Trace]:

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from harness.exploration.building import Builder, Plan
 from harness.exploration.directed.fleecing import CLUSTER
 from harness.lockstep.trace import Trace
 from model import operations as ops
-from model.configuration import KIB, MIB, Configuration, Format, Image
-from model.job_operations import Abort, Transaction
+from model.configuration import KIB, MIB, Configuration, Fault, Format, Image, RequestKind
+from model.job_operations import Abort, Backup, BitmapMode, Sync, Transaction
 from model.operations import BitmapRef
 
 
@@ -48,6 +49,23 @@ def kept(cluster: int) -> Callable[[Plan], Trace]:
         return builder.trace()
 
     return make
+
+
+def after_jobs(plan: Plan) -> Trace:
+    """A bitmap that an image keeps is kept on when a job with it has ended, well or not, and holds
+    then what that job has left of it."""
+    size = 4 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("src", size, Format.QCOW2), Image("tmp", size),
+        Image("bad", size, faults=(Fault(RequestKind.WRITE, 2 * CLUSTER),)))))
+    for target, mode in itertools.product(("tmp", "bad"), BitmapMode):
+        builder.add_all((
+            ops.BitmapAdd("src", "p0", persistent=True), ops.Export("src"),
+            *(ops.Write("src", cluster * CLUSTER, 512) for cluster in (0, 2, 3)),
+            Backup("job", "src", target, Sync.BITMAP, "p0", mode, max_workers=1),
+            ops.Write("src", CLUSTER, 512), ops.Restart(), ops.Inspect("src"),
+            ops.BitmapRemove("src", "p0")))
+    return builder.trace()
 
 
 def grown(plan: Plan) -> Trace:

@@ -27,6 +27,7 @@ _shown_beside = Qcow2._shown_beside
 _make_zero = Qcow2._make_zero
 _mark = Qcow2._mark
 _discard_at_once = Image._discard
+_discard_cluster = Qcow2._discard_cluster
 _own_status = Qcow2.own_status
 
 
@@ -44,6 +45,17 @@ def _has_flushed(image: Image) -> Program[None]:
     was, image._flushed = image._is_flushed(image.changes), image.changes
     if not was:
         yield image._request(RequestKind.FLUSH, 0, 0)
+
+
+def _frees_what_it_has(image: Qcow2, start: int, end: int) -> None:
+    if image._has_space(start):
+        _discard_cluster(image, start, end)
+
+
+def _zeroes_its_last_block(node: Node, start: int, end: int,
+                           how: Zeroing) -> Program[dict[tuple[int, int], Program[None]]]:
+    return _zero_in_parts(node, start, align_up(end, node.request_alignment)
+                          if start % node.request_alignment else end, how)
 
 
 def _zeroes_at_once(node: Node, start: int, end: int,
@@ -210,6 +222,10 @@ CASES = (
      Lacking(reopening, "_take_on", lambda image, command: None)),
     ("requests longer than the storage takes at a time",
      Lacking(Image, "_write", _repeats_the_first_piece)),
+    ("discards of clusters that show what is below",
+     Lacking(Qcow2, "_discard_cluster", _frees_what_it_has)),
+    ("changes of several blocks, of the outer ones of a part",
+     Lacking(Node, "_zero_in_parts", _zeroes_its_last_block)),
     ("flushes fail", Lacking(Image, "_flush", _has_flushed)),
     ("a change of nothing is yet to be flushed",
      Lacking(Node, "_nothing_changed", lambda node: None)),

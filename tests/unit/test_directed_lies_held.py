@@ -41,6 +41,7 @@ from model.qcow2 import Qcow2
 from model.readings import _has_ended
 from model.snapshot_access import SnapshotAccess
 from model.tracking import Filling, Tracked
+from model.turns import MOST_IN_FLIGHT
 from tests.unit.lacking_lab import CHECKS, ForgetfulHeld, Lacking, forgetful
 
 _change = requests._change
@@ -59,6 +60,7 @@ _wait_for_readers = BlockCopy._wait_for_readers
 _zero = Node.write_zeroes
 _choose_clusters = BackupJob._choose_clusters
 _told = HeldImage._told
+_read = SnapshotAccess._read
 
 
 def _counts_failures(copy: BlockCopy, task: CopyTask) -> None:
@@ -197,6 +199,12 @@ def _in_time_once(node: CopyBeforeWrite, start: int, end: int) -> Program[None]:
     node.timers.remove(timer)
 
 
+def _waits_for_two(node: Any, start: int, end: int) -> Program[Content]:
+    """With all the room of a connection taken, it takes two requests that end to have any."""
+    yield Wait(lambda: len(node.file.frozen) < MOST_IN_FLIGHT // 2, "")
+    return (yield from _read(node, start, end))
+
+
 def _tells_space(image: HeldImage, start: int, end: int) -> tuple[int, Status]:
     stop, status = _told(image, start, end)
     return stop, DATA if status == ZERO_DATA else status
@@ -247,6 +255,7 @@ HELD = (
     (others.beyond, Lacking(Qcow2, "_below", _asks_past_its_end)),
     (others.detecting, Lacking(Image, "_changed_by", Node._changed_by)),
     (others.detecting, Lacking(Image, "_detected", _frees_nothing)),
+    (others.crowded, Lacking(SnapshotAccess, "_read", _waits_for_two)),
     (others.durable, Lacking(requests, "_change", _writes_back)),
     (others.durable, Lacking(requests, "_change", _is_only_advised)),
     (others.keeping, Lacking(Image, "_may_unmap", lambda node, how: True)),

@@ -44,14 +44,14 @@ def checks() -> Iterator[Check]:
     """All of them, those that find most first."""
     yield Check("bitmaps", "several bitmaps shown by one export", _shown)
     yield Check("bitmaps", "bitmaps in use by an export, a job and a transaction", _in_use)
+    yield Check("jobs", "jobs that discard what they have copied", _discarding(failing=True))
     yield Check("persistence", "bitmaps kept by an image, cluster 512 bytes", kept(512))
-    yield Check("persistence", "bitmaps kept by an image after jobs", after_jobs)
     yield Check("transactions", "each action done, and undone by each way to fail", _undone)
     yield Check("transactions", "jobs that end together", _groups)
+    yield Check("persistence", "bitmaps kept by an image after jobs", after_jobs)
     yield Check("transactions", "jobs over one disk that end together", _over_one_disk)
     yield Check("bitmaps", "bitmaps shown of which only the name is given", _named)
     yield Check("bitmaps", "granularities that nobody has asked for", _defaults)
-    yield Check("jobs", "jobs that discard what they have copied", _discarding(failing=True))
     yield Check("jobs", "jobs that discard what they have copied, zeroes too",
                 _discarding(failing=False))
     yield Check("persistence", f"bitmaps kept by an image, cluster {64 * KIB} bytes",

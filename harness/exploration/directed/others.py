@@ -15,6 +15,7 @@ from model import operations as ops
 from model.configuration import Configuration, Format, Image, Protocol, RequestKind
 from model.job_operations import JobCancel, JobFinalize, JobPause, JobResume, OnError, Sync
 from model.schedule import Start
+from model.turns import MOST_IN_FLIGHT
 
 READ, WRITE, STATUS = RequestKind.READ, RequestKind.WRITE, RequestKind.STATUS
 
@@ -306,4 +307,21 @@ def flushing(plan: Plan) -> Trace:
     script.finish()
     script.must(ops.Unexport("cor"), ops.RemoveNode("cor"))
     flush()
+    return script.trace()
+
+
+def crowded(plan: Plan) -> Trace:
+    """A client's connection carries as many requests as a server takes of one.  With each that has
+    ended there is room for one more, wherever the others are."""
+    script = Script(plan, disks(2 * MOST_IN_FLIGHT))
+    script.fleecing()
+    half = MOST_IN_FLIGHT // 2
+    script.write(0, half)
+    script.finish()
+    for cluster in range(MOST_IN_FLIGHT):
+        script.read(cluster)
+    for cluster in range(half // 2):
+        script.done(RequestKind.READ, TARGET, cluster)
+        script.read(MOST_IN_FLIGHT + cluster)
+    script.finish()
     return script.trace()

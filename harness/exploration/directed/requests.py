@@ -7,10 +7,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeAlias
 
 from harness.exploration.building import Builder, Check, Make, Plan
-from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN, disks
+from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN, disks, statuses
 from harness.lockstep.trace import SystemKind, Trace
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration, Format, Image
@@ -119,6 +120,8 @@ def _at_the_end(ask: Ask) -> Make:
 def edges() -> Iterator[Check]:
     yield Check("access", "requests at the edges of what may be read", _edges)
     yield Check("access", "requests of no bytes", _no_bytes)
+    yield Check("discard", "discards of clusters that show what is below", _showing)
+    yield Check("zeroes", "changes of several blocks, of the outer ones of a part", _blocks)
 
 
 def _edges(plan: Plan) -> Trace:
@@ -143,6 +146,41 @@ def _edges(plan: Plan) -> Trace:
     builder.add_all(ask(state[0], 512, Via.NBD) for state in places.values()
                     for ask in _changes("snap").values())
     builder.add_all(ops.Inspect(node) for node in ("src", "tmp", "snap"))
+    return builder.trace()
+
+
+def _showing(plan: Plan) -> Trace:
+    """What is discarded reads as zero, though the image had nothing there and its backing file
+    has."""
+    size = 6 * CLUSTER
+    builder = Builder(plan, Configuration((
+        Image("base", size, filled=((0, size),)), *(
+            Image(node, size, Format.QCOW2, subclusters=subclusters, backing="base",
+                  filled=((CLUSTER, CLUSTER),))
+            for node, subclusters in (("src", False), ("fine", True))))))
+    for node in ("src", "fine"):
+        builder.add(ops.Export(node, allocation_depth=True))
+        for offset, length in ((0, CLUSTER), (CLUSTER, 2 * CLUSTER),
+                               (4 * CLUSTER - 512, CLUSTER + 1024)):
+            builder.add_all((ops.Discard(node, offset, length), *statuses(node, size)))
+        builder.add(ops.Inspect(node))
+    return builder.trace()
+
+
+def _blocks(plan: Plan) -> Trace:
+    """What a change leaves of its first block and of its last one stays as it was, however many
+    blocks are between."""
+    block = 4 * KIB
+    size = 6 * block
+    builder = Builder(plan, Configuration((
+        Image("src", size, filled=((0, size),), request_alignment=block),)))
+    builder.add(ops.Export("src"))
+    kinds: tuple[Callable[[int, int], Operation], ...] = (
+        partial(ops.Write, "src"), partial(ops.Zero, "src"), partial(ops.Zero, "src", unmap=True))
+    for count, head, tail, change in itertools.product(
+            (2, 3, 5), (0, KIB), (0, 3 * KIB), kinds):
+        builder.add_all((ops.Write("src", 0, size), ops.Inspect("src"),
+                         change(head, count * block - head - tail), ops.Inspect("src")))
     return builder.trace()
 
 

@@ -22,7 +22,7 @@ from model import operations as ops
 from model.operations import Request, Via
 from model.requests import stamp_of
 
-_TOGETHER: Final = 16
+TOGETHER: Final = 16
 """How many requests QEMU's server takes of one connection before it answers any."""
 
 
@@ -36,7 +36,7 @@ class _Use(NamedTuple):
     @classmethod
     def of(cls, request: Request) -> _Use:
         alone = isinstance(request, ops.Read) and request.via is Via.NBD
-        return cls(Key.of(request), 1 if alone else _TOGETHER)
+        return cls(Key.of(request), 1 if alone else TOGETHER)
 
 
 class _Flight(NamedTuple):

@@ -18,6 +18,7 @@ from harness.exploration.openings import FILTER
 from harness.lockstep.replay import Stand, replay
 from harness.lockstep.trace import Trace
 from harness.lockstep.verdict import Diverges
+from harness.systems.flights import TOGETHER
 from harness.systems.held_simulated import SimulatedHeld
 from model import block_copy, copy_before_write, flushing, held_image, links, requests, tracking
 from model.backup_job import BackupJob
@@ -41,7 +42,6 @@ from model.qcow2 import Qcow2
 from model.readings import _has_ended
 from model.snapshot_access import SnapshotAccess
 from model.tracking import Filling, Tracked
-from model.turns import MOST_IN_FLIGHT
 from tests.unit.lacking_lab import CHECKS, ForgetfulHeld, Lacking, forgetful
 
 _change = requests._change
@@ -201,7 +201,7 @@ def _in_time_once(node: CopyBeforeWrite, start: int, end: int) -> Program[None]:
 
 def _waits_for_two(node: Any, start: int, end: int) -> Program[Content]:
     """With all the room of a connection taken, it takes two requests that end to have any."""
-    yield Wait(lambda: len(node.file.frozen) < MOST_IN_FLIGHT // 2, "")
+    yield Wait(lambda: len(node.file.frozen) < TOGETHER // 2, "")
     return (yield from _read(node, start, end))
 
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from harness.exploration.building import Builder, Check, Plan
+from harness.exploration.building import Builder, Check, Make, Plan
 from harness.exploration.directed.keeping import after_jobs, durable, grown, kept
 from harness.lockstep.trace import Trace
 from model import operations as ops
@@ -369,7 +369,7 @@ def _snapshot_of_a_job(plan: Plan) -> Trace:
     return builder.trace()
 
 
-def _discarding(*, failing: bool) -> Callable[[Plan], Trace]:
+def _discarding(*, failing: bool) -> Make:
     """A backup of a snapshot that frees the temporary image as it goes, also if it fails; what
     reads as zero is freed like all else."""
     size = SIZE + 512

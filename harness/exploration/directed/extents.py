@@ -5,7 +5,7 @@ what is allocated or dirty is given in other units than it is copied in."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from harness.exploration.building import Builder, Check, Make, Plan
 from harness.exploration.directed.fleecing import CLUSTER, GRAPH, TAKE_DOWN, statuses
@@ -75,7 +75,7 @@ def _uneven(target: Format) -> Make:
     return make
 
 
-def _top(cell: int, cluster: int) -> Callable[[Plan], Trace]:
+def _top(cell: int, cluster: int) -> Make:
     """With the end of the disk allocated, and not."""
     def make(plan: Plan) -> Trace:
         size = _size(cell, cluster)
@@ -114,7 +114,7 @@ def _holes(plan: Plan) -> Trace:
     return builder.trace()
 
 
-def _dirty(granularity: int, cluster: int) -> Callable[[Plan], Trace]:
+def _dirty(granularity: int, cluster: int) -> Make:
     """A job, and a filter that is given the bitmap, beside each other."""
     def make(plan: Plan) -> Trace:
         size = _size(granularity, cluster)

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from harness.exploration.building import Builder, Check, Plan
+from harness.exploration.building import Builder, Check, Make, Plan
 from harness.lockstep.trace import Trace
 from model import operations as ops
 from model.configuration import KIB, MIB, Configuration, Fault, Format, Image, RequestKind
@@ -228,7 +228,7 @@ def _disabled(plan: Plan) -> Trace:
     return builder.trace()
 
 
-def _make(cell: Cell) -> Callable[[Plan], Trace]:
+def _make(cell: Cell) -> Make:
     def make(plan: Plan) -> Trace:
         images, operations = cell_operations(cell)
         builder = Builder(plan, images)

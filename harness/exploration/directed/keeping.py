@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
-from harness.exploration.building import Builder, Plan
+from harness.exploration.building import Builder, Make, Plan
 from harness.exploration.directed.fleecing import CLUSTER
 from harness.lockstep.trace import Trace
 from model import operations as ops
@@ -15,7 +14,7 @@ from model.job_operations import Abort, Backup, BitmapMode, Sync, Transaction
 from model.operations import BitmapRef
 
 
-def kept(cluster: int) -> Callable[[Plan], Trace]:
+def kept(cluster: int) -> Make:
     def make(plan: Plan) -> Trace:
         size = 6 * MIB + 512
         images = Configuration((

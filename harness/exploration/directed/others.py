@@ -11,11 +11,11 @@ from harness.exploration.directed.script import CLOSING, CLUSTER, JOB, Script, d
 from harness.exploration.images import SECOND_TARGET, SOURCE, TARGET
 from harness.exploration.openings import FILTER, SECOND_FILTER, SNAPSHOT
 from harness.lockstep.trace import Trace
+from harness.systems.flights import TOGETHER
 from model import operations as ops
 from model.configuration import Configuration, Format, Image, Protocol, RequestKind
 from model.job_operations import JobCancel, JobFinalize, JobPause, JobResume, OnError, Sync
 from model.schedule import Start
-from model.turns import MOST_IN_FLIGHT
 
 READ, WRITE, STATUS = RequestKind.READ, RequestKind.WRITE, RequestKind.STATUS
 
@@ -313,15 +313,15 @@ def flushing(plan: Plan) -> Trace:
 def crowded(plan: Plan) -> Trace:
     """A client's connection carries as many requests as a server takes of one.  With each that has
     ended there is room for one more, wherever the others are."""
-    script = Script(plan, disks(2 * MOST_IN_FLIGHT))
+    script = Script(plan, disks(2 * TOGETHER))
     script.fleecing()
-    half = MOST_IN_FLIGHT // 2
+    half = TOGETHER // 2
     script.write(0, half)
     script.finish()
-    for cluster in range(MOST_IN_FLIGHT):
+    for cluster in range(TOGETHER):
         script.read(cluster)
     for cluster in range(half // 2):
-        script.done(RequestKind.READ, TARGET, cluster)
-        script.read(MOST_IN_FLIGHT + cluster)
+        script.done(READ, TARGET, cluster)
+        script.read(TOGETHER + cluster)
     script.finish()
     return script.trace()

@@ -7,7 +7,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Final, TypeAlias
 
 from harness.exploration.building import Builder, Check, Make, Plan
@@ -175,12 +174,10 @@ def _blocks(plan: Plan) -> Trace:
     builder = Builder(plan, Configuration((
         Image("src", size, filled=((0, size),), request_alignment=block),)))
     builder.add(ops.Export("src"))
-    kinds: tuple[Callable[[int, int], Operation], ...] = (
-        partial(ops.Write, "src"), partial(ops.Zero, "src"), partial(ops.Zero, "src", unmap=True))
-    for count, head, tail, change in itertools.product(
-            (2, 3, 5), (0, KIB), (0, 3 * KIB), kinds):
-        builder.add_all((ops.Write("src", 0, size), ops.Inspect("src"),
-                         change(head, count * block - head - tail), ops.Inspect("src")))
+    for count, head, tail, ask in itertools.product(
+            (2, 3, 5), (0, KIB), (0, 3 * KIB), _changes("src").values()):
+        builder.add_all((ops.Write("src", 0, size),
+                         ask(head, count * block - head - tail, Via.NBD), ops.Inspect("src")))
     return builder.trace()
 
 

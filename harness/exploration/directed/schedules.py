@@ -7,10 +7,10 @@ A check is several scripts, one after the other on one disk, each in clusters of
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
-from harness.exploration.building import Check, Plan
+from harness.exploration.building import Check, Make, Plan
 from harness.exploration.directed import (
     failing,
     killing,
@@ -109,7 +109,7 @@ def checks() -> Iterator[Check]:
         yield Check(area, f"schedule: {name}", functools.partial(if_possible, make))
 
 
-def _in_thread(make: Callable[[Plan], Trace], plan: Plan) -> Trace:
+def _in_thread(make: Make, plan: Plan) -> Trace:
     if plan.capabilities.threaded_client_aborts:
         return Script(plan, Configuration()).trace()
     trace = if_possible(make, plan)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from harness.exploration.building import Plan
+from harness.exploration.building import Make, Plan
 from harness.exploration.images import SOURCE, TARGET
 from harness.exploration.openings import FILTER, SNAPSHOT
 from harness.exploration.schedules import Schedule, possible
@@ -202,7 +202,7 @@ def side_by_side(plan: Plan, plays: Sequence[Play], images: Configuration | None
     return script.trace()
 
 
-def if_possible(make: Callable[[Plan], Trace], plan: Plan) -> Trace:
+def if_possible(make: Make, plan: Plan) -> Trace:
     """A build without snapshot-access has no filters but those of jobs."""
     fits = possible(plan) and plan.capabilities.snapshot_access
     return make(plan) if fits else Script(plan, Configuration()).trace()

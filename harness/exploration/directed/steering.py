@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from harness.exploration.building import Plan
+from harness.exploration.building import Make, Plan
 from harness.exploration.directed.script import CLUSTER, JOB, Script, disks
 from harness.exploration.images import SOURCE, TARGET
 from harness.lockstep.trace import Trace
@@ -38,7 +38,7 @@ _FINE: Final = CLUSTER // 16
 """Its granularity: not what the job copies at a time, nor counts in."""
 
 
-def makers() -> Iterator[tuple[str, str, Callable[[Plan], Trace]]]:
+def makers() -> Iterator[tuple[str, str, Make]]:
     """Area, name and maker of each."""
     yield "concurrency", "a job is paused and resumed in the middle", _paused
     yield "concurrency", "a job that copies nothing by itself is paused, then cancelled", _passive
